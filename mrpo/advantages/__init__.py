@@ -1,0 +1,24 @@
+"""From several rewards to one advantage: pure functions on tensors, without Ray or verl.
+
+One call, ``compute_advantages``; its result, ``AdvantageResult``; ``estimators``, one small file each; around them the
+steps every estimator shares (``conditioning``, ``ranges``, ``batch_norm``); ``tokens`` and ``token_modulation``, which
+work on tokens; ``noise``, which measures a reward's scoring noise.
+"""
+
+from mrpo.advantages.compute import as_config, compute_advantages, compute_each
+from mrpo.advantages.noise import noise_variance_from_repeats
+from mrpo.advantages.result import AdvantageResult
+from mrpo.advantages.token_modulation import modulate_tokens, token_extremes
+from mrpo.advantages.tokens import token_counts, write_tokens
+
+__all__ = [
+    "AdvantageResult",
+    "as_config",
+    "compute_advantages",
+    "compute_each",
+    "modulate_tokens",
+    "noise_variance_from_repeats",
+    "token_counts",
+    "token_extremes",
+    "write_tokens",
+]

@@ -1,0 +1,174 @@
+"""A batch of scored rollouts, checked and prepared: what every estimator reads.
+
+Shapes: N rollouts, K rewards, G prompt groups.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from mrpo.advantages.conditioning import condition_rewards
+from mrpo.advantages.distinct import distinct_groups
+from mrpo.advantages.group_norm import group_normalize
+from mrpo.advantages.groups import Groups, GroupStats, flat_groups
+from mrpo.advantages.presets import HABITS, Habits
+from mrpo.advantages.ranges import normalize_ranges, out_of_range_shares, range_width
+from mrpo.config.advantage import AdvantageConfig
+from mrpo.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class RewardBatch:
+    """Rewards in float64 after conditioning and range normalization; NaN = missing."""
+
+    config: AdvantageConfig
+    habits: Habits
+    given_NK: Tensor
+    """The rewards as they came."""
+    conditioned_NK: Tensor
+    """In the rewards' own units still."""
+    rewards_NK: Tensor
+    rounding: float
+    """Relative size below which a difference of rewards is rounding of the dtype they came in."""
+    weights_K: Tensor
+    groups: Groups
+    lengths_N: Tensor | None
+    """Response tokens in the loss, per rollout."""
+
+    @classmethod
+    def prepare(
+        cls, rewards_NK: Tensor, group_ids_N: Tensor, config: AdvantageConfig, lengths_N: Tensor | None
+    ) -> RewardBatch:
+        _check_arrays(rewards_NK, group_ids_N, config, lengths_N)
+        given_NK = rewards_NK.to(torch.float64)
+        habits = HABITS[config.preset]
+        weights_K = given_NK.new_tensor([config.weight(name) for name in config.names])
+        filled_NK = habits.fill_missing(given_NK, weights_K, config.names)
+        conditioned_NK = condition_rewards(filled_NK, config.names, config.conditions)
+        return cls(
+            config=config,
+            habits=habits,
+            given_NK=given_NK,
+            conditioned_NK=conditioned_NK,
+            rewards_NK=normalize_ranges(conditioned_NK, config.names, config.ranges),
+            rounding=_rounding(rewards_NK.dtype),
+            weights_K=weights_K,
+            groups=Groups.of(group_ids_N),
+            lengths_N=lengths_N,
+        )
+
+    @cached_property
+    def valid_NK(self) -> Tensor:
+        """Entries that count: scored, and of a reward whose weight isn't 0."""
+        return ~self.rewards_NK.isnan() & (self.weights_K != 0)
+
+    @cached_property
+    def scored_N(self) -> Tensor:
+        """False: no reward scored this rollout."""
+        return self.valid_NK.any(dim=1)
+
+    @cached_property
+    def stats(self) -> GroupStats:
+        return self.stats_among(self.valid_NK)
+
+    def stats_among(self, valid_NK: Tensor) -> GroupStats:
+        """Statistics of the entries in ``valid_NK``. Flatness is judged before ranges shift rewards towards 0."""
+        flat_GK = flat_groups(self.conditioned_NK, valid_NK, self.groups, self.rounding)
+        return GroupStats.of(self.rewards_NK, valid_NK, self.groups, flat_GK)
+
+    @cached_property
+    def flat_N(self) -> Tensor:
+        """True: no reward tells the rollouts of this one's group apart."""
+        return self.groups.rows(self.stats.flat_GK.all(dim=1))
+
+    @cached_property
+    def component_advantages_NK(self) -> Tensor:
+        """Each reward's own advantage within its group, unweighted; 0 where it says nothing."""
+        advantages_NK = group_normalize(self.rewards_NK, self.stats, self.habits, ddof=self.config.ddof)
+        return advantages_NK.masked_fill(~self.valid_NK, 0.0)
+
+    @cached_property
+    def count_K(self) -> Tensor:
+        return self.valid_NK.sum(dim=0)
+
+    @cached_property
+    def batch_mean_K(self) -> Tensor:
+        """Mean over the batch's valid scores; 0 for a reward without any."""
+        return self.rewards_NK.masked_fill(~self.valid_NK, 0.0).sum(dim=0) / self.count_K.clamp(min=1)
+
+    @cached_property
+    def batch_std_K(self) -> Tensor:
+        """Population standard deviation over the batch's valid scores."""
+        deviations_NK = torch.where(self.valid_NK, self.rewards_NK - self.batch_mean_K, 0.0)
+        return (deviations_NK.square().sum(dim=0) / self.count_K.clamp(min=1)).sqrt()
+
+    @cached_property
+    def noise_variance_K(self) -> Tensor:
+        """Declared scoring noise, in units of the rewards after range normalization."""
+        names, ranges = self.config.names, self.config.ranges
+        variances = [self.config.noise_variance.get(name, 0.0) / range_width(name, ranges) ** 2 for name in names]
+        return self.rewards_NK.new_tensor(variances)
+
+    @cached_property
+    def distinct_rewards(self) -> int:
+        """How many groups differ as multisets of centred rewards, a missing one being a value of its own."""
+        return distinct_groups(torch.where(self.valid_NK, self.stats.deviations_NK, torch.inf), self.groups)
+
+    def for_estimator(self, name: str) -> RewardBatch:
+        """The same batch, and what is known of it already, for another estimator."""
+        other = copy.copy(self)
+        object.__setattr__(other, "config", self.config.model_copy(update={"estimator": name}))
+        return other
+
+    def column(self, name: str) -> int:
+        return self.config.names.index(name)
+
+    def require_unit_scale(self) -> None:
+        """For scale-dependent estimators: a reward outside [0, 1] needs declared bounds."""
+        for name, share in out_of_range_shares(self.given_NK, self.config.names, {}).items():
+            if share > 0 and name not in self.config.ranges and self.config.weight(name) > 0:
+                raise ConfigError(
+                    f"ranges: nothing for reward {name!r}, whose scores leave [0, 1]; {self.config.estimator!r} "
+                    f"depends on the rewards' scale. Allowed: ranges: {{{name}: [low, high]}}, its known bounds."
+                )
+
+
+def _rounding(dtype: torch.dtype) -> float:
+    """Four units in the last place, at float32's precision for anything coarser: halves are scores, not rounding."""
+    precise = dtype == torch.float64 or not dtype.is_floating_point
+    return 4 * torch.finfo(torch.float64 if precise else torch.float32).eps
+
+
+def _check_arrays(rewards_NK: Tensor, group_ids_N: Tensor, config: AdvantageConfig, lengths_N: Tensor | None) -> None:
+    if not config.names:
+        raise ConfigError("names: given none, allowed: one name per column of rewards_NK.")
+    if rewards_NK.ndim != 2 or rewards_NK.shape[1] != len(config.names):
+        raise ValueError(
+            f"rewards_NK: given shape {tuple(rewards_NK.shape)}, allowed: (N, {len(config.names)}), "
+            f"a column for each of {list(config.names)}."
+        )
+    rows = rewards_NK.shape[0]
+    for field, array in {"group_ids_N": group_ids_N, "lengths_N": lengths_N}.items():
+        if array is not None and tuple(array.shape) != (rows,):
+            raise ValueError(
+                f"{field}: given shape {tuple(array.shape)}, allowed: ({rows},), one per row of rewards_NK."
+            )
+    if group_ids_N.is_floating_point() or group_ids_N.is_complex():
+        raise ValueError(f"group_ids_N: given dtype {group_ids_N.dtype}, allowed: an integer dtype.")
+    if lengths_N is not None and bool((lengths_N < 0).any()):
+        raise ValueError(f"lengths_N: given {int(lengths_N.min())}, allowed: 0 or more.")
+    if lengths_N is None and config.batch_norm == "token":
+        raise ValueError("lengths_N: given none, but batch_norm 'token' weighs each rollout by its tokens.")
+    infinite_K = rewards_NK.isinf().any(dim=0)
+    if bool(infinite_K.any()):
+        column = int(infinite_K.nonzero()[0])
+        row = int(rewards_NK[:, column].isinf().nonzero()[0])
+        raise ValueError(
+            f"rewards_NK: reward {config.names[column]!r} is {float(rewards_NK[row, column])} in row {row}, "
+            "allowed: a finite number, or NaN for missing."
+        )

@@ -1,0 +1,139 @@
+"""What a batch looks like to the estimators, as metrics ready to log: which estimator fits, and why.
+
+| metric | meaning |
+|---|---|
+| ``reward/<name>/mean`` | mean score, as given |
+| ``reward/<name>/missing_share`` | share of rollouts without this score |
+| ``reward/<name>/out_of_range_share`` | share outside the declared range (only with one) |
+| ``reward/<name>/saturation`` | batch mean's place in the range ([0, 1] if undeclared), clipped to 0..1 |
+| ``reward/<name>/zero_variance_share`` | share of groups with two scores or more whose scores are all equal |
+| ``reward/<name>/effective_weight`` | share of the rewards' summed root-mean-square contribution to the advantage |
+| ``reward/<name>/advantage_share`` | share of the advantage's mean square (negative: works against the rest) |
+| ``advantage/correlation/<a>/<b>`` | correlation of two rewards within groups |
+| ``advantage/conflict/<a>/<b>`` | share of rollouts that one reward pushes up and the other down |
+| ``advantage/conflict_share`` | share of rollouts on which any two rewards disagree |
+| ``advantage/flat_group_share`` | share of groups in which no reward tells rollouts apart |
+| ``advantage/distinct_rewards`` | distinct groups, as multisets of centred rewards |
+| ``advantage/distinct`` | distinct groups, as multisets of advantages before batch norm |
+| ``advantage/collapse`` | 1 - distinct / distinct_rewards: what the estimator no longer tells apart |
+| ``advantage/keep_ratio`` | share of scored rollouts that a filter kept |
+| ``advantage/unscored_share`` | share of rollouts without any score |
+| ``advantage/dvao_kappa`` | ``dvao``: mean over groups of its scale relative to GRPO, 0 conflict .. 1 accord |
+| ``advantage/mean``, ``std``, ``abs_max`` | of the final advantages |
+| ``advantage/clipped_share`` | share of rollouts whose advantage was clipped |
+
+A metric with nothing to measure (no such groups, no variance) is absent. Shapes: N rollouts, K rewards, G groups.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mrpo.advantages.batch import RewardBatch
+from mrpo.advantages.distinct import distinct_groups
+from mrpo.advantages.ranges import out_of_range_shares
+from mrpo.advantages.result import Estimate
+
+
+def describe_rewards(batch: RewardBatch) -> dict[str, float]:
+    """What doesn't depend on the estimator."""
+    if not len(batch.groups):
+        return {}
+    return {**_rewards(batch), **_relations(batch)}
+
+
+def describe_advantages(
+    batch: RewardBatch, estimate: Estimate, dropped_N: Tensor, unclipped_N: Tensor, advantages_N: Tensor
+) -> dict[str, float]:
+    """What the estimator made of the rewards; ``unclipped_N`` and ``advantages_N`` are the last two steps of it."""
+    if not len(batch.groups):
+        return {}
+    kept_NK = estimate.contributions_NK.masked_fill(dropped_N[:, None], 0.0)
+    return {
+        **_contributions(batch, kept_NK),
+        **_collapse(batch, kept_NK.sum(dim=1)),
+        **_outcome(batch, dropped_N, unclipped_N, advantages_N),
+        **estimate.diagnostics,
+    }
+
+
+def _rewards(batch: RewardBatch) -> dict[str, float]:
+    names, stats = batch.config.names, batch.stats
+    scored_NK = ~batch.given_NK.isnan()
+    comparable_GK = stats.count_GK >= 2
+    columns = {
+        "mean": _ratio(batch.given_NK.masked_fill(~scored_NK, 0.0).sum(dim=0), scored_NK.sum(dim=0)),
+        "missing_share": (~scored_NK).double().mean(dim=0),
+        "saturation": _ratio(batch.batch_mean_K.clamp(0, 1) * batch.count_K, batch.count_K),
+        "zero_variance_share": _ratio((stats.flat_GK & comparable_GK).sum(dim=0), comparable_GK.sum(dim=0)),
+    }
+    table = {
+        f"reward/{name}/{key}": value for key, values_K in columns.items() for name, value in _named(names, values_K)
+    }
+    outside = out_of_range_shares(batch.given_NK, names, batch.config.ranges) if batch.config.ranges else {}
+    table |= {
+        f"reward/{name}/out_of_range_share": share for name, share in outside.items() if name in batch.config.ranges
+    }
+    return _measured(table)
+
+
+def _contributions(batch: RewardBatch, contributions_NK: Tensor) -> dict[str, float]:
+    size_K = contributions_NK.square().mean(dim=0).sqrt()
+    summed_N1 = contributions_NK.sum(dim=1, keepdim=True)
+    weight_K = _ratio(size_K, size_K.sum())
+    share_K = _ratio((contributions_NK * summed_N1).sum(dim=0), summed_N1.square().sum())
+    table = {f"reward/{name}/effective_weight": value for name, value in _named(batch.config.names, weight_K)}
+    table |= {f"reward/{name}/advantage_share": value for name, value in _named(batch.config.names, share_K)}
+    return _measured(table)
+
+
+def _relations(batch: RewardBatch) -> dict[str, float]:
+    advantages_NK, valid_NK = batch.component_advantages_NK, batch.valid_NK.double()
+    both_KK = valid_NK.T @ valid_NK
+    squares_KK = advantages_NK.square().T @ valid_NK
+    correlation_KK = _ratio(advantages_NK.T @ advantages_NK, (squares_KK * squares_KK.T).sqrt())
+    up_NK, down_NK = (advantages_NK > 1e-8).double(), (advantages_NK < -1e-8).double()
+    conflict_KK = _ratio(up_NK.T @ down_NK + down_NK.T @ up_NK, both_KK)
+    table = {"advantage/conflict_share": float((up_NK.any(dim=1) & down_NK.any(dim=1)).double().mean())}
+    for a, first in enumerate(batch.config.names):
+        for b, second in enumerate(batch.config.names[:a]):
+            table[f"advantage/correlation/{second}/{first}"] = float(correlation_KK[a, b])
+            table[f"advantage/conflict/{second}/{first}"] = float(conflict_KK[a, b])
+    return _measured(table)
+
+
+def _collapse(batch: RewardBatch, summed_N: Tensor) -> dict[str, float]:
+    advantages = distinct_groups(summed_N[:, None], batch.groups)
+    return {
+        "advantage/distinct_rewards": float(batch.distinct_rewards),
+        "advantage/distinct": float(advantages),
+        "advantage/collapse": 1 - advantages / batch.distinct_rewards,
+    }
+
+
+def _outcome(batch: RewardBatch, dropped_N: Tensor, unclipped_N: Tensor, advantages_N: Tensor) -> dict[str, float]:
+    scored = batch.scored_N.sum()
+    table = {
+        "advantage/flat_group_share": float(batch.stats.flat_GK.all(dim=1).double().mean()),
+        "advantage/keep_ratio": float(_ratio((batch.scored_N & ~dropped_N).sum(), scored)),
+        "advantage/unscored_share": float((~batch.scored_N).double().mean()),
+        "advantage/mean": float(advantages_N.mean()),
+        "advantage/std": float(advantages_N.std(correction=0)),
+        "advantage/abs_max": float(advantages_N.abs().max()),
+        "advantage/clipped_share": float((unclipped_N != advantages_N).double().mean()),
+    }
+    return _measured(table)
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """part / whole, NaN where there is nothing to measure."""
+    return torch.where(whole > 0, part / whole, torch.nan)
+
+
+def _named(names: tuple[str, ...], values_K: Tensor) -> list[tuple[str, float]]:
+    return list(zip(names, values_K.tolist(), strict=True))
+
+
+def _measured(table: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in table.items() if value == value}

@@ -1,0 +1,170 @@
+"""Conditioning, weights, and what is refused with which words. Shapes: N rollouts, K rewards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mrpo.advantages import as_config, compute_advantages
+from mrpo.advantages.conditioning import condition_rewards
+from mrpo.advantages.estimators import ESTIMATORS
+from mrpo.config.advantage import AdvantageConfig, Condition
+from mrpo.errors import ConfigError
+
+from .strategies import Batch, batches
+
+pytestmark = pytest.mark.unit
+NAN = float("nan")
+REWARDS_NK = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+IDS_N = torch.zeros(3, dtype=torch.int64)
+
+
+def conditioned(rewards: list[list[float]], *links: tuple[str, str, float]) -> list[list[float]]:
+    rules = [Condition(reward=reward, requires=requires, threshold=threshold) for reward, requires, threshold in links]
+    return condition_rewards(torch.tensor(rewards), "abc", rules).tolist()
+
+
+@settings(max_examples=40, deadline=None)
+@given(batches(rewards=(3, 3), missing=True), st.floats(0, 1))
+def test_conditioned_reward_is_0_below_the_threshold_and_untouched_above(batch: Batch, threshold: float) -> None:
+    rule = (Condition(reward="b", requires="a", threshold=threshold),)
+    once_NK = condition_rewards(batch.rewards_NK, batch.names, rule)
+    met_N = batch.rewards_NK[:, 0] >= threshold
+    assert once_NK[~met_N, 1].eq(0).all()
+    torch.testing.assert_close(once_NK[met_N], batch.rewards_NK[met_N], equal_nan=True)
+    twice_NK = condition_rewards(once_NK, batch.names, rule)
+    torch.testing.assert_close(twice_NK, once_NK, equal_nan=True)
+
+
+def test_a_missing_requirement_is_not_met_and_a_missing_easy_reward_stays_missing_only_if_met() -> None:
+    rewards = conditioned([[NAN, 0.7, 0], [1, NAN, 0], [0, NAN, 0]], ("b", "a", 1))
+    assert rewards[0][1] == 0
+    assert rewards[1][1] != rewards[1][1]
+    assert rewards[2][1] == 0
+
+
+def test_chains_are_judged_on_the_rewards_as_given() -> None:
+    """c needs b, b needs a. Where only a fails, b is 0 but c counts, unless its link to a is stated, too."""
+    row: list[list[float]] = [[0, 1, 1]]
+    chain = (("c", "b", 1.0), ("b", "a", 1.0))
+    assert conditioned(row, *chain) == conditioned(row, *chain[::-1]) == [[0, 0, 1]]
+    assert conditioned(row, *chain, ("c", "a", 1.0)) == [[0, 0, 0]]
+
+
+def test_a_penalty_needs_its_own_value_where_the_condition_fails() -> None:
+    rule = (Condition(reward="b", requires="a", threshold=1, otherwise=-1),)
+    assert condition_rewards(torch.tensor([[0.0, -0.2]]), "ab", rule).tolist() == [[0, -1]]
+
+
+def test_switching_estimators_takes_no_other_change() -> None:
+    """One config with everybody's options runs them all."""
+    options: dict[str, Any] = {
+        "names": ["a", "b"],
+        "weights": {"a": 1.0, "b": 0.5},
+        "conditions": [{"reward": "b", "requires": "a", "threshold": 0.5}],
+        "ranges": {"a": [0, 2]},
+        "noise_variance": {"b": 0.01},
+        "mode": "hard",
+        "tau": 0.3,
+        "form": "gdpo",
+        "gamma": 1.0,
+        "outcome": "a",
+    }
+    for name in ESTIMATORS.names():
+        assert compute_advantages(REWARDS_NK, IDS_N, {"estimator": name, **options}).advantages_N.isfinite().all()
+
+
+def test_names_can_be_filled_in_later_and_are_checked_then() -> None:
+    config = AdvantageConfig(weights={"a": 1.0, "b": 2.0})
+    assert config.for_rewards(("b", "a")).weight("b") == 2.0
+    with pytest.raises(ValueError, match="nothing for 'c'"):
+        config.for_rewards(("a", "b", "c"))
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"estimator": "gdop"}, r"unknown name 'gdop'\. Did you mean 'gdpo'\?"),
+    ({"preset": "ver"}, "preset: given 'ver'.*'paper', 'verl', 'trl' or 'nemo'"),
+    ({"batch_norm": "tokens"}, "batch_norm: given 'tokens'"),
+    ({"tua": 0.5}, r"unknown name 'tua'\. Did you mean 'tau'\?"),
+    ({"tau": 1.5}, "tau: given 1.5, input should be less than or equal to 1"),
+    ({"tau": -0.1}, "tau: given -0.1"),
+    ({"clip": 0}, "clip: given 0"),
+    ({"names": ["a", "a"]}, "names: given .*only once"),
+    ({"names": []}, "names: given none"),
+    ({"weights": {"a": 1}}, "weights: given .* nothing for 'b'"),
+    ({"weights": {"a": 1, "bb": 1}}, r"weights \(reward\): unknown name 'bb'"),
+    ({"weights": {"a": -1, "b": 1}}, "weights.a: given -1.0"),
+    ({"weights": {"a": 0, "b": 0}}, "weights: given .* at least one above 0"),
+    ({"weights": {"a": NAN, "b": 1}}, "weights.a: given nan"),
+    ({"ranges": {"a": [1, 1]}}, "ranges.a: given"),
+    ({"ranges": {"x": [0, 1]}}, r"ranges \(reward\): unknown name 'x'"),
+    ({"noise_variance": {"a": -0.1}}, "noise_variance.a: given -0.1"),
+    ({"noise_variance": {"x": 0.1}}, r"noise_variance \(reward\): unknown name 'x'"),
+    ({"outcome": "x"}, r"outcome \(reward\): unknown name 'x'"),
+    ({"conditions": [{"reward": "a", "requires": "x", "threshold": 1}]}, r"conditions.requires \(reward\).*'x'"),
+    ({"conditions": [{"reward": "a", "requires": "b"}]}, "conditions.0.threshold: .*field required"),
+    ({"conditions": [{"reward": "a", "requires": "a", "threshold": 1}]}, "a cycle: a requires a"),
+    (
+        {
+            "conditions": [
+                {"reward": "a", "requires": "b", "threshold": 1},
+                {"reward": "b", "requires": "a", "threshold": 1},
+            ]
+        },
+        "a cycle: a requires b requires a",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "told"), REFUSED, ids=lambda value: str(value) if isinstance(value, dict) else "")
+def test_a_wrong_setting_is_refused_by_name(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        compute_advantages(REWARDS_NK, IDS_N, {"names": ["a", "b"], **options})
+
+
+@pytest.mark.parametrize("estimator", ["dvao", "saw", "sa_mrpo"])
+def test_a_scale_dependent_estimator_needs_the_range_of_a_reward_outside_0_to_1(estimator: str) -> None:
+    rewards_NK = REWARDS_NK * torch.tensor([3.0, 1.0])
+    options: dict[str, Any] = {"estimator": estimator, "names": ["a", "b"]}
+    with pytest.raises(ConfigError, match=f"ranges: nothing for reward 'a'.*'{estimator}'"):
+        compute_advantages(rewards_NK, IDS_N, options)
+    compute_advantages(rewards_NK, IDS_N, {**options, "ranges": {"a": [0, 3]}})
+    compute_advantages(rewards_NK, IDS_N, {**options, "weights": {"a": 0, "b": 1}})
+
+
+@pytest.mark.parametrize(
+    ("rewards_NK", "ids_N", "lengths_N", "told"),
+    [
+        (REWARDS_NK[:, :1], IDS_N, None, r"rewards_NK: given shape \(3, 1\), allowed: \(N, 2\)"),
+        (REWARDS_NK[:, 0], IDS_N, None, r"rewards_NK: given shape \(3,\)"),
+        (REWARDS_NK, IDS_N[:2], None, r"group_ids_N: given shape \(2,\), allowed: \(3,\)"),
+        (REWARDS_NK, IDS_N.float(), None, "group_ids_N: given dtype torch.float32"),
+        (REWARDS_NK, IDS_N, IDS_N[:2], r"lengths_N: given shape \(2,\)"),
+        (REWARDS_NK, IDS_N, IDS_N - 1, "lengths_N: given -1"),
+        (REWARDS_NK / torch.tensor([1.0, 0.0]), IDS_N, None, "reward 'b' is inf in row 1"),
+    ],
+)
+def test_a_wrong_array_is_refused_by_name(rewards_NK: Tensor, ids_N: Tensor, lengths_N: Tensor, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        compute_advantages(rewards_NK, ids_N, {"names": ["a", "b"]}, lengths_N=lengths_N)
+
+
+@pytest.mark.parametrize("options", [{"batch_norm": "token"}, {"preset": "verl"}])
+def test_token_norm_without_lengths_is_refused(options: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="lengths_N: given none"):
+        compute_advantages(REWARDS_NK, IDS_N, {"names": ["a", "b"], **options})
+
+
+def test_integer_rewards_are_rewards() -> None:
+    result = compute_advantages(torch.tensor([[1], [0]]), torch.tensor([5, 5]), {"names": ["a"], "batch_norm": "none"})
+    assert result.advantages_N.tolist() == pytest.approx([2**-0.5, -(2**-0.5)])
+
+
+def test_a_typed_config_is_taken_as_it_is() -> None:
+    config = AdvantageConfig(names=("a", "b"))
+    assert as_config(config) is config
