@@ -1,0 +1,42 @@
+"""A prompt's stable id: a hash of its content, the same in every run, process and order of the data set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mrpo.errors import ConfigError
+
+IdArray = npt.NDArray[np.uint64]
+
+
+def prompt_id(prompt_messages: Any, ground_truth: Any = None, data_source: str | None = None) -> int:
+    """64-bit id of the prompt's content; among a million prompts two collide with probability 3e-8.
+
+    ``prompt_messages`` is a text or a list of chat messages; keys may come in any order, and numpy arrays count as the
+    lists they hold. Any other change of content gives another id. Raises TypeError for content that has no JSON form.
+    """
+    content = json.dumps([prompt_messages, ground_truth, data_source], sort_keys=True, default=_plain)
+    return int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest(), "little")
+
+
+def as_ids(ids: npt.ArrayLike) -> IdArray:
+    """Ids as uint64[N]. A list goes number by number: numpy would round a list of large ones to floats."""
+    array = ids if isinstance(ids, np.ndarray) else np.array(ids, dtype=object)
+    if array.ndim == 1 and array.dtype.kind == "O" and all(isinstance(i, int | np.integer) for i in array):
+        array = np.array([int(i) & 0xFFFFFFFFFFFFFFFF for i in array], dtype=np.uint64)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ConfigError(f"prompt ids: {array.dtype} of shape {array.shape}, allowed a vector of whole numbers")
+    return array.astype(np.uint64)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, bytes):
+        return {"bytes": hashlib.blake2b(value, digest_size=16).hexdigest()}
+    raise TypeError(f"prompt content of type {type(value).__name__} has no stable id: give text, numbers, lists, dicts")

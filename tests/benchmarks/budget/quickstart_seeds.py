@@ -1,0 +1,87 @@
+"""Rollouts to a target reward in real training, uniform against history-based allocation, over seeds.
+
+``python tests/benchmarks/budget/quickstart_seeds.py --out FOLDER`` trains the quickstart (prompts of mixed difficulty)
+for each seed with either budget, the same number of rollouts a step, in turn, and reads what was trained before from
+FOLDER. It prints the rollouts until the mean total reward of the last four steps reached the target, with the paired
+difference and its 95 % interval, and draws the curves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy import stats
+
+from mrpo.observe.run_folder import RunFolder
+
+BUDGETS = {
+    "uniform": ["budget.method=uniform"],
+    "neyman": ["budget.method=neyman", "budget.signal=estimator", "budget.low=2", "budget.high=24"],
+}
+REWARDS = ("correct", "tagged", "short")
+WINDOW, ROLLOUTS = 4, 128
+
+
+def total_reward(out: Path, budget: str, seed: int, steps: int) -> np.ndarray:
+    """Mean total reward of each step; trains if this run isn't in ``out`` yet."""
+    run = RunFolder(out / f"{budget}-{seed}")
+    if len(run.metrics()) < steps:
+        command = [sys.executable, "-m", "mrpo.cli.main", "train", "recipe=quickstart", f"run_dir={run.path}"]
+        command += [f"seed={seed}", f"trainer.total_training_steps={steps}", *BUDGETS[budget]]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return np.array([sum(record[f"reward/{name}/mean"] for name in REWARDS) for record in run.metrics()])
+
+
+def rollouts_to(target: float, curve: np.ndarray) -> float:
+    smooth = np.convolve(curve, np.ones(WINDOW) / WINDOW, "valid")
+    reached = np.flatnonzero(smooth >= target)
+    return (reached[0] + WINDOW) * ROLLOUTS if len(reached) else np.nan
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--target", type=float, default=2.2)
+    parser.add_argument("--plot", type=Path)
+    options = parser.parse_args()
+    curves: dict[str, list[np.ndarray]] = {budget: [] for budget in BUDGETS}
+    for seed in range(options.seeds):
+        for budget, done in curves.items():
+            done.append(total_reward(options.out, budget, seed, options.steps))
+    needed = {budget: np.array([rollouts_to(options.target, c) for c in runs]) for budget, runs in curves.items()}
+    for budget, rollouts in needed.items():
+        print(
+            f"{budget}: rollouts to a total reward of {options.target}: {rollouts.tolist()}, mean {rollouts.mean():.0f}"
+        )
+    difference = needed["neyman"] - needed["uniform"]
+    interval = stats.ttest_1samp(difference, 0.0).confidence_interval(0.95)
+    print(
+        f"neyman - uniform: {difference.mean():+.0f} rollouts, 95 % [{interval.low:+.0f}, {interval.high:+.0f}], paired"
+    )
+    if options.plot:
+        draw(curves, options.target, options.plot)
+
+
+def draw(curves: dict[str, list[np.ndarray]], target: float, file: Path) -> None:
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for (budget, runs), colour in zip(curves.items(), ("#555555", "#0072b2"), strict=True):
+        stacked = np.array(runs)
+        rollouts = np.arange(1, stacked.shape[1] + 1) * ROLLOUTS
+        axes.plot(rollouts, stacked.T, color=colour, alpha=0.25, linewidth=0.8)
+        axes.plot(rollouts, stacked.mean(axis=0), color=colour, linewidth=2.5, label=budget)
+    axes.axhline(target, color="black", linewidth=0.8, linestyle=":")
+    axes.set(xlabel="rollouts", ylabel="total reward (3 is all)", title="Quickstart, 5 seeds: each and their mean")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,448 @@
+"""The allocators' contract, their optima against brute force, and the worked examples."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from mrpo.budget.allocate import allocate
+from mrpo.budget.allocators import ALLOCATORS
+from mrpo.budget.fill import FREE
+from mrpo.budget.stats import FloatArray, IntArray, PromptStats
+from mrpo.errors import ConfigError
+
+pytestmark = pytest.mark.unit
+
+B1 = PromptStats.from_rates([0.05, 0.25, 0.5, 0.75, 0.95])
+A1 = PromptStats.from_counts([0, 2, 8, 14, 16, 0], [16, 16, 16, 16, 16, 0])
+METHODS: list[tuple[str, dict[str, Any]]] = [
+    ("uniform", {}),
+    ("neyman", {}),
+    ("dynamo", {}),
+    ("dynamo", {"power": 0.5, "above_low": False}),
+    ("vip", {"estimator": "rloo"}),
+    ("vip", {"estimator": "dr_grpo"}),
+    ("knapsack", {}),
+    ("gvm", {}),
+]
+IDS = [" ".join([m, *map(str, o.values())]) for m, o in METHODS]
+BY_PRIORITY = [pytest.param(m, o, id=i) for (m, o), i in zip(METHODS, IDS, strict=True) if m != "knapsack"]
+LEAST_LOW = {"vip": 2, "knapsack": 1}
+
+
+# Worked examples
+
+
+def test_dynamo_gives_the_released_division_of_the_worked_example() -> None:
+    assert allocate("dynamo", A1, 96, 8, 24).tolist() == [14, 24, 24, 13, 13, 8]
+    assert allocate("dynamo", A1, 96, 4, 48).tolist() == [6, 26, 48, 6, 6, 4]
+
+
+@pytest.mark.parametrize("successes", [0, 16])
+def test_dynamo_is_uniform_when_nothing_is_seen_or_all_is_mastered(successes: int) -> None:
+    stats = PromptStats.from_counts([successes] * 6, [successes] * 6)
+    assert allocate("dynamo", stats, 96, 8, 24).tolist() == [16] * 6
+
+
+@pytest.mark.parametrize(("method", "options"), [("neyman", {}), ("dynamo", {"floor": 0.0})])
+def test_priorities_of_zero_share_evenly(method: str, options: dict[str, Any]) -> None:
+    stats = PromptStats.from_counts([0] * 5, [16] * 5)
+    assert allocate(method, stats, 43, 0, 24, **options).tolist() == [9, 9, 9, 8, 8]
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "expected"),
+    [
+        ("vip", {"estimator": "rloo"}, [10, 19, 22, 19, 10]),
+        ("knapsack", {}, [39, 17, 9, 13, 2]),
+        ("gvm", {}, [32, 17, 12, 10, 9]),
+        ("neyman", {}, [10, 19, 22, 19, 10]),
+        ("dynamo", {"above_low": False, "mastery": 1.0}, [5, 21, 28, 21, 5]),
+    ],
+)
+def test_worked_example_b1(method: str, options: dict[str, Any], expected: list[int]) -> None:
+    assert allocate(method, B1, 80, 2, 40, **options).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "expected"),
+    [
+        ("vip", {"estimator": "rloo"}, [10.07, 19.02, 21.81, 19.02, 10.07]),
+        ("vip", {"estimator": "dr_grpo"}, [9.16, 19.50, 22.69, 19.50, 9.16]),
+        ("neyman", {}, [9.68, 19.22, 22.20, 19.22, 9.68]),
+    ],
+)
+def test_levels_are_the_continuous_optimum_of_b1(method: str, options: dict[str, Any], expected: list[float]) -> None:
+    assert continuous(method, options, B1, 80).round(2).tolist() == expected
+
+
+def test_neyman_on_the_floored_priorities_of_a1() -> None:
+    priority = np.maximum(np.nan_to_num(A1.variance_N[:5]), 0.01)
+    priority[3:] = 0.01  # mastered
+    stats = PromptStats(np.full(5, 16.0), A1.mean_N[:5], priority)
+    n = continuous("neyman", {}, stats, 80)
+    assert n.round(2).tolist() == [6.91, 23.60, 35.68, 6.91, 6.91]
+    assert (priority / n).sum() == pytest.approx(0.016761, abs=5e-7)
+
+
+def test_released_dynamo_reaches_only_the_variance_of_uniform() -> None:
+    priority = np.array([0.01, 7 / 60, 4 / 15, 0.01, 0.01])
+    proportional, uniform = 80 * priority / priority.sum(), np.full(5, 16.0)
+    assert (priority / uniform).sum() == pytest.approx(0.025833, abs=5e-7)
+    assert (priority / proportional).sum() == pytest.approx(0.025833, abs=5e-7)
+
+
+def test_knapsack_value_of_b1() -> None:
+    n, p = allocate("knapsack", B1, 80, 2, 40), B1.mean_N
+    assert value_knapsack(n, p).sum() == pytest.approx(0.349087, abs=5e-7)
+
+
+def continuous(method: str, options: dict[str, Any], stats: PromptStats, total: float) -> FloatArray:
+    """The levels at the price at which they sum to the total."""
+    curve = ALLOCATORS[method](stats, np.full(len(stats), 2), **options)
+    assert curve.level is not None
+    dear, cheap = 1e3, 1e-9
+    for _ in range(200):
+        price = (dear * cheap) ** 0.5
+        if np.sum(curve.level(price, *curve.params)) > total:
+            cheap = price
+        else:
+            dear = price
+    return np.asarray(curve.level(dear, *curve.params))
+
+
+# Optimality
+
+
+def value_knapsack(n: IntArray, p: FloatArray) -> FloatArray:
+    return (1 - p**n - (1 - p) ** n) * p * (1 - p) ** 2
+
+
+def cost_neyman(n: IntArray, p: FloatArray) -> FloatArray:
+    return p * (1 - p) / n
+
+
+def cost_rloo(n: IntArray, p: FloatArray) -> FloatArray:
+    return p * (1 - p) / (n - 1)
+
+
+def cost_dr_grpo(n: IntArray, p: FloatArray) -> FloatArray:
+    return p * (1 - p) * (n - 1) / n**2
+
+
+def cost_quota(n: IntArray, p: FloatArray) -> FloatArray:
+    """What Webster's divisors minimise for weights w: Σ (n − c·w)²/w, up to terms that the sum fixes."""
+    return n**2 / (p * (1 - p))
+
+
+@functools.cache
+def divisions(size: int, total: int, low: int, high: int) -> IntArray:
+    """Every way to divide ``total`` over ``size`` prompts within the bounds."""
+    rows = list(itertools.product(range(low, min(high, total) + 1), repeat=size - 1))
+    table = np.array(rows, dtype=np.int64).reshape(len(rows), size - 1)
+    last = total - table.sum(axis=1)
+    return np.column_stack([table, last])[(last >= low) & (last <= high)]
+
+
+SMALL = [
+    (size, total, low, high)
+    for size, total, low, high in itertools.product(range(1, 6), range(1, 21), (1, 2, 3), (4, 7, 18))
+    if size * low <= total <= size * high
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "cost", "least", "factor"),
+    [
+        ("neyman", {}, cost_neyman, 1, 1),
+        ("vip", {"estimator": "rloo"}, cost_rloo, 2, 1),
+        ("vip", {"estimator": "dr_grpo"}, cost_dr_grpo, 3, 1),
+        ("vip", {"estimator": "dr_grpo"}, cost_dr_grpo, 2, 37 / 36),
+        ("knapsack", {}, lambda n, p: -value_knapsack(n, p), 1, 1),
+        ("dynamo", {"above_low": False, "mastery": 1.0, "floor": 0.0}, cost_quota, 1, 1),
+    ],
+    ids=["neyman", "rloo", "dr_grpo from 3", "dr_grpo from 2", "knapsack", "dynamo"],
+)
+def test_no_division_of_any_small_instance_is_better(
+    method: str, options: dict[str, Any], cost: Callable[..., FloatArray], least: int, factor: float
+) -> None:
+    rng = np.random.default_rng(0)
+    checked = 0
+    for size, total, low, high in SMALL:
+        if low < least:
+            continue
+        p = rng.choice([rng.random(size), rng.choice([0.02, 0.2, 0.5, 0.9], size)])
+        every = divisions(size, total, low, high)
+        best = cost(every, p).sum(axis=1).min()
+        n = allocate(method, PromptStats.from_rates(p), total, low, high, **options)
+        assert n.sum() == total
+        assert cost(n, p).sum() <= best * factor + 1e-9 * abs(best), (p, n, total, low, high)
+        checked += 1
+    assert checked > 50
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS, ids=IDS)
+@pytest.mark.parametrize("ties", [False, True])
+def test_in_a_large_market_no_exchange_of_two_rollouts_gains(method: str, options: dict[str, Any], ties: bool) -> None:
+    rng = np.random.default_rng(1)
+    p = rng.integers(1, 17, 30_000) / 17 if ties else rng.random(30_000)
+    stats, low = PromptStats.from_rates(p), np.full(30_000, 2)
+    n = allocate(method, stats, 481_111, 2, 40, **options)
+    assert n.sum() == 481_111
+    curve = ALLOCATORS[method](stats, low, **options)
+    next_gain, last_gain = curve.gain(n, *curve.params), curve.gain(np.maximum(n - 1, low), *curve.params)
+    assert next_gain[n < 40].max() <= last_gain[n > 2].min() * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS, ids=IDS)
+def test_gains_fall_and_levels_say_where_they_cross_a_price(method: str, options: dict[str, Any]) -> None:
+    rate = np.linspace(0.02, 0.98, 25)
+    least = LEAST_LOW.get(method, 0)
+    curve = ALLOCATORS[method](PromptStats.from_rates(rate), np.full(25, least), **options)
+    gains = np.array([curve.gain(np.full(25, n), *curve.params) for n in range(least, 200)])
+    assert (np.diff(gains, axis=0) < 0).all()
+    for price in np.geomspace(gains[30].min(), gains[1].max(), 200) if curve.level else []:
+        bought = least + (gains >= price).sum(axis=0)
+        level = np.maximum(np.floor(curve.level(price, *curve.params)), least) if curve.level else bought
+        inside = bought < 199
+        assert np.isin(bought - level, [0, 1])[inside].all()
+
+
+def test_dr_grpo_isnt_convex_at_two_so_its_bound_is_needed() -> None:
+    gains = -np.diff(cost_dr_grpo(np.arange(2, 9), np.array([0.5])))
+    assert gains[0] < gains[1]
+    assert (np.diff(gains[1:]) < 0).all()
+
+
+def test_knapsack_value_is_concave_from_one_and_not_from_zero() -> None:
+    n = np.arange(1, 40)[:, None]
+    p = np.linspace(0.01, 0.99, 30)
+    assert (np.diff(value_knapsack(n, p), 2, axis=0) < 0).all()
+    from_zero = np.concatenate([np.zeros((1, 30)), value_knapsack(n, p)])
+    assert (np.diff(from_zero, 2, axis=0)[0] > 0).all()
+
+
+# The contract
+
+
+@st.composite
+def instances(
+    draw: st.DrawFn, least_low: int = 0, same_bounds: bool = False, unknown: bool = True
+) -> tuple[PromptStats, int, Any, Any]:
+    size = draw(st.integers(1, 12))
+    rate = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.5, 1.0, *([np.nan] * unknown)]), st.just(0.25))
+    p = np.array(draw(st.lists(rate, min_size=size, max_size=size)))
+    trials = np.array(draw(st.lists(st.integers(0 if unknown else 4, 40), min_size=size, max_size=size)), dtype=float)
+    variance = p * (1 - p)
+    for i in draw(st.lists(st.integers(0, size - 1), max_size=3)) if unknown else []:
+        variance[i] = draw(st.sampled_from([np.nan, -1.0, np.inf, 0.0]))
+    lows = st.integers(least_low, least_low + 6)
+    count = 1 if same_bounds else size
+    low = np.array(draw(st.lists(lows, min_size=count, max_size=count)))
+    high = low + np.array(draw(st.lists(st.integers(0, 30), min_size=count, max_size=count)))
+    low_N, high_N = np.broadcast_to(low, size), np.broadcast_to(high, size)
+    total = draw(st.integers(int(low_N.sum()), int(high_N.sum())))
+    stats = PromptStats(trials, p, variance)
+    return (stats, total, int(low[0]), int(high[0])) if same_bounds else (stats, total, low_N.copy(), high_N.copy())
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS, ids=IDS)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_sum_is_exact_and_bounds_hold(method: str, options: dict[str, Any], data: st.DataObject) -> None:
+    stats, total, low, high = data.draw(instances(LEAST_LOW.get(method, 0)))
+    exploration = data.draw(st.one_of(st.none(), st.floats(0, 50)))
+    n = allocate(method, stats, total, low, high, exploration=exploration, **options)
+    assert n.dtype == np.int64
+    assert n.sum() == total
+    assert (n >= low).all()
+    assert (n <= high).all()
+    assert (n == allocate(method, stats, total, low, high, exploration=exploration, **options)).all()
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS, ids=IDS)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_permuting_the_prompts_permutes_the_answer_up_to_ties(
+    method: str, options: dict[str, Any], data: st.DataObject
+) -> None:
+    stats, total, low, high = data.draw(instances(LEAST_LOW.get(method, 0), unknown=False))
+    curve = ALLOCATORS[method](stats, low, **options)
+    order = np.array(data.draw(st.permutations(range(len(stats)))))
+    n = allocate(method, stats, total, low, high, **options)
+    permuted = np.empty_like(n)
+    permuted[order] = allocate(method, stats.take(order), total, low[order], high[order], **options)
+    moved = np.flatnonzero(n != permuted)
+    if len(moved):
+        assert np.abs(n - permuted).max() == 1
+        gain = curve.gain(np.minimum(n, permuted), *curve.params)[moved]
+        tied = np.where(gain < FREE, 0.0, gain)
+        assert np.ptp(tied) <= 1e-9 * tied.max()
+
+
+@pytest.mark.parametrize(("method", "options"), BY_PRIORITY)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_higher_priority_never_gets_less(method: str, options: dict[str, Any], data: st.DataObject) -> None:
+    stats, total, low, high = data.draw(instances(LEAST_LOW.get(method, 0), same_bounds=True))
+    n = allocate(method, stats, total, low, high, **options)
+    priority = ALLOCATORS[method](stats, np.full(len(stats), low), **options).params[0]
+    known = np.flatnonzero(~np.isnan(priority))
+    for i, j in itertools.permutations(known, 2):
+        if priority[i] > priority[j] * (1 + 1e-9):
+            assert n[i] >= n[j]
+        if priority[i] == priority[j]:
+            assert abs(n[i] - n[j]) <= 1
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS, ids=IDS)
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_equal_prompts_differ_by_at_most_one(method: str, options: dict[str, Any], data: st.DataObject) -> None:
+    stats, total, low, high = data.draw(instances(LEAST_LOW.get(method, 0), same_bounds=True))
+    n = allocate(method, stats, total, low, high, **options)
+    rows = np.nan_to_num(np.column_stack([stats.trials_N, stats.mean_N, stats.variance_N]), nan=-7)
+    for i, j in itertools.combinations(range(len(n)), 2):
+        if (rows[i] == rows[j]).all():
+            assert abs(n[i] - n[j]) <= 1
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS, ids=IDS)
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_nobodys_share_falls_when_the_total_grows(method: str, options: dict[str, Any], data: st.DataObject) -> None:
+    stats, total, low, high = data.draw(instances(LEAST_LOW.get(method, 0), unknown=False))
+    assume(total < high.sum())
+    before, after = (allocate(method, stats, t, low, high, **options) for t in (total, total + 1))
+    assert (after >= before).all()
+
+
+def test_no_prompts_get_no_rollouts() -> None:
+    empty = PromptStats(np.zeros(0), np.zeros(0), np.zeros(0))
+    for method, options in METHODS:
+        assert allocate(method, empty, 0, 2, 8, **options).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "priority", "total", "low", "high", "released"),
+    [([0, 2, 5], [-1, -1, 0.3], 5, 1, 3, [3, 2, 0]), ([4, 1, 3], [0.01, -1, -1], 12, 2, 4, [4, 5, 3])],
+)
+def test_dynamo_keeps_the_bounds_that_the_release_breaks(
+    seen: list[float], priority: list[float], total: int, low: int, high: int, released: list[int]
+) -> None:
+    stats = PromptStats(np.array(seen), np.full(3, 0.5), np.array(priority))
+    n = allocate("dynamo", stats, total, low, high)
+    assert n.sum() == total
+    assert low <= n.min()
+    assert n.max() <= high
+    assert min(released) < low or max(released) > high
+
+
+# Unknown prompts
+
+
+@pytest.mark.parametrize("unknown", [np.nan, -1.0, np.inf])
+def test_an_unknown_prompt_gets_the_mean(unknown: float) -> None:
+    stats = PromptStats(np.full(4, 9.0), np.full(4, 0.5), np.array([0.25, 0.01, unknown, unknown]))
+    n = allocate("neyman", stats, 40, 2, 40)
+    assert n[2:].tolist() == [10, 10]
+    assert n[0] > n[1]
+
+
+def test_exploration_says_how_many_an_unknown_prompt_gets() -> None:
+    stats = PromptStats(np.full(4, 9.0), np.full(4, 0.5), np.array([0.25, 0.01, np.nan, np.nan]))
+    assert allocate("neyman", stats, 40, 2, 40, exploration=4)[2:].tolist() == [4, 4]
+    assert allocate("neyman", stats, 40, 2, 10, exploration=4).tolist() == [10, 10, 10, 10]
+    assert allocate("neyman", stats, 10, 2, 40, exploration=30).tolist() == [2, 2, 3, 3]
+
+
+def test_dynamo_gives_a_prompt_what_it_lacks_of_the_initial_rollouts() -> None:
+    stats = PromptStats.from_counts([0, 1, 8], [0, 3, 16])
+    assert allocate("dynamo", stats, 24, 1, 24, initial=6).tolist() == [6, 3, 15]
+
+
+# Errors
+
+
+@pytest.mark.parametrize(("total", "low", "high"), [(9, 2, 40), (201, 2, 40)])
+def test_a_total_out_of_bounds_is_told_with_all_its_numbers(total: int, low: int, high: int) -> None:
+    with pytest.raises(ConfigError) as error:
+        allocate("neyman", B1, total, low, high)
+    for part in (f"total={total}", f"low={low}", f"high={high}", "N=5", "10 to 200"):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "low", "high", "options", "told"),
+    [
+        ("neyman", 5, 4, {}, "0 <= low <= high"),
+        ("neyman", [2, 2], 40, {}, "shape"),
+        ("neyman", 2.0, 40, {}, "whole numbers"),
+        ("vip", 1, 40, {}, "allowed 2 or more"),
+        ("knapsack", 0, 40, {}, "allowed 1 or more"),
+        ("dynamo", 2, 40, {"power": 0.4}, "allowed 0.5"),
+        ("vip", 2, 40, {"estimator": "ppo"}, "allowed dr_grpo, rloo"),
+        ("dynamo", 2, 40, {"pover": 1}, "Did you mean 'power'"),
+        ("neymann", 2, 40, {}, "Did you mean 'neyman'"),
+        ("neyman", 2, 40, {"unit": "token"}, "Did you mean 'tokens'"),
+        ("neyman", 2, 40, {"unit": "tokens"}, "no prompt has a response length"),
+    ],
+)
+def test_wrong_settings_are_refused(method: str, low: Any, high: Any, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        allocate(method, B1, 80, low, high, **options)
+
+
+def test_methods_that_need_a_rate_refuse_another_mean() -> None:
+    stats = PromptStats(np.full(2, 9.0), np.array([0.5, 3.0]), np.array([0.25, 1.0]))
+    for method in ("knapsack", "gvm"):
+        with pytest.raises(ConfigError, match="success rates"):
+            allocate(method, stats, 20, 2, 18)
+
+
+# Tokens
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_tokens_are_spent_to_within_one_rollout_and_never_exceeded(data: st.DataObject) -> None:
+    method, options = data.draw(st.sampled_from(METHODS))
+    stats, _, low, high = data.draw(instances(LEAST_LOW.get(method, 0)))
+    lengths = st.one_of(st.floats(1, 5000), st.just(np.nan))
+    length = np.array(data.draw(st.lists(lengths, min_size=len(stats), max_size=len(stats))))
+    assume(not np.isnan(length).all())
+    stats = PromptStats(stats.trials_N, stats.mean_N, stats.variance_N, response_length_N=length)
+    cost = np.where(np.isnan(length), np.nanmean(length), length)
+    total = data.draw(st.integers(int(np.ceil(low @ cost)), int(np.ceil(high @ cost)) + 9))
+    n = allocate(method, stats, total, low, high, unit="tokens", **options)
+    assert (n >= low).all()
+    assert (n <= high).all()
+    assert n @ cost <= total * (1 + 1e-12)
+    assert (n @ cost + cost[n < high] > total * (1 - 1e-12)).all()
+
+
+def test_neyman_in_tokens_divides_by_sigma_over_root_length() -> None:
+    stats = PromptStats.from_rates([0.5, 0.5, 0.1], response_length_N=np.array([100.0, 400.0, 100.0]))
+    n = allocate("neyman", stats, 120_000, 1, 10_000, unit="tokens")
+    expected = np.sqrt(stats.variance_N / np.array([100, 400, 100]))
+    assert n / n.sum() == pytest.approx(expected / expected.sum(), abs=2e-3)
+
+
+def test_the_budget_package_imports_neither_torch_nor_ray_nor_verl() -> None:
+    code = (
+        "import pkgutil, importlib, sys, mrpo.budget, mrpo.config.budget\n"
+        "for m in pkgutil.walk_packages(mrpo.budget.__path__, 'mrpo.budget.'): importlib.import_module(m.name)\n"
+        "assert len([m for m in sys.modules if m.startswith('mrpo.budget.allocators.')]) == 6\n"
+        "bad = {'torch', 'ray', 'verl', 'vllm'} & set(sys.modules)\n"
+        "sys.exit(f'imported {bad}' if bad else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
