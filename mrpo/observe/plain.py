@@ -1,0 +1,44 @@
+"""Progress as plain lines, for a log or a pipe: ASCII, one line per start-up phase and per step."""
+
+from __future__ import annotations
+
+from mrpo.observe.jsonl import Record
+from mrpo.observe.progress import Progress, change, clock
+from mrpo.observe.run_folder import DONE, FAILED, PLAN, RunFolder
+
+
+def line_for(progress: Progress, record: Record, folder: RunFolder) -> str:
+    """The line to print after ``record`` was fed to ``progress``; empty for phases within a step."""
+    if "phase" not in record:
+        return _step(progress, record)
+    name, elapsed = record["phase"], record["time"] - (progress.began or record["time"])
+    if name == PLAN:
+        rewards = ", ".join(progress.rewards)
+        return f"{folder.name}: {progress.total_steps} steps, rewards {rewards}. Run folder: {folder.path}"
+    if name == DONE:
+        return f"done: {progress.step} steps in {clock(elapsed)}. Run folder: {folder.path}"
+    if name == FAILED:
+        why = record.get("detail") or "no cause was given"
+        return f"failed in {progress.where()} after {clock(elapsed)}: {why}\nlogs: {folder.logs}"
+    if progress.training:
+        return ""
+    detail = " ".join(str(record.get("detail") or "").split())
+    return f"[{elapsed:6.1f} s] {name}" + (f": {detail}" if detail else "")
+
+
+def _step(progress: Progress, record: Record) -> str:
+    total = progress.total_steps
+    width = len(str(total)) if total else 1
+    parts = [f"step {record['step']:>{width}}" + (f"/{total}" if total else "")]
+    for reward in progress.rewards:
+        metric = f"reward/{reward}/mean"
+        value, rise = progress.current(metric), change(progress.history(metric))
+        shown = "-" if value is None else f"{value:.3g}"
+        parts.append(f"{reward} {shown}" + (f" ({rise:+.2f})" if rise is not None and value is not None else ""))
+    if (length := progress.current("rollout/response_length/mean")) is not None:
+        parts.append(f"length {length:.1f}")
+    if (seconds := progress.last_step_seconds()) is not None:
+        parts.append(f"{seconds:.1f} s")
+    if (left := progress.time_left(record["time"])) is not None:
+        parts.append(f"{clock(left)} left")
+    return " | ".join(parts)

@@ -1,0 +1,105 @@
+"""What single prompts got and earned, from the rollouts on disk: did the budget go where there was something to learn.
+
+A prompt is known by its uid up to the last "-": what follows tells draws of the same prompt apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import StatisticsError, correlation, fmean, variance
+from typing import Any, NamedTuple
+
+from mrpo.observe.jsonl import Record
+from mrpo.observe.metrics import number
+from mrpo.observe.run_folder import RunFolder
+
+_MOST_ROLLOUTS = 20_000
+_LEAST_STEPS, _LEAST_PROMPTS = 4, 3
+
+
+class Prompt(NamedTuple):
+    """One prompt over some steps: rollouts per draw, and mean and variance of what they earned."""
+
+    rollouts: float
+    mean: float
+    variance: float | None
+    """None with a single score, which has none."""
+
+
+class RecentPrompts(NamedTuple):
+    prompts: list[Prompt]
+    first_step: int
+    last_step: int
+
+
+def recent_prompts(folder: RunFolder, weights: Mapping[str, float]) -> RecentPrompts | None:
+    """Every prompt of the last quarter of the steps (four at least), or of as many of them as hold 20 000 rollouts.
+
+    Args:
+        folder: the run.
+        weights: of each reward in what a rollout earned; 1 for one that isn't named.
+    Returns:
+        None without rollouts.
+    """
+    steps = folder.rollout_steps()
+    draws: dict[str, set[str]] = {}
+    scores: dict[str, list[float | None]] = {}
+    read, last_step = 0, None
+    for step in reversed(steps[-max(_LEAST_STEPS, len(steps) // 4) :]):
+        rows = folder.read_rollouts(step)
+        if not rows or (read and read + len(rows) > _MOST_ROLLOUTS):
+            break
+        for row in rows:
+            prompt = str(row["uid"]).rpartition("-")[0] or str(row["uid"])
+            draws.setdefault(prompt, set()).add(f"{step}/{row['uid']}")
+            scores.setdefault(prompt, []).append(_earned(row, weights))
+        read, first_step, last_step = read + len(rows), step, last_step or step
+    if last_step is None:
+        return None
+    prompts = []
+    for prompt, given in scores.items():
+        known = [score for score in given if score is not None]
+        if known:
+            spread = variance(known) if len(known) > 1 else None
+            prompts.append(Prompt(len(given) / len(draws[prompt]), fmean(known), spread))
+    return RecentPrompts(prompts, first_step, last_step)
+
+
+def _earned(row: Record, weights: Mapping[str, float]) -> float | None:
+    """None if no reward of a positive weight scored the rollout."""
+    rewards: Any = row.get("rewards")
+    scores = {name: number(rewards, name) for name in rewards if weights.get(name, 1.0) > 0}
+    known = {name: score for name, score in scores.items() if score is not None}
+    return sum(weights.get(name, 1.0) * score for name, score in known.items()) if known else None
+
+
+def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """Spearman's, ties sharing their mean rank; None for fewer than 3 pairs or where one side is constant."""
+    if len(pairs) < _LEAST_PROMPTS:
+        return None
+    left, right = zip(*pairs, strict=True)
+    try:
+        return correlation(_ranks(left), _ranks(right))
+    except StatisticsError:
+        return None
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    places: dict[float, list[int]] = {}
+    for place, value in enumerate(sorted(values)):
+        places.setdefault(value, []).append(place)
+    return [fmean(places[value]) for value in values]
+
+
+def reward_weights(folder: RunFolder) -> dict[str, float]:
+    """The rewards' weights as the run's config has them; empty if it has none."""
+    import yaml
+
+    if not folder.config.exists():
+        return {}
+    config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    rewards = config.get("rewards") if isinstance(config, dict) else None
+    if not isinstance(rewards, dict):
+        return {}
+    found = {str(name): number(reward, "weight") for name, reward in rewards.items() if isinstance(reward, dict)}
+    return {name: weight for name, weight in found.items() if weight is not None}
