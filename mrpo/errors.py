@@ -10,9 +10,10 @@ class ConfigError(ValueError):
     """A setting is wrong. The message names the field, what was given and what is allowed."""
 
 
-def unknown_name(what: str, given: object, allowed: Iterable[str]) -> ConfigError:
+def unknown_name(what: str, given: object, allowed: Iterable[str], noun: str = "name") -> ConfigError:
     """The one wording for a name that isn't among ``allowed``: nearest valid name first, then all of them."""
     names = sorted(allowed)
     near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ConfigError(f"{what}: unknown name {given!r}.{hint} Allowed: {', '.join(names) or 'none'}.")
+    where = f"{what}: " if what else ""
+    return ConfigError(f"{where}unknown {noun} {given!r}.{hint} Allowed: {', '.join(names) or 'none'}.")

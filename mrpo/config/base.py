@@ -20,5 +20,5 @@ class StrictModel(BaseModel):
         if isinstance(data, dict):
             for key in data:
                 if key not in cls.model_fields:
-                    raise unknown_name(f"key of {cls.__name__}", key, cls.model_fields)
+                    raise unknown_name("", key, cls.model_fields, noun="key")
         return data

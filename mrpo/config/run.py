@@ -1,0 +1,266 @@
+"""The whole configuration of a run: what ``mrpo train`` resolves, checks and writes into the run folder.
+
+Sections follow the data's way: model and data, rewards, algorithm, budget, rollout, actor, trainer. Field names are
+verl's where verl has the same field. Whatever verl offers beyond them is set under ``verl`` by verl's own names.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from mrpo.config.advantage import AdvantageConfig, Condition
+from mrpo.config.base import StrictModel
+from mrpo.config.budget import BudgetConfig
+from mrpo.errors import ConfigError, unknown_name
+
+
+class ModelConfig(StrictModel):
+    """The policy."""
+
+    path: str
+    """A Hugging Face folder, or a name on the hub."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Precision of the trainer's forward and backward pass. Parameters and optimizer stay in float32."""
+    gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass: less memory, more time."""
+
+
+class DataConfig(StrictModel):
+    """The prompts: parquet files in verl's schema (prompt, reward_model.ground_truth, data_source, extra_info)."""
+
+    train_files: list[str] = Field(min_length=1)
+    """Files of training prompts."""
+    val_files: list[str] = Field(min_length=1)
+    """Files of validation prompts."""
+    train_batch_size: int = Field(ge=1)
+    """Prompts per step. Times ``budget.rollouts_per_prompt`` this is the rollouts per step, a fixed number."""
+    val_batch_size: int | None = Field(default=None, ge=1)
+    """Validation prompts per batch. Default: all at once."""
+    max_prompt_length: int = Field(default=512, ge=1)
+    """Longest prompt, in tokens. A longer one is an error."""
+    max_response_length: int = Field(default=512, ge=1)
+    """Most tokens that a rollout may have."""
+    shuffle: bool = True
+    """Shuffle the prompts in every epoch, by ``seed``."""
+
+
+class RewardConfig(StrictModel):
+    """One named reward."""
+
+    function: str
+    """``FILE.py:NAME`` (relative to the recipe) or ``package.module:NAME``; ``(prompt, response, ground_truth, extra)``
+    to a float, None (not applicable) or a dict that holds this reward's score under ``score``. May be async."""
+    weight: float = Field(default=1.0, ge=0)
+    """Its weight in the combined advantage."""
+    range: tuple[float, float] | None = None
+    """Its bounds [low, high]. Estimators that compare rewards' scales need them."""
+    requires: dict[str, float] = Field(default_factory=dict)
+    """It counts only in rollouts in which each reward named here reaches the value given here."""
+    noise_variance: float | None = Field(default=None, ge=0)
+    """Variance of its score over scorings of the same response, if it is noisy."""
+    timeout: float = Field(default=60.0, gt=0)
+    """Seconds that one score may take before it counts as failed."""
+
+
+class RolloutConfig(StrictModel):
+    """The vLLM engines."""
+
+    placement: Literal["separate", "colocated"] = "separate"
+    """Engines in actors of their own, apart from the trainer ranks, or on the trainer ranks' devices in turn."""
+    replicas: int = Field(default=1, ge=1)
+    """Separate placement: engines on each of ``nnodes`` nodes."""
+    nnodes: int = Field(default=1, ge=1)
+    """Separate placement: nodes that hold engines."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """Devices per engine."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Precision of the engines."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature in training."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus sampling in training; below 1 the trainer's and the engine's probabilities differ."""
+    memory_share: float = Field(default=0.5, gt=0, lt=1)
+    """GPU: share of a device's memory that an engine may take."""
+    max_sequences: int = Field(default=256, ge=1)
+    """Sequences that an engine works on at once."""
+    max_batched_tokens: int = Field(default=8192, ge=1)
+    """Tokens that an engine works on at once."""
+    eager: bool = False
+    """No CUDA graphs or compilation: a quicker start, slower tokens. Always so on CPU."""
+    agent_workers: int = Field(default=1, ge=1)
+    """Processes that drive the rollouts."""
+
+
+class ActorConfig(StrictModel):
+    """The policy update."""
+
+    learning_rate: float = Field(default=1e-6, gt=0)
+    """AdamW's learning rate."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the learning rate rises from 0."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's weight decay."""
+    grad_clip: float = Field(default=1.0, gt=0)
+    """Bound on the gradient's norm."""
+    mini_batch_size: int | None = Field(default=None, ge=1)
+    """Prompts per optimizer step; must divide ``data.train_batch_size``. Default: all of them, one optimizer step."""
+    micro_batch_tokens: int = Field(default=16384, ge=1)
+    """Tokens that a rank takes through the model at once: memory, not mathematics. At least one longest rollout."""
+    epochs: int = Field(default=1, ge=1)
+    """Passes over a step's rollouts."""
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    """PPO clip below 1."""
+    clip_high: float = Field(default=0.2, gt=0)
+    """PPO clip above 1."""
+    entropy_coeff: float = Field(default=0.0, ge=0)
+    """Weight of the entropy bonus."""
+    kl_coef: float = Field(default=0.0, ge=0)
+    """Weight of the KL loss against the initial policy; 0 loads no reference model."""
+    loss_aggregation: Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"] = (
+        "token-mean"
+    )
+    """How token losses become one number."""
+
+
+class TrainerConfig(StrictModel):
+    """The trainer ranks, the loop, and what it leaves."""
+
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where models run. ``auto``: GPUs if this machine has any, else CPU."""
+    nnodes: int = Field(default=1, ge=1)
+    """Nodes that hold trainer ranks."""
+    n_gpus_per_node: int = Field(default=2, ge=1)
+    """Trainer (FSDP) ranks per node; on CPU these are processes."""
+    reward_workers: int = Field(default=2, ge=1)
+    """Processes that score rollouts."""
+    total_training_steps: int = Field(default=100, ge=1)
+    """Steps to train."""
+    save_freq: int = Field(default=-1, ge=-1)
+    """Steps between checkpoints; -1: none."""
+    test_freq: int = Field(default=-1, ge=-1)
+    """Steps between validations; -1: none."""
+    val_before_train: bool = False
+    """Validate the initial policy first."""
+    logger: list[str] = Field(default_factory=list)
+    """verl's tracking backends beside the run folder, say ["wandb", "tensorboard"]."""
+    project_name: str = "mrpo"
+    """Project in those backends."""
+    experiment_name: str | None = None
+    """Run's name in those backends. Default: the run folder's name."""
+    fork_workers: bool = True
+    """Fork worker processes from one that has done the imports, instead of importing in each (CPU only)."""
+
+
+class RunConfig(StrictModel):
+    """Everything that decides a run."""
+
+    recipe: str
+    """Name or folder of the recipe that this run started from."""
+    run_dir: str | None = None
+    """Folder that the run fills. Default: a new one under ``runs``."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of data order, initial sampling and everything random that is ours."""
+    prepare: str | None = None
+    """Script, relative to the recipe, that makes model and data once: ``python SCRIPT --out FOLDER --seed SEED``. Its
+    folder is known to the config as ``${prepared:}``."""
+    model: ModelConfig
+    data: DataConfig
+    rewards: dict[str, RewardConfig] = Field(min_length=1)
+    """The rewards by name."""
+    algorithm: AdvantageConfig = Field(default_factory=AdvantageConfig)
+    """The advantage estimator and its options."""
+    budget: BudgetConfig = Field(default_factory=BudgetConfig)
+    """How many rollouts each prompt gets."""
+    rollout: RolloutConfig = Field(default_factory=RolloutConfig)
+    actor: ActorConfig = Field(default_factory=ActorConfig)
+    trainer: TrainerConfig = Field(default_factory=TrainerConfig)
+    verl: dict[str, Any] = Field(default_factory=dict)
+    """Further settings of verl's own configuration, by verl's names; they win over what is derived from the above."""
+
+    @property
+    def advantage(self) -> AdvantageConfig:
+        """The estimator's settings together with what the rewards declare."""
+        rewards = self.rewards
+        return self.algorithm.model_copy(
+            update={
+                "names": tuple(rewards),
+                "weights": {name: reward.weight for name, reward in rewards.items()},
+                "ranges": {name: reward.range for name, reward in rewards.items() if reward.range is not None},
+                "noise_variance": {
+                    name: reward.noise_variance for name, reward in rewards.items() if reward.noise_variance is not None
+                },
+                "conditions": tuple(
+                    Condition(reward=name, requires=other, threshold=threshold)
+                    for name, reward in rewards.items()
+                    for other, threshold in reward.requires.items()
+                ),
+            }
+        )
+
+    @property
+    def ranks(self) -> int:
+        return self.trainer.nnodes * self.trainer.n_gpus_per_node
+
+    @property
+    def rollouts_per_step(self) -> int:
+        """Rollouts that a step trains on."""
+        return self.data.train_batch_size * self.budget.trained_per_prompt
+
+    @property
+    def mini_batch_size(self) -> int:
+        return self.actor.mini_batch_size or self.data.train_batch_size
+
+    @model_validator(mode="after")
+    def _rewards_agree(self) -> RunConfig:
+        for field in ("names", "weights", "ranges", "conditions", "noise_variance"):
+            if getattr(self.algorithm, field):
+                raise ConfigError(f"algorithm.{field}: is declared with each reward, under rewards.<name>.")
+        for name, reward in self.rewards.items():
+            if not name.replace("_", "").isalnum():
+                raise ConfigError(f"rewards: given the name {name!r}, allowed: letters, digits and underscores.")
+            for other in reward.requires:
+                if other not in self.rewards:
+                    raise unknown_name(f"rewards.{name}.requires", other, self.rewards)
+        if self.algorithm.outcome is not None and self.algorithm.outcome not in self.rewards:
+            raise unknown_name("algorithm.outcome", self.algorithm.outcome, self.rewards)
+        known = [*self.rewards, "total"]
+        if self.budget.filter_groups is not None and self.budget.filter_groups not in known:
+            raise unknown_name("budget.filter_groups", self.budget.filter_groups, known)
+        if self.budget.rounds is not None and self.budget.rounds.reward not in known:
+            raise unknown_name("budget.rounds.reward", self.budget.rounds.reward, known)
+        AdvantageConfig.model_validate(self.advantage.model_dump())
+        return self
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> RunConfig:
+        prompts, mini, n = self.data.train_batch_size, self.mini_batch_size, self.budget.trained_per_prompt
+        longest = self.data.max_prompt_length + self.data.max_response_length
+        if self.actor.micro_batch_tokens < longest:
+            raise ConfigError(
+                f"actor.micro_batch_tokens: given {self.actor.micro_batch_tokens}, allowed: {longest} or more "
+                "(data.max_prompt_length + data.max_response_length)."
+            )
+        if prompts % mini:
+            raise ConfigError(
+                f"actor.mini_batch_size: given {mini}, allowed: a divisor of data.train_batch_size ({prompts})."
+            )
+        if mini * n % self.ranks:
+            raise ConfigError(
+                f"trainer.n_gpus_per_node: {self.ranks} ranks can't share the {mini * n} rollouts of a mini-batch "
+                f"({mini} prompts x {n}) evenly; allowed: a number of ranks that divides it."
+            )
+        unequal = self.budget.method != "uniform" or self.budget.unit == "tokens"
+        if unequal and self.rollout.placement == "separate" and prompts != mini:
+            raise ConfigError(
+                f"budget.method: given {self.budget.method} with mini-batches of {mini} prompts, allowed: uniform. "
+                "With separate engines verl forms mini-batches of whole prompts, which must be of equal size: leave "
+                "actor.mini_batch_size out, or set rollout.placement=colocated."
+            )
+        if self.rollout.placement == "colocated" and self.ranks % self.rollout.tensor_parallel:
+            raise ConfigError(
+                f"rollout.tensor_parallel: given {self.rollout.tensor_parallel}, allowed with colocated placement: "
+                f"a divisor of the {self.ranks} ranks."
+            )
+        return self
