@@ -1,0 +1,133 @@
+"""Start a run's processes on this machine (or join a Ray cluster), wait for the controller, clean up.
+
+This module runs in the command's own process, which stays light: verl, torch and vLLM are imported by the actors.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+from omegaconf import DictConfig, OmegaConf
+
+from mrpo.config.run import RunConfig
+from mrpo.observe.logs import collect_actor_logs
+from mrpo.observe.run_folder import DONE, FAILED, RunFolder
+from mrpo.runtime.fork_server import ForkServer
+
+POLL_SECONDS = 0.25
+
+
+class RunFailed(RuntimeError):
+    """The controller ended with an error; the message is its traceback."""
+
+
+class Controller:
+    """Ray actor that runs verl's trainer loop. It imports verl in its own process only."""
+
+    def run(self, config: dict[str, Any]) -> None:
+        from mrpo.controller.task_runner import TaskRunner
+
+        TaskRunner().run(OmegaConf.create(config))
+
+
+def environment(config: RunConfig, device: str, folder: RunFolder) -> dict[str, str]:
+    """Environment of every process of a run; what the user has set stays."""
+    values = {
+        "TOKENIZERS_PARALLELISM": "false",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_DISABLE_COMPILE_CACHE": "1",  # a stale cache broke runs: github.com/vllm-project/vllm/issues/31199
+        "NCCL_DEBUG": "WARN",
+        "TRANSFER_QUEUE_ENABLE": "1",
+        "HYDRA_FULL_ERROR": "1",
+        "TENSORBOARD_DIR": str(folder.path.resolve() / "tensorboard"),
+        "WANDB_DIR": str(folder.path.resolve()),
+    }
+    if Path(config.model.path).expanduser().exists():
+        values["HF_HUB_OFFLINE"] = "1"
+    if "wandb" in config.trainer.logger and not os.environ.get("WANDB_API_KEY"):
+        values["WANDB_MODE"] = "offline"
+    if device == "cpu":
+        cores = len(os.sched_getaffinity(0))
+        engines = config.rollout.replicas if config.rollout.placement == "separate" else config.ranks
+        values |= {
+            "VERL_PLATFORM": "cpu",
+            "TORCHDYNAMO_DISABLE": "1",  # needs a C compiler, and compiles longer than a small model runs
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": str(max(1, cores // config.ranks)),
+            "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads of one process starve the others of a shared core
+            "MRPO_ROLLOUT_THREADS": str(max(1, cores // engines)),
+        }
+    return {name: os.environ.get(name, value) for name, value in values.items()}
+
+
+def launch(config: RunConfig, verl: DictConfig, folder: RunFolder, poll: Callable[[], None]) -> None:
+    """Run to the end, calling ``poll`` a few times a second. Logs end up in the run folder, whatever happens.
+
+    Raises:
+        RunFailed: the run did not finish.
+    """
+    device = verl.trainer.device
+    variables = environment(config, device, folder)
+    os.environ.update(variables)
+    scratch = Path(tempfile.mkdtemp(prefix="mrpo-", dir="/tmp"))  # short: Ray's sockets lie in it
+    fork_server = None
+    try:
+        runtime_env: dict[str, Any] = {"env_vars": variables}
+        if device == "cpu" and config.trainer.fork_workers:
+            folder.event("import libraries")
+            fork_server = ForkServer(scratch, folder.logs / "fork_server.log")
+            runtime_env["py_executable"] = str(fork_server.executable)
+        folder.event("start ray")
+        _start_ray(config, device, scratch, runtime_env)
+        if fork_server is not None:
+            raylet = _ray_node().all_processes["raylet"][0].process
+            fork_server.join_ray(ray.get_runtime_context().get_job_id(), raylet.pid)
+        controller: Any = ray.remote(Controller).options(name="controller", num_cpus=1).remote()
+        run = controller.run.remote(OmegaConf.to_container(verl, resolve=False))
+        while not ray.wait([run], timeout=POLL_SECONDS)[0]:
+            poll()
+        ray.get(run)
+        folder.event(DONE)
+    except KeyboardInterrupt:
+        folder.event(FAILED, detail="interrupted")
+        raise
+    except Exception as error:
+        folder.event(FAILED, detail=str(error).strip().splitlines()[-1][:500] if str(error).strip() else "")
+        raise RunFailed(str(error)) from error
+    finally:
+        logs = Path(_ray_node().get_logs_dir_path()) if ray.is_initialized() else None
+        ray.shutdown()
+        if fork_server is not None:
+            fork_server.stop()
+        if logs is not None and logs.is_dir():
+            collect_actor_logs(logs, folder.logs)
+        shutil.rmtree(scratch, ignore_errors=True)
+        poll()
+
+
+def _ray_node() -> Any:
+    """Ray's record of the node that this process started or joined; there is no public way to its log folder."""
+    return ray._private.worker._global_node
+
+
+def _start_ray(config: RunConfig, device: str, scratch: Path, runtime_env: dict[str, Any]) -> None:
+    """A Ray of our own, or the one that RAY_ADDRESS names."""
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": runtime_env}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**quiet)
+        return
+    local: dict[str, Any] = {"include_dashboard": False, "_temp_dir": str(scratch)}
+    if device == "cpu":  # logical: verl asks for a slot per rank and engine, and a CPU per worker
+        separate = config.rollout.placement == "separate"
+        engines = config.rollout.replicas * config.rollout.tensor_parallel if separate else 0
+        slots = config.ranks + engines
+        local |= {"num_gpus": slots, "num_cpus": 16 + 4 * slots + config.trainer.reward_workers}
+    ray.init(**local, **quiet)

@@ -1,0 +1,60 @@
+"""verl's reward manager interface over our Scorer: what runs in each reward worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from verl import DataProto
+from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
+
+from mrpo.config.load import validate
+from mrpo.rewards.outcome import Outcome
+from mrpo.rewards.scorer import Scorer
+
+FAILURES = "reward_failures"
+"""Key beside the components in ``reward_extra_info``: failures by reward name, as JSON ("" if none), since verl's
+validation metrics skip strings and would choke on a mapping."""
+
+
+class MultiRewardManager(RewardManagerBase):
+    """Named in ``reward.reward_manager``; hands every component on by its name, None where there is no score."""
+
+    def __init__(self, config: Any, tokenizer: Any, compute_score: Any, **router: Any):
+        super().__init__(config, tokenizer, compute_score)
+        run = validate(OmegaConf.to_container(config.mrpo.run, resolve=True))  # type: ignore[arg-type]
+        self.decode: Callable[..., str] = tokenizer.decode
+        self.weights = {name: reward.weight for name, reward in run.rewards.items()}
+        self.scorer = Scorer(run.rewards, Path(config.mrpo.recipe_folder))
+
+    async def run_single(self, data: DataProto) -> dict[str, Any]:
+        """Score the last sequence of ``data``. ``reward_score`` is the weighted sum of the scores there are; verl
+        shows it, our estimators don't use it."""
+        row = data[-1:][0]
+        response_ids = row.batch["responses"]
+        length = int(row.batch["attention_mask"][-response_ids.shape[-1] :].sum())
+        fields = row.non_tensor_batch
+        response = await self.loop.run_in_executor(
+            None, lambda: self.decode(response_ids[:length], skip_special_tokens=True)
+        )
+        extra = {
+            **(fields.get("extra_info") or {}),
+            "data_source": fields.get("data_source"),
+            "response_tokens": length,
+        }
+        outcomes = await self.scorer.score(
+            list(fields["raw_prompt"]), response, fields["reward_model"]["ground_truth"], extra
+        )
+        return {"reward_score": self._weighted_sum(outcomes), "reward_extra_info": as_extra_info(outcomes)}
+
+    def _weighted_sum(self, outcomes: dict[str, Outcome]) -> float:
+        return sum(self.weights[name] * o.score for name, o in outcomes.items() if o.score is not None)
+
+
+def as_extra_info(outcomes: dict[str, Outcome]) -> dict[str, Any]:
+    failures = {name: outcome.failure for name, outcome in outcomes.items() if outcome.failure is not None}
+    scores = {name: outcome.score for name, outcome in outcomes.items()}
+    return {**scores, FAILURES: json.dumps(failures) if failures else ""}

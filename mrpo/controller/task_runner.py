@@ -1,0 +1,31 @@
+"""verl's task runner with our trainers: the actor in which the controller lives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from verl.trainer.main_ppo import TaskRunnerV1
+from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
+from verl.utils.config import validate_config
+
+from mrpo.controller.trainer import TRAINERS
+from mrpo.runtime.plugin import require_loaded
+
+
+class TaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):  # type: ignore[name-defined]
+    """verl looks the trainer class up by mode in this process, so this is where ours take their places."""
+
+    def run(self, config: DictConfig) -> None:
+        require_loaded()
+        validate_config(config, need_reference_policy(config), need_critic(config))
+        TRAINER_REGISTRY.update(TRAINERS)
+        super().run(config)
+
+
+class Controller:
+    """Ray actor. It imports verl only inside its own process, so that the command line needs neither verl nor torch."""
+
+    def run(self, config: dict[str, Any]) -> None:
+        TaskRunner().run(OmegaConf.create(config))
