@@ -1,0 +1,20 @@
+"""The quickstart learns: all three rewards rise."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import Train
+
+pytestmark = pytest.mark.e2e
+
+STEPS = 20
+LEAST_RISE = {"correct": 0.15, "tagged": 0.15, "short": 0.1}
+
+
+def test_all_three_rewards_rise(train: Train) -> None:
+    records = train(f"trainer.total_training_steps={STEPS}").metrics()
+    for name, least in LEAST_RISE.items():
+        means = [record[f"reward/{name}/mean"] for record in records]
+        first, last = sum(means[:4]) / 4, sum(means[-4:]) / 4
+        assert last - first > least, f"{name}: {first:.2f} to {last:.2f}"

@@ -1,0 +1,115 @@
+"""Every row's rewards and advantage are its own: recomputed from its text, whatever order rollouts finished in."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from mrpo.advantages import compute_advantages
+from mrpo.config.recipes import find_recipe
+from mrpo.observe.run_folder import RunFolder
+
+pytestmark = pytest.mark.e2e
+
+NAMES = ("correct", "tagged", "short")
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def rewards() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("quickstart_rewards", find_recipe("quickstart").folder / "rewards.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def recomputed_advantages(rows: Rows) -> np.ndarray:
+    """GDPO with batch norm, then each prompt weighed alike: what the config asks for, from the logged scores."""
+    scores_NK = torch.tensor([[row["rewards"][name] for name in NAMES] for row in rows], dtype=torch.float64)
+    numbers: dict[str, int] = {}
+    groups_N = torch.tensor([numbers.setdefault(row["uid"], len(numbers)) for row in rows])
+    advantages_N = compute_advantages(scores_NK, groups_N, {"estimator": "gdpo", "names": NAMES}).advantages_N.numpy()
+    sizes = Counter(row["uid"] for row in rows)
+    return advantages_N * np.array([len(rows) / (len(sizes) * sizes[row["uid"]]) for row in rows])
+
+
+def each_step(run: RunFolder) -> list[tuple[dict[str, Any], Rows]]:
+    metrics = {record["step"]: record for record in run.metrics()}
+    return [(metrics[step], run.read_rollouts(step)) for step in run.rollout_steps()]
+
+
+def test_groups_are_wildly_unequal_and_no_padding_row_is_needed(unequal_run: RunFolder) -> None:
+    sizes = [n for _, rows in each_step(unequal_run) for n in Counter(row["uid"] for row in rows).values()]
+    assert min(sizes) == 1
+    assert max(sizes) >= 20
+    for metrics, rows in each_step(unequal_run):
+        assert len(rows) == 8 * 8
+        assert metrics["rollout/padding_rows"] == 0
+        assert metrics["rollout/incomplete_groups"] == 0
+
+
+def test_rows_arrive_in_another_order_than_they_were_asked_for(unequal_run: RunFolder) -> None:
+    orders = [[(row["uid"], row["sample"]) for row in rows] for _, rows in each_step(unequal_run)]
+    assert any(order != sorted(order) for order in orders)
+
+
+def test_every_reward_is_that_of_its_rows_own_text(
+    unequal_run: RunFolder, rewards: ModuleType, few_prompts: Path
+) -> None:
+    truth = {
+        messages[0]["content"]: reward["ground_truth"]
+        for messages, reward in zip(*(pd.read_parquet(few_prompts)[c] for c in ("prompt", "reward_model")), strict=True)
+    }
+    for _, rows in each_step(unequal_run):
+        for row in rows:
+            assert row["ground_truth"] == truth[row["prompt"]]
+            for name in NAMES:
+                score: Callable[..., float] = getattr(rewards, name)
+                extra = {"response_tokens": row["tokens"]}
+                assert row["rewards"][name] == score(None, row["response"], truth[row["prompt"]], extra), row
+
+
+def test_every_advantage_follows_from_its_own_groups_scores(unequal_run: RunFolder) -> None:
+    for _, rows in each_step(unequal_run):
+        np.testing.assert_allclose([row["advantage"] for row in rows], recomputed_advantages(rows), atol=1e-6)
+
+
+def test_the_tokens_that_were_trained_on_hold_these_advantages(unequal_run: RunFolder) -> None:
+    """verl's own per-token statistics, read back from its store after balancing over the ranks."""
+    for metrics, rows in each_step(unequal_run):
+        advantages, tokens = (np.array([row[key] for row in rows]) for key in ("advantage", "tokens"))
+        assert metrics["advantage/per_token/mean"] == pytest.approx(
+            (advantages * tokens).sum() / tokens.sum(), abs=1e-5
+        )
+        assert metrics["advantage/per_token/max"] == pytest.approx(advantages.max(), abs=1e-5)
+        assert metrics["advantage/per_token/min"] == pytest.approx(advantages.min(), abs=1e-5)
+
+
+def test_a_prompts_uid_is_its_content(unequal_run: RunFolder) -> None:
+    content: dict[str, set[str]] = {}
+    for _, rows in each_step(unequal_run):
+        for row in rows:
+            content.setdefault(row["uid"].partition("-")[0], set()).add(row["prompt"])
+    assert len(content) == 8
+    assert all(len(prompts) == 1 for prompts in content.values())
+
+
+def test_token_counts_are_the_texts(unequal_run: RunFolder, quickstart: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(quickstart / "model")
+    rows = each_step(unequal_run)[0][1]
+    finished = [row for row in rows if row["tokens"] < 48 and "�" not in row["response"]]
+    assert finished
+    for row in finished:
+        assert row["tokens"] == len(tokenizer.encode(row["response"])) + 1  # the end of the turn
