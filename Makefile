@@ -1,0 +1,61 @@
+# make train   install what is needed, then train the quickstart recipe
+# make test    install what is needed, then run everything CI runs
+PYTHON ?= python3.11
+DEVICE ?= cpu
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
+LOCK   := requirements/$(DEVICE).txt
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+.PHONY: install train test unit e2e check doctor lock clean
+
+install: $(VENV)/installed-$(DEVICE)
+
+# Torch comes first and alone: its CPU build from wherever pip finds it, else from PyTorch's index, which then isn't
+# asked for each of the other packages.
+$(VENV)/installed-$(DEVICE): $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || { echo "$(PYTHON) is not Python 3.11 or 3.12; set PYTHON=…"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing torch …"
+	@torch=$$(grep '^torch==' $(LOCK)); \
+	  $(PIP) install --no-deps "$$torch" 2>/dev/null || $(PIP) install --no-deps --index-url $(TORCH_CPU_INDEX) "$$torch"
+	@echo "installing $$(grep -c == $(LOCK)) pinned packages, a minute or two …"
+	@grep -v -e '^torch==' -e '^flash-attn==' $(LOCK) > $(VENV)/lock.txt
+	@$(PIP) install --no-deps -r $(VENV)/lock.txt
+	@flash=$$(grep '^flash-attn==' $(LOCK)); test -z "$$flash" || $(PIP) install --no-deps --no-build-isolation "$$flash"
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/installed-peers: requirements/peers.txt | install
+	@$(PIP) install --no-deps --target $(VENV)/peers --upgrade -r requirements/peers.txt
+	@touch $@
+
+train: install
+	@$(BIN)/mrpo train recipe=quickstart
+
+test: check unit e2e
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: install $(VENV)/installed-peers
+	$(BIN)/pytest -m unit
+
+e2e: install
+	$(BIN)/pytest -m e2e
+
+doctor: install
+	@$(BIN)/mrpo doctor
+
+lock: install
+	$(BIN)/python -m pip install -qq uv
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra dev --extra recipes --override requirements/overrides.txt \
+	  --python-version 3.11 --no-annotate --custom-compile-command "make lock" -q -o requirements/cpu.txt
+	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra dev --extra recipes \
+	  --python-version 3.11 --no-annotate --custom-compile-command "make lock" -q -o requirements/gpu.txt
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,97 @@
+"""``mrpo doctor``: what this machine has, and what to do about what it lacks."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from packaging.requirements import Requirement
+from rich.console import Console
+from rich.table import Table
+
+LEAST_SHARED_MEMORY, LEAST_MEMORY, LEAST_DISK, LEAST_FILES = 1 << 30, 6 << 30, 2 << 30, 4096
+
+
+class Finding(NamedTuple):
+    """One thing looked at. ``advice`` is empty where all is well."""
+
+    what: str
+    found: str
+    advice: str = ""
+
+
+def main(argv: list[str]) -> int:
+    """Exit code 1 if anything needs attention."""
+    findings = list(examine())
+    table = Table("", "what", "found", "what to do", box=None, pad_edge=False)
+    for finding in findings:
+        table.add_row("[red]x[/]" if finding.advice else "[green]ok[/]", *finding)
+    Console().print(table)
+    return int(any(finding.advice for finding in findings))
+
+
+def examine() -> Iterator[Finding]:
+    version = sys.version_info[:2]
+    yield Finding(
+        "Python", platform.python_version(), "" if (3, 11) <= version < (3, 13) else "use Python 3.11 or 3.12"
+    )
+    gpus = sorted(Path("/dev").glob("nvidia[0-9]*"))
+    yield Finding("device", f"{len(gpus)} GPUs" if gpus else f"CPU, {len(os.sched_getaffinity(0))} cores")
+    yield from versions("gpu" if gpus else "cpu")
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    yield _size("memory", memory, LEAST_MEMORY, "the quickstart needs about 6 GiB")
+    shared = shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else 0
+    yield _size("shared memory (/dev/shm)", shared, LEAST_SHARED_MEMORY, "in a container: --shm-size=2g or an emptyDir")
+    yield _size(
+        "free disk in /tmp", shutil.disk_usage("/tmp").free, LEAST_DISK, "Ray keeps its session there: free some"
+    )
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    yield Finding("open-file limit", str(files), "" if files >= LEAST_FILES else f"ulimit -n {LEAST_FILES}")
+
+
+def versions(extra: str) -> Iterator[Finding]:
+    """Installed versions against mrpo's pins, and against the lock where the checkout is at hand."""
+    try:
+        declared = [Requirement(text) for text in importlib.metadata.requires("mrpo") or []]
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding("mrpo", "not installed", "make install")
+        return
+    for requirement in declared:
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        found = _version(requirement.name)
+        if found is None:
+            yield Finding(requirement.name, "not installed", f"make install DEVICE={extra}")
+        elif not requirement.specifier.contains(found, prereleases=True):
+            yield Finding(requirement.name, found, f"mrpo needs {requirement.specifier}: make install DEVICE={extra}")
+        elif "==" in str(requirement.specifier):
+            yield Finding(requirement.name, found)
+    lock = Path(__file__).parents[2] / "requirements" / f"{extra}.txt"
+    if lock.is_file():
+        pins = dict(line.strip().split("==") for line in lock.read_text().splitlines() if "==" in line)
+        off = [f"{n} {_version(n) or 'missing'}, not {v}" for n, v in pins.items() if _version(n) != v]
+        yield Finding(
+            f"lock, {len(pins)} packages", "; ".join(off[:5]) or "all as pinned", "make install" if off else ""
+        )
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _size(what: str, found: int, least: int, advice: str) -> Finding:
+    return Finding(what, f"{found / (1 << 30):.1f} GiB", "" if found >= least else advice)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
