@@ -7,6 +7,7 @@ A prompt's uid is ``{content id}-{draw}``: the first part finds its history, the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ class RolloutBudget:
         return n_N
 
     def _stats(self, uids: Sequence[str]) -> PromptStats:
-        return self.history.stats(
+        stats = self.history.stats(
             content_ids(uids),
             signal=self.config.signal,
             predictor=self.config.predictor,
@@ -73,6 +74,10 @@ class RolloutBudget:
             estimator=simulated(self._estimator),
             group_size=self.config.rollouts_per_prompt,
         )
+        lengths_N = stats.response_length_N
+        if lengths_N is None or np.isnan(lengths_N).all():  # no response seen yet: all count alike
+            stats = replace(stats, response_length_N=np.ones(len(uids)))
+        return stats
 
     def _estimator(self, rewards_RK: FloatArray, group_R: IntArray) -> FloatArray:
         plain = self.rewards.model_copy(update={"batch_norm": "none"})  # a simulated group knows no batch
@@ -80,9 +85,8 @@ class RolloutBudget:
 
     def _total(self, uids: Sequence[str], stats: PromptStats) -> int:
         if self.config.unit == "tokens":
-            lengths = stats.response_length_N
-            known = lengths is not None and bool((~np.isnan(lengths)).any())
-            return self.config.total(len(uids), float(np.nanmean(lengths)) if known else 1.0)  # type: ignore[arg-type]
+            assert stats.response_length_N is not None
+            return self.config.total(len(uids), float(np.nanmean(stats.response_length_N)))
         step = self.config.total(self.prompts_per_step)
         waiting = self.prompts_per_step - len(self.planned) - len(uids)  # prompts still to be planned in this step
         return step - sum(self.planned.values()) - waiting * self.config.rollouts_per_prompt

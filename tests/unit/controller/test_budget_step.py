@@ -133,3 +133,19 @@ def test_the_outcome_is_measured_in_the_signal_that_planned_it() -> None:
         realized[signal] = metrics["budget/variance/realized"]
         assert metrics["budget/variance/realized"] == pytest.approx(metrics["budget/variance/predicted"], rel=0.25)
     assert realized["total_variance"] == pytest.approx(9 * realized["bernoulli"], rel=0.25)
+
+
+def test_a_token_budget_divides_tokens_once_lengths_are_known() -> None:
+    plan = budget(unit="tokens", signal="total_variance")
+    names = uids()
+    plan.begin_step()
+    assert plan.plan(names).tolist() == [8] * PROMPTS  # no length is known: rollouts of equal length
+    rows = rollouts(names, plan.planned)
+    rows.lengths_N[:] = torch.where(rows.group_ids_N < 4, 10, 30)
+    observe(plan, rows)
+    plan.begin_step()
+    n = plan.plan(names)
+    lengths = [10] * 4 + [30] * 4
+    spent = sum(count * length for count, length in zip(n.tolist(), lengths, strict=True))
+    assert 8 * 8 * 20 - 30 < spent <= 8 * 8 * 20
+    assert n[1:4].min() > n[4:].max()  # of equally uncertain prompts the cheaper get more
