@@ -9,7 +9,8 @@ from .conftest import Train
 pytestmark = pytest.mark.e2e
 
 STEPS = 20
-LEAST_RISE = {"correct": 0.15, "tagged": 0.15, "short": 0.1}
+LEAST_RISE = {"correct": 0.1, "tagged": 0.12, "short": 0.12}
+"""From the first four steps to the last four. Over five seeds 16 steps gave at least .14, .19 and .19."""
 
 
 def test_all_three_rewards_rise(train: Train) -> None:
