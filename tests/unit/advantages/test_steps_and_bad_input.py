@@ -90,7 +90,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"estimator": "gdop"}, r"unknown name 'gdop'\. Did you mean 'gdpo'\?"),
     ({"preset": "ver"}, "preset: given 'ver'.*'paper', 'verl', 'trl' or 'nemo'"),
     ({"batch_norm": "tokens"}, "batch_norm: given 'tokens'"),
-    ({"tua": 0.5}, r"unknown name 'tua'\. Did you mean 'tau'\?"),
+    ({"tua": 0.5}, r"unknown key 'tua'\. Did you mean 'tau'\?"),
     ({"tau": 1.5}, "tau: given 1.5, input should be less than or equal to 1"),
     ({"tau": -0.1}, "tau: given -0.1"),
     ({"clip": 0}, "clip: given 0"),
