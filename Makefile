@@ -19,7 +19,8 @@ $(VENV)/installed-$(DEVICE): $(LOCK) pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing torch …"
 	@torch=$$(grep '^torch==' $(LOCK)); \
-	  $(PIP) install --no-deps "$$torch" 2>/dev/null || $(PIP) install --no-deps --index-url $(TORCH_CPU_INDEX) "$$torch"
+	  if test $(DEVICE) = gpu; then $(PIP) install --no-deps "$$torch"; \
+	  else $(PIP) install --no-deps "$$torch" 2>/dev/null || $(PIP) install --no-deps --index-url $(TORCH_CPU_INDEX) "$$torch"; fi
 	@echo "installing $$(grep -c == $(LOCK)) pinned packages, a minute or two …"
 	@grep -v -e '^torch==' -e '^flash-attn==' $(LOCK) > $(VENV)/lock.txt
 	@$(PIP) install --no-deps -r $(VENV)/lock.txt

@@ -21,7 +21,7 @@ class RoundsConfig(StrictModel):
     stop: Literal["balanced", "positive"] = "balanced"
     """Enough is: ``keep``/2 on each side, or one above."""
     reward: str = "total"
-    """The reward that decides, or the weighted sum of all (``total``)."""
+    """The reward that decides, or the weighted sum of those a rollout has (``total``)."""
     threshold: float = 0.0
     """A rollout is above if it scores more than this."""
 
@@ -50,8 +50,8 @@ class BudgetConfig(StrictModel):
     signal: Literal["bernoulli", "total_variance", "per_reward", "estimator"] = "bernoulli"
     """Whose variance counts: of "total above 0", of the total, of each reward, or what the estimator expects."""
     filter_groups: str | None = None
-    """Dynamic sampling (DAPO): a prompt whose rollouts all score the same in this reward, or in the weighted sum of all
-    (``total``), is thrown away and another prompt drawn for it. Unset: none is."""
+    """Dynamic sampling (DAPO): a prompt whose rollouts all score the same in this reward, or in the weighted sum of
+    those it has (``total``), is thrown away and another prompt drawn for it. Unset: none is."""
     rounds: RoundsConfig | None = None
     """Sample prompts in rounds. All rollouts seen count in the estimator's statistics and in the history; those kept
     are trained on. Unset: one round, all kept."""

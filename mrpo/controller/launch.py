@@ -81,7 +81,8 @@ def launch(config: RunConfig, verl: DictConfig, folder: RunFolder, poll: Callabl
     fork_server = None
     try:
         runtime_env: dict[str, Any] = {"env_vars": variables}
-        if device == "cpu" and config.trainer.fork_workers:
+        own_ray = not os.environ.get("RAY_ADDRESS")  # a fork server belongs to one raylet, which must be ours
+        if device == "cpu" and config.trainer.fork_workers and own_ray:
             folder.event("import libraries")
             fork_server = ForkServer(scratch, folder.logs / "fork_server.log")
             runtime_env["py_executable"] = str(fork_server.executable)

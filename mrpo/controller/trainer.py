@@ -46,7 +46,7 @@ def require_agreement(metrics: dict) -> None:
     """Raises RuntimeError if this step's rollouts can't be from the policy that is about to learn from them."""
     correlation = metrics.get("training/rollout_actor_probs_pearson_corr", 1.0)
     difference = metrics.get("training/rollout_probs_diff_mean", 0.0)
-    if correlation < LEAST_CORRELATION and difference > NOTABLE_DIFFERENCE:
+    if not correlation >= LEAST_CORRELATION and difference > NOTABLE_DIFFERENCE:  # NaN: one side is constant
         raise RuntimeError(
             f"the rollout engine's token probabilities are not the trainer's (correlation {correlation:.2f}, mean "
             f"difference {difference:.4f}): the weights did not arrive"
