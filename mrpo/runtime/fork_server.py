@@ -175,6 +175,7 @@ def _install_files(received: list[int], wanted: list[int]) -> None:
 def become(request: dict[str, Any]) -> NoReturn:
     """Run what ``python *argv`` would have run, in this forked process."""
     die_with_parent()
+    os.setpgid(0, 0)  # Ray kills the process group of a worker that ended, which must not be everyone's
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])

@@ -78,6 +78,11 @@ def test_killing_the_proxy_kills_the_process_behind_it(python: str) -> None:
     assert run(python, "-c", "print('still served')").stdout == "still served\n"
 
 
+def test_each_process_has_a_group_of_its_own(python: str) -> None:
+    code = "import os; print(os.getpid() == os.getpgid(0))"
+    assert run(python, "-c", code).stdout == "True\n"
+
+
 def test_children_draw_different_random_numbers(python: str) -> None:
     code = "import random, numpy; print(random.random(), numpy.random.rand())"
     assert run(python, "-c", code).stdout != run(python, "-c", code).stdout
