@@ -1,0 +1,157 @@
+"""Is it still the same run? What it is made of, as one flat mapping, and in what two such mappings differ.
+
+A run may go on with more steps, on other machines, with other intervals. With another learning rate, other data or
+another reward it is another run: then it goes on only if the user says so.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mrpo.checkpoint.files import measure
+from mrpo.checkpoint.manifest import packages
+from mrpo.config.run import RunConfig
+from mrpo.errors import ConfigError
+
+FREE = {
+    "recipe": "only a name; what it sets is compared",
+    "run_dir": "only a place",
+    "prepare": "what it makes is compared",
+    "model.gradient_checkpointing": "time and memory",
+    "data.val_batch_size": "memory",
+    "rewards.*.timeout": "how long to wait",
+    "rewards.*.processes": "processes",
+    "rewards.*.memory": "memory",
+    "rewards.*.model.replicas": "on how many devices",
+    "rewards.*.model.memory_share": "memory",
+    "rewards.*.model.max_sequences": "memory",
+    "scoring.workers": "processes",
+    "scoring.most_failures": "when to stop",
+    "rollout.replicas": "on how many devices",
+    "rollout.nnodes": "on how many nodes",
+    "rollout.memory_share": "memory",
+    "rollout.max_sequences": "memory",
+    "rollout.max_batched_tokens": "memory",
+    "rollout.agent_workers": "processes",
+    "actor.micro_batch_tokens": "memory",
+    "trainer.nnodes": "on how many nodes; the state is read by any number of ranks",
+    "trainer.n_gpus_per_node": "on how many devices; the state is read by any number of ranks",
+    "trainer.fork_workers": "processes",
+    "trainer.total_training_steps": "how far, not which way",
+    "trainer.test_freq": "when to look",
+    "trainer.val_before_train": "when to look",
+    "trainer.logger": "whom to tell",
+    "trainer.project_name": "whom to tell",
+    "trainer.experiment_name": "whom to tell",
+    "checkpoint.*": "when to save, and where",
+    "resume.*": "how to go on",
+    "interrupt.*": "when to stop",
+}
+"""Fields that may change without a word, and why they don't change what is learned. ``*``: any one part of a name."""
+
+NOT_SET = "not set"
+"""What a difference shows for a field that one side lacks."""
+
+
+class Difference(NamedTuple):
+    """One field that isn't what it was."""
+
+    field: str
+    saved: Any
+    current: Any
+
+    def __str__(self) -> str:
+        was, now = (value if value is NOT_SET else repr(value) for value in (self.saved, self.current))
+        return f"{self.field}: was {was}, is {now}"
+
+
+def describe(config: RunConfig, reward_sources: Mapping[str, Path]) -> dict[str, Any]:
+    """What a run is made of, by field; plain JSON.
+
+    The config's fields by path, with the content of data files in place of their names, and beside a reward function's
+    name the hash of its module's code (comments and layout apart; what that imports isn't looked at). And
+    ``versions.<package>``.
+
+    Args:
+        reward_sources: the file that defines each reward's function, by the reward's name.
+
+    Raises:
+        OSError: a file can't be read.
+    """
+    fields = dict(_flat(config.model_dump(mode="json")))
+    for name in ("train_files", "val_files"):
+        fields[f"data.{name}"] = [fingerprint(Path(file).expanduser()) for file in getattr(config.data, name)]
+    for name, reward in config.rewards.items():
+        fields[f"rewards.{name}.function"] = f"{reward.function} with code {_code_hash(reward_sources[name])}"
+    return fields | {f"versions.{name}": version for name, version in packages().items()}
+
+
+def differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[Difference]:
+    """Fields of two descriptions that differ and may not change freely (``FREE``), by name."""
+    fields = sorted(saved.keys() | current.keys())
+    pairs = [Difference(field, saved.get(field, NOT_SET), current.get(field, NOT_SET)) for field in fields]
+    return [pair for pair in pairs if pair.saved != pair.current and not is_free(pair.field)]
+
+
+def is_free(field: str) -> bool:
+    return any(matches(field, pattern) for pattern in FREE)
+
+
+def matches(field: str, pattern: str) -> bool:
+    parts, wanted = field.split("."), pattern.split(".")
+    return len(parts) == len(wanted) and all(want in ("*", part) for part, want in zip(parts, wanted, strict=True))
+
+
+def require_compatible(saved: Mapping[str, Any], current: Mapping[str, Any], allow: list[str]) -> list[Difference]:
+    """Refuse to go on with another run than the saved one. Returns the differences that ``allow`` lets pass.
+
+    ``allow`` holds names of fields, or of what they lie below: ``rewards`` covers ``rewards.correct.weight``. A name
+    that covers nothing is no error, as the same command must do once the difference is in the newest checkpoint.
+
+    Raises:
+        ConfigError: there are other differences. The message shows them, and what ``allow`` would have to be.
+    """
+    found = differences(saved, current)
+    refused = [difference for difference in found if not any(_covers(name, difference.field) for name in allow)]
+    if refused:
+        needed = [name for name in allow if any(_covers(name, difference.field) for difference in found)]
+        wanted = ",".join([*needed, *(difference.field for difference in refused)])
+        shown = "".join(f"\n  {difference}" for difference in refused)
+        raise ConfigError(
+            f"resume: this is not the run that saved the checkpoint:{shown}\n"
+            f"Undo that, start a new run in another run_dir, or go on with the difference: resume.allow=[{wanted}]"
+        )
+    return found
+
+
+def fingerprint(file: Path) -> str:
+    """Size and content hash of a file; remembered in this process while its size and times stay as they are."""
+    status = file.stat()
+    return _fingerprint(file.resolve(), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _fingerprint(file: Path, size: int, modified: int) -> str:
+    record = measure(file.parent, [file.name])[file.name]
+    return f"{record.size} bytes, {record.checksum[:16]}"
+
+
+def _flat(content: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def _covers(name: str, field: str) -> bool:
+    return field == name or field.startswith(f"{name}.")
+
+
+def _code_hash(source: Path) -> str:
+    return hashlib.sha256(ast.dump(ast.parse(source.read_bytes())).encode()).hexdigest()[:16]

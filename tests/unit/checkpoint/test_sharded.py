@@ -1,0 +1,352 @@
+"""Trainer state, saved and loaded by real FSDP2 ranks over gloo, and by a single plain process (pytest's own)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import pickle
+import random
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, get_optimizer_state_dict
+from torch.distributed.fsdp import fully_shard
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from mrpo.checkpoint import tensor_files
+from mrpo.checkpoint.manifest import CheckpointError
+from mrpo.checkpoint.random_states import random_states, seed_rank, set_random_states
+from mrpo.checkpoint.sharded import ShardedState
+
+pytestmark = [pytest.mark.unit, pytest.mark.filterwarnings("ignore:torch.distributed is disabled")]
+
+
+class Trainer:
+    """A tiny Qwen2 with tied embeddings that learns from random tokens, with every generator at work."""
+
+    def __init__(self, seed: int, ranks: int = 0, **changes: Any):
+        torch.manual_seed(seed)
+        sizes: dict[str, Any] = {
+            "vocab_size": 64,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+        } | changes
+        heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": True}
+        self.model = Qwen2ForCausalLM(Qwen2Config(**sizes, **heads))
+        if ranks:
+            for layer in self.model.model.layers:
+                fully_shard(layer)
+            fully_shard(self.model)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-2, weight_decay=0.1)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: 1 / (1 + step))
+        self.state = ShardedState(self.model, self.optimizer, self.scheduler)
+
+    def train(self, steps: int) -> list[float]:
+        losses = []
+        for _ in range(steps):
+            tokens = torch.randint(0, 64, (2, 8))
+            loss = self.model(tokens, labels=tokens).loss * (1 + random.random() + np.random.rand())
+            loss.backward()
+            self.optimizer.step()
+            self.scheduler.step()
+            self.optimizer.zero_grad()
+            losses.append(loss.item())
+        return losses
+
+    def everything(self) -> dict[str, Any]:
+        """Whole parameters and moments, and the scheduler, by a way that doesn't go through the code under test."""
+        options = StateDictOptions(full_state_dict=True)
+        tensors: dict[str, Any] = get_model_state_dict(self.model, options=options)
+        optimizer = get_optimizer_state_dict(self.model, self.optimizer, options=options)
+        tensors |= {f"{name} {key}": v for name, state in optimizer["state"].items() for key, v in state.items()}  # type: ignore[union-attr]
+        found = {name: tensor.detach().numpy().tobytes() for name, tensor in tensors.items()}
+        return found | {"groups": str(optimizer["param_groups"]), "scheduler": str(self.scheduler.state_dict())}
+
+
+def seed_all(seed: int) -> None:
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+
+
+def run(ranks: int, act: Callable[..., Any], *args: Any) -> list[Any]:
+    """``act(rank, *args)`` on new gloo ranks, processes forked off one that has imported all; what each returned."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    answers: Any = context.Queue()
+    meeting = args[0].parent / f"meeting-{time.monotonic_ns()}"
+    processes = [
+        context.Process(target=_rank, args=(rank, ranks, meeting, answers, act, args)) for rank in range(ranks)
+    ]
+    for process in processes:
+        process.start()
+    found = {}
+    try:
+        for _ in processes:
+            rank, error, result = pickle.loads(answers.get(timeout=100))
+            assert error is None, error
+            found[rank] = result
+    finally:
+        for process in processes:
+            process.join(5 if len(found) == ranks else 0)
+            process.kill()
+    return [found[rank] for rank in range(ranks)]
+
+
+def _rank(rank: int, ranks: int, meeting: Path, answers: Any, act: Callable[..., Any], args: Any) -> None:
+    torch.set_num_threads(1)
+    seed_all(rank)
+    error, result = None, None
+    try:
+        dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=ranks)
+        result = act(rank, *args)
+        dist.barrier()
+        dist.destroy_process_group()
+    except BaseException:
+        error = traceback.format_exc()
+    answers.put(pickle.dumps((rank, error, result)))  # as bytes: a queue passes tensors by reference to this process
+
+
+class SlowWriter(tensor_files._Writer):
+    def write_data(self, *args: Any) -> Any:
+        time.sleep(1)
+        return super().write_data(*args)
+
+
+def save_twice(rank: int, folder: Path) -> dict[str, Any]:
+    trainer = Trainer(seed=1, ranks=2)
+    trainer.train(3)
+    trainer.state.save(folder / "sync")
+    before, rng = trainer.everything(), random_states()
+    tensor_files._Writer = SlowWriter  # type: ignore[misc]
+    saving = trainer.state.save(folder / "async", asynchronous=True)
+    losses = trainer.train(3)
+    assert saving.written is not None
+    on_the_way = not saving.written.done() and not (folder / "async" / tensor_files.INDEX).exists()
+    saving.wait()
+    after = trainer.everything()
+    return {"losses": losses, "before": before, "after": after, "on_the_way": on_the_way, "rng": rng}
+
+
+def resume(rank: int, folder: Path) -> dict[str, Any]:
+    trainer = Trainer(seed=2, ranks=2)
+    loaded = trainer.state.load(folder / "sync")
+    result = {
+        "loaded": loaded,
+        "before": trainer.everything(),
+        "losses": trainer.train(3),
+        "after": trainer.everything(),
+    }
+    (folder / "blocked" / "rank_1.npz").mkdir(parents=True, exist_ok=True)
+    with pytest.raises(CheckpointError) as refused:
+        trainer.state.save(folder / "blocked")
+    return result | {"refused": str(refused.value)}
+
+
+def load_only(rank: int, folder: Path, ranks: int) -> dict[str, Any]:
+    trainer = Trainer(seed=2, ranks=ranks)
+    loaded = trainer.state.load(folder / "sync")
+    return {"loaded": loaded, "before": trainer.everything(), "rng": random_states()}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("states") / "two_ranks"
+
+
+@pytest.fixture(scope="module")
+def saved(folder: Path) -> list[dict[str, Any]]:
+    """Two ranks trained 3 steps, saved to ``sync`` and ``async``, and trained 3 more: what each says of it."""
+    return run(2, save_twice, folder)
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[Path]:
+    """A state that a single process without FSDP saved; its own random states are put back."""
+    before = random_states()
+    seed_all(0)
+    trainer = Trainer(seed=1)
+    trainer.train(2)
+    trainer.state.save(tmp_path / "plain")
+    yield tmp_path / "plain"
+    set_random_states(before)
+
+
+def test_a_resumed_run_repeats_losses_and_state_to_the_bit(folder: Path, saved: list[dict[str, Any]]) -> None:
+    resumed = run(2, resume, folder)
+    for then, now in zip(saved, resumed, strict=True):
+        assert (now["loaded"].saved_ranks, now["loaded"].resharded, now["loaded"].rng_restored) == (2, False, True)
+        assert now["before"] == then["before"]
+        assert now["losses"] == then["losses"]
+        assert now["after"] == then["after"]
+    assert saved[0]["losses"] != saved[1]["losses"]  # so ranks had random states of their own
+    # every rank hears that one can't write
+    assert all(now["refused"].startswith("rank 1: IsADirectoryError") for now in resumed)
+
+
+def test_three_ranks_load_what_two_saved(folder: Path, saved: list[dict[str, Any]], tmp_path: Path) -> None:
+    ranks = run(3, load_only, folder, 3)
+    for now in ranks:
+        assert (now["loaded"].saved_ranks, now["loaded"].resharded, now["loaded"].rng_restored) == (2, True, False)
+        assert now["before"] == saved[0]["before"]
+    assert len({now["rng"]["python"] for now in ranks}) == 3
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_a_plain_process_loads_what_two_ranks_saved_while_training_went_on(
+    how: str, folder: Path, saved: list[dict[str, Any]], plain: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer, again = Trainer(seed=2), Trainer(seed=3)
+    with caplog.at_level(logging.WARNING):
+        loaded = trainer.state.load(folder / how)
+    assert "rank 0 of 1: seeded anew, as 2 ranks saved" in caplog.text
+    assert loaded.resharded
+    assert trainer.everything() == saved[0]["before"]
+    assert all(rank["on_the_way"] and rank["after"] != rank["before"] for rank in saved)
+    seeded = random_states()
+    again.state.load(folder / how)
+    assert random_states()["python"] == seeded["python"]
+
+
+def test_a_plain_process_resumes_to_the_bit(plain: Path) -> None:
+    trainer = Trainer(seed=2)
+    assert not trainer.state.load(plain).resharded
+    other = Trainer(seed=3)
+    other.state.load(plain)
+    first = trainer.train(3)
+    other.state.load(plain)
+    assert other.train(3) == first
+    assert other.everything() == trainer.everything()
+
+
+def test_tied_weights_are_stored_once_and_stay_tied(plain: Path) -> None:
+    names = json.loads((plain / "index.json").read_text())
+    assert "model.model.embed_tokens.weight" in names
+    assert "model.lm_head.weight" not in names
+    trainer = Trainer(seed=2)
+    trainer.state.load(plain)
+    assert trainer.model.lm_head.weight is trainer.model.model.embed_tokens.weight
+
+
+def test_an_optimizer_that_has_not_stepped_is_saved_as_it_is(tmp_path: Path) -> None:
+    trainer, other = Trainer(seed=1), Trainer(seed=2)
+    trainer.state.save(tmp_path / "new")
+    assert not trainer.optimizer.state
+    other.state.load(tmp_path / "new")
+    assert not other.optimizer.state
+    seed_all(0)
+    losses = trainer.train(2)
+    seed_all(0)
+    assert other.train(2) == losses
+
+
+def test_a_state_is_not_overwritten(plain: Path) -> None:
+    with pytest.raises(CheckpointError, match="plain holds a state already"):
+        Trainer(seed=1).state.save(plain)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"num_hidden_layers": 3}, r"groups differ: model\.layers\.2\."),
+        ({"intermediate_size": 32}, r"gate_proj.weight is torch.float32 \[48, 32\] in it but torch.float32 \[32, 32\]"),
+    ],
+)
+def test_another_model_is_refused_and_left_as_it_is(changes: dict[str, int], told: str, plain: Path) -> None:
+    trainer = Trainer(seed=2, **changes)
+    before = trainer.everything()
+    with pytest.raises(CheckpointError, match=told):
+        trainer.state.load(plain)
+    assert trainer.everything() == before
+
+
+def test_a_missing_and_an_unknown_tensor_are_named(plain: Path) -> None:
+    index = json.loads((plain / "index.json").read_text())
+    index["model.elsewhere"] = index.pop("model.model.norm.weight")
+    (plain / "index.json").write_text(json.dumps(index))
+    with pytest.raises(
+        CheckpointError, match=r"elsewhere is in it but not here; model\.model\.norm\.weight is missing"
+    ):
+        Trainer(seed=2).state.load(plain)
+
+
+def test_a_tensor_with_a_lost_part_is_refused(plain: Path) -> None:
+    index = json.loads((plain / "index.json").read_text())
+    index["model.model.norm.weight"]["parts"] = []
+    (plain / "index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=r"model\.model\.norm\.weight: its parts don't make up its size \[32\]"):
+        Trainer(seed=2).state.load(plain)
+
+
+def test_a_truncated_or_missing_shard_is_named(plain: Path) -> None:
+    shard = plain / "__0_0.distcp"
+    size = shard.stat().st_size
+    os.truncate(shard, size - 1)
+    with pytest.raises(CheckpointError, match=rf"__0_0\.distcp is cut off: {size - 1} bytes, {size} needed"):
+        Trainer(seed=2).state.load(plain)
+    shard.unlink()
+    with pytest.raises(CheckpointError, match=r"__0_0\.distcp is missing"):
+        Trainer(seed=2).state.load(plain)
+
+
+class Payload:
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["index.json", "trainer.npz", "rank_0.npz", "shard"])
+def test_a_pickle_that_would_run_code_is_refused_unexecuted(name: str, plain: Path, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    pickle.loads(pickle.dumps(Payload(ran)))
+    ran.unlink()  # it would have worked
+    if name == "shard":
+        torch.save(Payload(ran), plain / "evil")
+        index = json.loads((plain / "index.json").read_text())
+        index["model.model.norm.weight"]["parts"][0][2:] = ["evil", 0, (plain / "evil").stat().st_size]
+        (plain / "index.json").write_text(json.dumps(index))
+    else:
+        (plain / name).write_bytes(pickle.dumps(Payload(ran)))
+    with pytest.raises(CheckpointError):
+        Trainer(seed=2).state.load(plain)
+    assert not ran.exists()
+
+
+def test_dcps_own_pickled_index_is_neither_written_nor_read(plain: Path, tmp_path: Path) -> None:
+    assert sorted(path.name for path in plain.iterdir()) == ["__0_0.distcp", "index.json", "rank_0.npz", "trainer.npz"]
+    (plain / ".metadata").write_bytes(pickle.dumps(Payload(tmp_path / "ran")))
+    Trainer(seed=2).state.load(plain)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_part_outside_the_folder_is_refused(plain: Path) -> None:
+    shutil.copy(plain / "__0_0.distcp", plain.parent / "outside")
+    index = json.loads((plain / "index.json").read_text())
+    index["model.model.norm.weight"]["parts"][0][2] = "../outside"
+    (plain / "index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match="part outside the folder"):
+        Trainer(seed=2).state.load(plain)
+
+
+def test_ranks_are_seeded_by_seed_and_rank() -> None:
+    def drawn(seed: int, rank: int) -> tuple[float, float, float]:
+        seed_rank(seed, rank)
+        return torch.rand(()).item(), np.random.rand(), random.random()
+
+    before = random_states()
+    assert drawn(5, 0) == drawn(5, 0)
+    assert len({drawn(5, 0), drawn(5, 1), drawn(6, 0)}) == 3
+    set_random_states(before)
