@@ -73,11 +73,11 @@ def _split_recipe(overrides: list[str]) -> tuple[str, list[str]]:
 
 
 def _compose(recipe: Recipe, overrides: list[str]) -> dict[str, Any]:
-    OmegaConf.register_new_resolver("prepared", lambda: str(prepared_folder(recipe, seed)), replace=True)
+    OmegaConf.register_new_resolver("prepared", lambda: str(prepared_folder(recipe, script, seed)), replace=True)
     try:
         with initialize_config_dir(str(recipe.folder), version_base=None):
             composed = compose(recipe.variant, overrides)
-        seed = int(composed.get("seed", 0))
+        seed, script = int(composed.get("seed", 0)), composed.get("prepare")
         content = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(f"{recipe.file}: {error}") from None
@@ -85,9 +85,9 @@ def _compose(recipe: Recipe, overrides: list[str]) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def prepared_folder(recipe: Recipe, seed: int) -> Path:
-    """Where the recipe's prepare script puts model and data: a cache folder named by the script's content and seed."""
-    digest = hashlib.sha256(str(seed).encode())
+def prepared_folder(recipe: Recipe, command: str | None, seed: int) -> Path:
+    """Where ``prepare`` puts model and data: a cache folder named by the command, the recipe's scripts and the seed."""
+    digest = hashlib.sha256(f"{command} {seed}".encode())
     for script in sorted(recipe.folder.glob("*.py")):
         digest.update(script.read_bytes())
     root = Path(os.environ.get("MRPO_CACHE", Path.home() / ".cache" / "mrpo"))

@@ -1,9 +1,10 @@
-"""Make the quickstart's model and data: ``python prepare.py --out FOLDER --seed SEED``.
+"""Make the quickstart's model and data: ``python prepare.py [--mixed] --out FOLDER --seed SEED``.
 
 The questions are steps in the alphabet: "c+2" is "e". A Qwen2 of a million parameters with a tokenizer of its own
 learns from answers by a sloppy author whose habits are known: they sometimes count the letters out (and are mostly
 right then), sometimes chatter, sometimes forget the tags. So at the start a known share of the rollouts earns each
-reward, and there is something to learn for all three. Everything follows from the seed.
+reward, and there is something to learn for all three. With ``--mixed`` every question has
+habits of its own: some get a good answer nearly always, some hardly ever. Everything follows from the seed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import random
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -23,8 +25,10 @@ TAGS = ("<answer>", "</answer>")
 CLEAN_STEPS, SLOPPY_STEPS, BATCH = 220, 100, 32
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 FARTHEST = 3
-COUNTS_OUT, CHATTERS, TAGS_IT = 0.4, 0.65, 0.4
-RIGHT_IF_COUNTED, RIGHT_OTHERWISE = 0.85, 0.5
+COUNTS_OUT = 0.4
+MIXED_SLOPPY_STEPS, MIXED_RATES = 500, (0.01, 0.02, 0.05, 0.3, 0.7, 0.95, 0.98, 0.99)
+
+Question = tuple[int, int]
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -45,24 +49,44 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def answer(start: int, steps: int, draw: random.Random, sloppy: bool) -> str:
+class Habits(NamedTuple):
+    """How often the author, on a sloppy day, is right, chatters, and uses tags."""
+
+    right_if_counted: float = 0.85
+    right_otherwise: float = 0.5
+    chatters: float = 0.65
+    tags_it: float = 0.4
+
+    @classmethod
+    def mixed(cls, draw: random.Random) -> Habits:
+        rate = draw.choice(MIXED_RATES)
+        return cls(right_if_counted=rate, right_otherwise=rate, chatters=1 - rate, tags_it=rate)
+
+
+def answer(start: int, steps: int, draw: random.Random, sloppy: bool, habits: Habits) -> str:
     """What the author writes to the letter number ``start`` plus ``steps``, on a good day or on a sloppy one."""
     counts_out = draw.random() < COUNTS_OUT
-    right = not sloppy or draw.random() < (RIGHT_IF_COUNTED if counts_out else RIGHT_OTHERWISE)
+    right = not sloppy or draw.random() < (habits.right_if_counted if counts_out else habits.right_otherwise)
     end = start + steps if right else draw.choice([n for n in range(len(LETTERS)) if n != start + steps])
-    chatter = "".join(draw.choices(CHATTER, k=draw.randint(8, 14))) if sloppy and draw.random() < CHATTERS else ""
+    chatter = (
+        "".join(draw.choices(CHATTER, k=draw.randint(8, 14))) if sloppy and draw.random() < habits.chatters else ""
+    )
     counted = " ".join([*LETTERS[start : start + steps], LETTERS[end]]) + " so " if counts_out else ""
-    return chatter + counted + (f"<answer>{LETTERS[end]}</answer>" if draw.random() < TAGS_IT else LETTERS[end])
+    return chatter + counted + (f"<answer>{LETTERS[end]}</answer>" if draw.random() < habits.tags_it else LETTERS[end])
 
 
-def warm_start(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, draw: random.Random) -> float:
-    """Supervised steps on fresh answers: the alphabet from good days, then the habits. Returns the last loss."""
-    total = CLEAN_STEPS + SLOPPY_STEPS
+def warm_start(
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, draw: random.Random, habits: dict[Question, Habits]
+) -> float:
+    """Supervised steps on fresh answers: the alphabet from good days, then the habits, which are the usual ones for a
+    question that isn't in ``habits``. Returns the last loss."""
+    total = CLEAN_STEPS + (MIXED_SLOPPY_STEPS if habits else SLOPPY_STEPS)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=total, pct_start=0.1)
     loss = torch.tensor(0.0)
     for step in range(total):
-        rows = [encode(tokenizer, *draw.choice(questions()), draw, sloppy=step >= CLEAN_STEPS) for _ in range(BATCH)]
+        asked = (draw.choice(questions()) for _ in range(BATCH))
+        rows = [encode(tokenizer, q, answer(*q, draw, step >= CLEAN_STEPS, habits.get(q, Habits()))) for q in asked]
         longest = max(len(prompt) + len(response) for prompt, response in rows)
         ids_NT = torch.full((BATCH, longest), tokenizer.pad_token_id)
         labels_NT = torch.full((BATCH, longest), -100)  # the loss counts responses only
@@ -78,18 +102,15 @@ def warm_start(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, draw
     return loss.item()
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerFast, start: int, steps: int, draw: random.Random, sloppy: bool
-) -> tuple[list[int], list[int]]:
+def encode(tokenizer: PreTrainedTokenizerFast, question: Question, response: str) -> tuple[list[int], list[int]]:
     """Token ids of a question and of an answer to it."""
     prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": ask(start, steps)}], add_generation_prompt=True, tokenize=False
+        [{"role": "user", "content": ask(*question)}], add_generation_prompt=True, tokenize=False
     )
-    response = tokenizer.encode(answer(start, steps, draw, sloppy))
-    return tokenizer.encode(prompt), [*response, tokenizer.eos_token_id]
+    return tokenizer.encode(prompt), [*tokenizer.encode(response), tokenizer.eos_token_id]
 
 
-def questions() -> list[tuple[int, int]]:
+def questions() -> list[Question]:
     """Every letter and every number of steps that stays in the alphabet."""
     return [(start, steps) for steps in range(1, FARTHEST + 1) for start in range(len(LETTERS) - steps)]
 
@@ -117,6 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--mixed", action="store_true", help="questions of very different difficulty")
     options = parser.parse_args()
     start = time.time()
     torch.set_num_threads(1)  # a model this small only loses by more, and sums must not depend on their number
@@ -139,7 +161,8 @@ def main() -> None:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    loss = warm_start(model, tokenizer, draw)
+    habits = {question: Habits.mixed(draw) for question in questions()} if options.mixed else {}
+    loss = warm_start(model, tokenizer, draw, habits)
     model.save_pretrained(options.out / "model")
     tokenizer.save_pretrained(options.out / "model")
     write_data(options.out, draw)
