@@ -2,6 +2,10 @@
 
 A score, *not applicable* (the reward has nothing to say about this rollout), or *failed with a cause*. The last two are
 excluded from statistics and contribute nothing; neither ever counts as a score of 0.
+
+A failure's text begins with its cause and a colon, so that failures can be counted by cause: ``timeout``,
+``exception``, ``crash`` (of the process that scored), ``not finite``, ``wrong type``, ``out of range``, or what a
+reward names itself by raising ``RewardError``: the library's ``server``, ``judge`` and ``sandbox``.
 """
 
 from __future__ import annotations
@@ -10,30 +14,77 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+LONGEST_FAILURE = 500
+"""Characters of a failure's text; the rest is cut."""
+
+
+class RewardError(Exception):
+    """Raised by a reward function: failed, for a cause with a name of its own."""
+
+    def __init__(self, cause: str, text: str):
+        super().__init__(text)
+        self.cause = cause
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``score`` if there is one; ``failure`` names the cause if scoring failed; neither: not applicable."""
+    """``score`` if there is one; ``failure`` says why if scoring failed; neither: not applicable."""
 
     score: float | None = None
     failure: str | None = None
 
+    @property
+    def cause(self) -> str | None:
+        """What failures are grouped by: the text before the failure's first colon."""
+        return None if self.failure is None else self.failure.partition(":")[0]
+
     @classmethod
-    def of(cls, returned: Any) -> Outcome:
-        """The outcome that a reward function's return value stands for: a number, None, or a dict with ``score``."""
-        value = returned.get("score") if isinstance(returned, dict) else returned
-        if isinstance(returned, dict) and "score" not in returned:
-            return cls(failure=f"returned a dict without 'score': {sorted(map(str, returned))}")
-        if value is None:
+    def of(cls, returned: Any, key: str = "score", range: tuple[float, float] | None = None) -> Outcome:
+        """The outcome that a reward function's return value stands for: a number, None, or a dict with ``key``.
+
+        A number outside ``range`` = (low, high) is a failure, not clipped. So is a plain number where a ``key`` other
+        than ``score`` is asked for, since nothing tells that it is that entry.
+        """
+        if isinstance(returned, dict):
+            if key not in returned:
+                return cls.failed("wrong type", f"a dict without {key!r}, with {sorted(map(str, returned))}")
+            returned = returned[key]
+        elif key != "score" and returned is not None:
+            return cls.failed("wrong type", f"{type(returned).__name__}, not a dict with {key!r}")
+        if returned is None:
             return cls()
-        if isinstance(value, bool):
-            return cls(float(value))
+        if isinstance(returned, str | bytes):
+            return cls.failed("wrong type", type(returned).__name__)
         try:
-            if isinstance(value, str | bytes):
-                raise TypeError
-            score = float(value)
+            score = float(returned)
         except (TypeError, ValueError):
-            return cls(failure=f"returned {type(value).__name__}, not a number")
+            return cls.failed("wrong type", type(returned).__name__)
+        except OverflowError as error:
+            return cls.failed("not finite", str(error))
         if not math.isfinite(score):
-            return cls(failure=f"returned {score}")
+            return cls.failed("not finite", str(score))
+        if range is not None and not range[0] <= score <= range[1]:
+            return cls.failed("out of range", f"{score:g} is not in [{range[0]:g}, {range[1]:g}]")
         return cls(score)
+
+    @classmethod
+    def failed(cls, cause: str, text: str) -> Outcome:
+        """Failed with text that any file or terminal takes: no lone surrogates, at most ``LONGEST_FAILURE``."""
+        whole = f"{cause}: {text}"[:LONGEST_FAILURE]
+        return cls(failure=whole.encode("utf-8", "replace").decode())
+
+    @classmethod
+    def raised(cls, error: BaseException) -> Outcome:
+        """What an exception of a reward function stands for."""
+        try:
+            text = str(error)
+        except Exception:
+            text = "its text could not be made"
+        if isinstance(error, RewardError):
+            return cls.failed(error.cause, text)
+        return cls.failed("exception", f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+    @classmethod
+    def late(cls, seconds: float) -> Outcome:
+        """No score within ``seconds``."""
+        return cls.failed("timeout", f"no score within {seconds:g} s")

@@ -1,42 +1,72 @@
-"""Score one rollout by every named reward, each on its own: one that fails or is slow costs the others nothing."""
+"""Score one rollout by every named reward, each on its own: one that fails, hangs or dies costs the others nothing."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
+import os
+import pickle
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mrpo.config.run import RewardConfig
-from mrpo.rewards.function import RewardFunction, load_function
+from mrpo.errors import ConfigError
+from mrpo.rewards.child import Task
 from mrpo.rewards.outcome import Outcome
+from mrpo.rewards.pool import Pool
 
 
 class Scorer:
-    """The rewards of a run, loaded. ``score`` never raises: what goes wrong is in the outcome."""
+    """The rewards of a run, each in processes of its own. Used in one event loop, best as ``async with``.
 
-    def __init__(self, rewards: Mapping[str, RewardConfig], folder: Path):
-        self.timeouts = {name: reward.timeout for name, reward in rewards.items()}
-        self.functions = {name: load_function(reward.function, folder) for name, reward in rewards.items()}
+    ``folder`` is what the rewards' files are relative to, ``python`` the interpreter of the processes.
+    """
+
+    def __init__(self, rewards: Mapping[str, RewardConfig], folder: Path, python: str = sys.executable):
+        self.pools = {name: Pool(_task(reward, folder), reward.processes, python) for name, reward in rewards.items()}
+
+    async def start(self) -> None:
+        """Start the processes and load the functions. Without it that happens at the first score.
+
+        Raises:
+            ConfigError: functions can't be loaded: which, and the last lines of each error.
+        """
+        results = await asyncio.gather(*(pool.start() for pool in self.pools.values()), return_exceptions=True)
+        errors = [(name, error) for name, error in zip(self.pools, results, strict=True) if error is not None]
+        if errors:
+            await self.close()
+            raise ConfigError("\n".join(f"rewards.{name}: {error}" for name, error in errors))
 
     async def score(self, prompt: Any, response: str, ground_truth: Any, extra: dict[str, Any]) -> dict[str, Outcome]:
-        """One outcome a reward, by name."""
-        outcomes = await asyncio.gather(
-            *(self._score_one(name, (prompt, response, ground_truth, extra)) for name in self.functions)
-        )
-        return dict(zip(self.functions, outcomes, strict=True))
-
-    async def _score_one(self, name: str, arguments: tuple[Any, str, Any, dict[str, Any]]) -> Outcome:
+        """One outcome a reward, by name. Never raises: what goes wrong is in the outcome."""
         try:
-            return Outcome.of(await asyncio.wait_for(_call(self.functions[name], arguments), self.timeouts[name]))
-        except TimeoutError:
-            return Outcome(failure=f"no score within {self.timeouts[name]:g} s")
+            payload = pickle.dumps((prompt, response, ground_truth, extra), pickle.HIGHEST_PROTOCOL)
         except Exception as error:
-            return Outcome(failure=f"{type(error).__name__}: {error}")
+            return dict.fromkeys(self.pools, Outcome.raised(error))
+        outcomes = await asyncio.gather(*(pool.submit(payload) for pool in self.pools.values()))
+        return dict(zip(self.pools, outcomes, strict=True))
+
+    async def close(self) -> None:
+        """End the processes and whatever they started."""
+        await asyncio.gather(*(pool.close() for pool in self.pools.values()))
+
+    async def __aenter__(self) -> Scorer:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
 
-async def _call(function: RewardFunction, arguments: tuple[Any, str, Any, dict[str, Any]]) -> Any:
-    if inspect.iscoroutinefunction(function):
-        return await function(*arguments)
-    return await asyncio.to_thread(function, *arguments)
+def _task(reward: RewardConfig, folder: Path) -> Task:
+    return Task(
+        function=reward.function,
+        folder=str(folder.resolve()),
+        options=reward.options,
+        key=reward.key,
+        range=reward.range,
+        timeout=reward.timeout,
+        memory=reward.memory,
+        pythonpath=os.environ.get("PYTHONPATH"),
+    )

@@ -1,8 +1,13 @@
-"""A score, not applicable, or failed with a cause: never one for another."""
+"""The scorer and its processes: every reward on its own, in order, at its rate, gone when closed."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import pickle
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,20 +16,40 @@ import pytest
 
 from mrpo.config.run import RewardConfig
 from mrpo.errors import ConfigError
-from mrpo.rewards.function import load_function
+from mrpo.rewards import pool
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.scorer import Scorer
 
 pytestmark = pytest.mark.unit
 
 SOURCE = """
-import asyncio, time
-def fine(prompt, response, truth, extra): return float(response == truth)
+import asyncio, os, sys, time
+def same(prompt, response, truth, extra): return float(response == truth)
 async def later(prompt, response, truth, extra):
-    await asyncio.sleep(0); return {"score": 0.5, "why": "because"}
+    await asyncio.sleep(0)
+    return {"score": 0.5, "why": "because"}
+async def naps(prompt, response, truth, extra):
+    await asyncio.sleep(0.2)
+    return float(response)
 def silent(prompt, response, truth, extra): return None
-def raises(prompt, response, truth, extra): raise KeyError("x")
-def sleeps(prompt, response, truth, extra): time.sleep(0.5)
+def sleeps(prompt, response, truth, extra):
+    time.sleep(0.4)
+    return os.getpid()
+def length(prompt, response, truth, extra): return len(response)
+class Rated:
+    rate, concurrency = 10, 2
+    async def __call__(self, prompt, response, truth, extra): return time.time()
+class Refuses:
+    def __init__(self): raise RuntimeError("no weights here")
+    def __call__(self, prompt, response, truth, extra): pass
+class Dawdles:
+    def __init__(self): time.sleep(60)
+    def __call__(self, prompt, response, truth, extra): pass
+class Once:
+    def __init__(self, flag):
+        if os.path.exists(flag): raise RuntimeError("only once")
+        open(flag, "w").close()
+    def __call__(self, prompt, response, truth, extra): os._exit(3)
 """
 
 
@@ -34,63 +59,170 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def score(folder: Path, *names: str, timeout: float = 5.0) -> dict[str, Outcome]:
-    rewards = {name: RewardConfig(function=f"rewards.py:{name}", timeout=timeout) for name in names}
-    return asyncio.run(Scorer(rewards, folder).score([], "a", "a", {}))
+def scorer(folder: Path, *names: str, **settings: Any) -> Scorer:
+    return Scorer({name: RewardConfig(function=f"rewards.py:{name}", **settings) for name in names}, folder)
+
+
+async def score_all(scorer: Scorer, responses: list[str], truth: Any = "a") -> list[dict[str, Outcome]]:
+    async with scorer:
+        return list(await asyncio.gather(*(scorer.score([], response, truth, {}) for response in responses)))
 
 
 def test_sync_and_async_functions_score_side_by_side(folder: Path) -> None:
-    assert score(folder, "fine", "later") == {"fine": Outcome(1.0), "later": Outcome(0.5)}
+    (outcomes,) = asyncio.run(score_all(scorer(folder, "same", "later", "silent"), ["a"]))
+    assert outcomes == {"same": Outcome(1.0), "later": Outcome(0.5), "silent": Outcome()}
 
 
-def test_none_is_not_applicable_and_not_a_failure(folder: Path) -> None:
-    assert score(folder, "silent") == {"silent": Outcome()}
+def test_the_first_score_starts_what_wasnt_started(folder: Path) -> None:
+    async def lazily() -> dict[str, Outcome]:
+        lazy = scorer(folder, "same")
+        try:
+            return await lazy.score([], "a", "a", {})
+        finally:
+            await lazy.close()
+
+    assert asyncio.run(lazily()) == {"same": Outcome(1.0)}
 
 
-def test_one_that_raises_costs_the_others_nothing(folder: Path) -> None:
-    outcomes = score(folder, "raises", "fine")
-    assert outcomes["fine"].score == 1.0
-    assert outcomes["raises"] == Outcome(failure="KeyError: 'x'")
+def test_outcomes_are_their_callers(folder: Path) -> None:
+    outcomes = asyncio.run(score_all(scorer(folder, "length", "naps", processes=2), [str(10**n) for n in range(20)]))
+    assert [outcome["length"].score for outcome in outcomes] == [n + 1 for n in range(20)]
+    assert [outcome["naps"].score for outcome in outcomes] == [10**n for n in range(20)]
 
 
-def test_one_that_takes_too_long_fails_at_its_timeout(folder: Path) -> None:
-    async def timed() -> tuple[float, Outcome]:
-        scorer = Scorer({"sleeps": RewardConfig(function="rewards.py:sleeps", timeout=0.05)}, folder)
-        start = time.monotonic()
-        outcome = (await scorer.score([], "a", "a", {}))["sleeps"]
-        return time.monotonic() - start, outcome
-
-    seconds, outcome = asyncio.run(timed())
-    assert seconds < 0.4
-    assert outcome.failure == "no score within 0.05 s"
+def test_a_large_response_passes(folder: Path) -> None:
+    (outcomes,) = asyncio.run(score_all(scorer(folder, "length"), ["é" * 5_000_000]))
+    assert outcomes["length"] == Outcome(5_000_000)
 
 
-@pytest.mark.parametrize(
-    ("returned", "cause"),
-    [
-        (float("nan"), "returned nan"),
-        (float("inf"), "returned inf"),
-        ("1.0", "returned str, not a number"),
-        ([1.0], "returned list, not a number"),
-        ({"points": 1}, "returned a dict without 'score': ['points']"),
-        (object(), "returned object, not a number"),
-    ],
-)
-def test_what_is_no_score_is_a_failure_with_its_cause(returned: Any, cause: str) -> None:
-    assert Outcome.of(returned) == Outcome(failure=cause)
+def test_waiting_for_a_process_doesnt_count_as_time(folder: Path) -> None:
+    outcomes = asyncio.run(score_all(scorer(folder, "sleeps", timeout=1.0), ["a"] * 4))
+    assert [outcome["sleeps"].failure for outcome in outcomes] == [None] * 4
 
 
-@pytest.mark.parametrize(
-    ("returned", "expected"), [(True, 1.0), (3, 3.0), ({"score": None}, None), ({"score": 2}, 2.0)]
-)
-def test_numbers_booleans_and_dicts_are_read(returned: Any, expected: float | None) -> None:
-    assert Outcome.of(returned) == Outcome(expected)
+def test_processes_share_the_calls(folder: Path) -> None:
+    outcomes = asyncio.run(score_all(scorer(folder, "sleeps", processes=2), ["a"] * 4))
+    assert len({outcome["sleeps"].score for outcome in outcomes}) == 2
 
 
-def test_functions_load_from_files_and_modules(folder: Path) -> None:
-    assert load_function("rewards.py:fine", folder) is load_function("rewards.py:fine", folder)
-    assert load_function("math:sqrt", folder)(4.0) == 2.0  # type: ignore[call-arg]
-    with pytest.raises(ConfigError, match="defines no function 'none'"):
-        load_function("rewards.py:none", folder)
-    with pytest.raises(ConfigError, match="no such file"):
-        load_function("absent.py:fine", folder)
+def test_a_slow_reward_doesnt_delay_another(folder: Path) -> None:
+    async def race() -> tuple[float, float]:
+        async with scorer(folder, "same", "sleeps") as both:
+            slow = asyncio.create_task(both.score([], "a", "a", {}))
+            start = time.monotonic()
+            await asyncio.sleep(0)
+            assert (await both.pools["same"].submit(pickle.dumps(([], "a", "a", {})))).score == 1.0
+            fast = time.monotonic() - start
+            await slow
+            return fast, time.monotonic() - start
+
+    fast, slow = asyncio.run(race())
+    assert fast < slow
+    assert slow >= 0.4
+
+
+def test_a_functions_own_rate_is_kept(folder: Path) -> None:
+    outcomes = asyncio.run(score_all(scorer(folder, "Rated"), ["a"] * 5))
+    times = [outcome["Rated"].score or 0.0 for outcome in outcomes]
+    assert max(times) - min(times) >= 0.35
+
+
+def test_what_cant_be_loaded_is_told_once_by_name(folder: Path) -> None:
+    rewards = {
+        "fine": RewardConfig(function="rewards.py:same"),
+        "weights": RewardConfig(function="rewards.py:Refuses", processes=2),
+        "typo": RewardConfig(function="exact_mach"),
+        "options": RewardConfig(function="rewards.py:same", options={"x": 1}),
+    }
+    with pytest.raises(ConfigError) as raised:
+        asyncio.run(score_all(Scorer(rewards, folder), []))
+    text = str(raised.value)
+    assert "rewards.weights: " in text
+    assert text.count("RuntimeError: no weights here") == 1
+    assert "rewards.typo: unknown reward function 'exact_mach'. Did you mean 'exact_match'?" in text
+    assert "rewards.options: reward function 'rewards.py:same': got an unexpected keyword argument 'x'" in text
+    assert "rewards.fine" not in text
+
+
+def test_what_cant_be_loaded_again_fails_without_a_storm_of_processes(folder: Path) -> None:
+    rewards = {"once": RewardConfig(function="rewards.py:Once", options={"flag": str(folder / "flag")})}
+    outcomes = asyncio.run(score_all(Scorer(rewards, folder), ["a"] * 3))
+    assert outcomes[0]["once"].failure == "crash: the process that scored it exited with code 3"
+    for outcome in outcomes[1:]:
+        assert str(outcome["once"].failure).startswith("crash: its function can't be loaded: ")
+        assert "only once" in str(outcome["once"].failure)
+
+
+def test_what_never_finishes_loading_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "LOADING", 0.5)
+    with pytest.raises(ConfigError, match=r"rewards\.Dawdles: .* its function wasn't loaded within 0\.5 s"):
+        asyncio.run(score_all(scorer(folder, "Dawdles"), []))
+
+
+def test_an_interpreter_that_isnt_there_is_told(folder: Path) -> None:
+    rewards = {"same": RewardConfig(function="rewards.py:same")}
+    with pytest.raises(ConfigError, match=r"rewards\.same: no process can be started: .*/absent/python"):
+        asyncio.run(score_all(Scorer(rewards, folder, python="/absent/python"), []))
+
+
+def test_arguments_that_cant_be_sent_are_a_failure(folder: Path) -> None:
+    (outcomes,) = asyncio.run(score_all(scorer(folder, "same"), ["a"], truth=lambda: None))
+    assert outcomes["same"].cause == "exception"
+
+
+def test_a_caller_that_gives_up_costs_no_one_else(folder: Path) -> None:
+    async def give_up() -> Outcome:
+        async with scorer(folder, "sleeps") as one:
+            calls = [asyncio.create_task(one.score([], "a", "a", {})) for _ in range(3)]
+            await asyncio.sleep(0.1)
+            calls[0].cancel()
+            calls[1].cancel()
+            return (await calls[2])["sleeps"]
+
+    assert asyncio.run(give_up()).failure is None
+
+
+def test_closing_ends_the_processes_and_what_waits(folder: Path) -> None:
+    async def close_early() -> tuple[list[dict[str, Outcome]], list[int]]:
+        one = scorer(folder, "sleeps")
+        await one.start()
+        processes = [process.popen.pid for process in one.pools["sleeps"].processes]
+        calls = [asyncio.create_task(one.score([], "a", "a", {})) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        await one.close()
+        return [*(await asyncio.gather(*calls)), await one.score([], "a", "a", {})], processes
+
+    outcomes, processes = asyncio.run(close_early())
+    assert [outcome["sleeps"].failure for outcome in outcomes] == ["crash: the scorer is closed"] * 3
+    assert not any(Path(f"/proc/{process}").exists() for process in processes)
+
+
+def test_the_processes_die_with_their_parent(folder: Path) -> None:
+    program = """
+import asyncio, sys
+from pathlib import Path
+from mrpo.config.run import RewardConfig
+from mrpo.rewards.scorer import Scorer
+
+async def main():
+    scorer = Scorer({"slow": RewardConfig(function="rewards.py:sleeps")}, Path(sys.argv[1]))
+    print(int((await scorer.score([], "a", "a", {}))["slow"].score), flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        os.kill(parent.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while running(child) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not running(child)
+
+
+def running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

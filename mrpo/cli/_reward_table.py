@@ -1,0 +1,180 @@
+"""What a set of scores looks like before anything trains on it, as tables: is there a signal, and what went wrong.
+
+Shapes: N rows, K rewards.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mrpo.config.run import RewardConfig
+from mrpo.registry import module_names
+from mrpo.rewards.outcome import Outcome
+
+BARS = " ▁▂▃▄▅▆▇█"
+BINS = 10
+LIBRARY = "mrpo.rewards.library"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One reward, and of every row the outcome and the seconds it took."""
+
+    reward: RewardConfig
+    results: Sequence[tuple[Outcome, float]] = field(default=())
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return [outcome for outcome, _ in self.results]
+
+    @property
+    def scores_N(self) -> np.ndarray:
+        """float64; NaN where there is no score."""
+        return np.array([math.nan if o.score is None else o.score for o in self.outcomes], dtype=np.float64)
+
+    @property
+    def scores(self) -> np.ndarray:
+        return self.scores_N[~np.isnan(self.scores_N)]
+
+    @property
+    def failed(self) -> int:
+        return sum(outcome.failure is not None for outcome in self.outcomes)
+
+
+def failures_above(most: float, scored: Mapping[str, Scored]) -> list[str]:
+    """A line for each reward that failed in more than the share ``most`` of the rows."""
+    return [
+        f"{name} failed in {one.failed} of {len(one.results)} rows, more than the {most:.1%} of --most-failures"
+        for name, one in scored.items()
+        if one.failed > most * len(one.results)
+    ]
+
+
+def show(console: Console, scored: Mapping[str, Scored], groups: Sequence[str], places: Sequence[str]) -> None:
+    """Print everything there is to say. ``groups`` and ``places`` are each row's prompt and where it is in the file."""
+    ids = {group: n for n, group in enumerate(dict.fromkeys(groups))}
+    shared = len(ids) < len(groups)
+    console.print(f"{len(groups):,} responses to {len(ids):,} prompts", highlight=False)
+    console.print(_outcomes(scored))
+    console.print(_scores(scored))
+    if any(len(one.scores) for one in scored.values()):
+        told = _diagnose(scored, [ids[group] for group in groups] if shared else [0] * len(groups))
+        if len(scored) > 1:
+            console.print(_correlations(list(scored), told, "within prompts" if shared else "over all rows"))
+        if shared:
+            console.print(_spread(list(scored), told))
+    if any(one.failed for one in scored.values()):
+        console.print(_failures(scored, places))
+    for line in _remarks(scored):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def histogram(scores: np.ndarray, low: float, high: float) -> str:
+    """How many scores lie in each tenth of [low, high], as bars; one bar if that is a point."""
+    counts, _ = np.histogram(scores, BINS if low < high else 1, (low, high) if low < high else (low - 0.5, low + 0.5))
+    most = max(counts.max(initial=0), 1)
+    return "".join(BARS[math.ceil((len(BARS) - 1) * count / most)] for count in counts)
+
+
+def _table(title: str, *headings: str) -> Table:
+    """A table whose first column is names and whose others are numbers."""
+    look: dict[str, Any] = {"box": box.SIMPLE_HEAD, "title_justify": "left", "title_style": "bold", "pad_edge": False}
+    table = Table(title=title, min_width=len(title) + 2, **look)
+    for n, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if n else "left", no_wrap=True)
+    return table
+
+
+def _outcomes(scored: Mapping[str, Scored]) -> Table:
+    table = _table("Outcomes", "reward", "scored", "n/a", "failed", "ms: p50", "p99", "max")
+    for name, one in scored.items():
+        times = [1000 * seconds for _, seconds in one.results]
+        counts = (len(one.scores), len(one.results) - len(one.scores) - one.failed, one.failed)
+        table.add_row(name, *map(str, counts), *(f"{np.percentile(times, share):.3g}" for share in (50, 99, 100)))
+    return table
+
+
+def _scores(scored: Mapping[str, Scored]) -> Table:
+    table = _table("Scores", "reward", "min", "mean", "median", "max", "std", "from", "histogram", "to")
+    for name, one in scored.items():
+        scores = one.scores
+        if not len(scores):
+            table.add_row(name, *["–"] * 5)
+            continue
+        low, high = one.reward.range or (scores.min(), scores.max())
+        numbers = (f"{f(scores):.3g}" for f in (np.min, np.mean, np.median, np.max, np.std))
+        table.add_row(name, *numbers, f"{low:.3g}", histogram(scores, low, high), f"{high:.3g}")
+    return table
+
+
+def _diagnose(scored: Mapping[str, Scored], group_ids: Sequence[int]) -> dict[str, float]:
+    """The metrics that a run would log of these scores, unweighted and without conditions."""
+    import torch
+
+    from mrpo.advantages import compute_advantages
+
+    rewards_NK = torch.from_numpy(np.stack([one.scores_N for one in scored.values()], axis=1))
+    return compute_advantages(rewards_NK, torch.tensor(group_ids), {"names": tuple(scored)}).diagnostics
+
+
+def _correlations(names: Sequence[str], told: Mapping[str, float], where: str) -> Table:
+    table = _table(f"Correlation {where}", "", *names)
+    for first in names:
+        keys = ((f"{first}/{second}", f"{second}/{first}") for second in names)
+        values = (told.get(f"advantage/correlation/{a}", told.get(f"advantage/correlation/{b}")) for a, b in keys)
+        table.add_row(first, *("–" if value is None else f"{value:+.2f}" for value in values))
+    return table
+
+
+def _spread(names: Sequence[str], told: Mapping[str, float]) -> Table:
+    table = _table("Signal", "reward", "prompts whose scores are all equal: nothing is learned there")
+    shares = {name: told.get(f"reward/{name}/zero_variance_share") for name in names}
+    for name, share in {**shares, "all rewards": told.get("advantage/flat_group_share")}.items():
+        table.add_row(name, "–" if share is None else f"{share:.0%}")
+    return table
+
+
+def _failures(scored: Mapping[str, Scored], places: Sequence[str]) -> Table:
+    table = _table("Failures", "reward", "cause", "rows", "first")
+    table.add_column("why", overflow="fold")
+    for name, one in scored.items():
+        causes: dict[str, list[int]] = {}
+        for n, outcome in enumerate(one.outcomes):
+            if outcome.failure is not None:
+                causes.setdefault(outcome.cause or "", []).append(n)
+        for cause, rows in sorted(causes.items(), key=lambda item: -len(item[1])):
+            told = (one.outcomes[rows[0]].failure or "").partition(": ")[2]
+            table.add_row(name, cause, f"{len(rows)}", places[rows[0]], Text(told[:200]))
+    return table
+
+
+def _remarks(scored: Mapping[str, Scored]) -> Iterator[str]:
+    for name, one in scored.items():
+        scores, declared = one.scores, one.reward.range
+        if len(scores) and scores.min() == scores.max():
+            yield f"{name}: constant ({scores[0]:g} in every row), which teaches nothing"
+        outside = sum(outcome.cause == "out of range" for outcome in one.outcomes)
+        if outside and declared:
+            yield f"{name}: {outside} scores are outside its declared range [{declared[0]:g}, {declared[1]:g}]: failed"
+        if declared is None and len(scores):
+            bounds = _bounds(one.reward)
+            low, high = bounds or (scores.min(), scores.max())
+            yield f"{name}: no range declared; {'possible' if bounds else 'seen'} is [{low:.3g}, {high:.3g}]"
+
+
+def _bounds(reward: RewardConfig) -> tuple[float, float] | None:
+    """Those that a reward of the library tells."""
+    if reward.function not in module_names(LIBRARY):
+        return None
+    module: Any = importlib.import_module(f"{LIBRARY}.{reward.function}")
+    return module.bounds(**reward.options) if hasattr(module, "bounds") else None

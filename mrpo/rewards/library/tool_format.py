@@ -1,0 +1,26 @@
+"""The response is a turn in ToolRL's format, with the fields that the ground truth has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mrpo.rewards.library._rlla import fields_of
+from mrpo.rewards.library._text import in_order
+
+
+def bounds(**options: Any) -> tuple[float, float]:
+    return 0.0, 1.0
+
+
+def tool_format(prompt: Any, response: str, ground_truth: Any, extra: dict[str, Any]) -> float:
+    """1 if all required fields are there, each once, in order, and nothing else; else 0 (ToolRL's R_format, arXiv
+    2504.13958, section 3.3).
+
+    Required are ``<think>`` and whichever of ``<tool_call>`` and ``<response>`` the ground truth has. It is the order
+    that counts, as the paper says: any whitespace may stand between the fields, where ToolRL's released code wants one
+    newline. Whether the calls are JSON is for ``tool_call`` to judge.
+
+    Raises:
+        ValueError: the ground truth isn't a text in RLLA's format.
+    """
+    return float(in_order(response, fields_of(ground_truth), nothing_else=True))

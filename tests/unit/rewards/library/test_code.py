@@ -1,0 +1,188 @@
+"""Programs against tests of every form, in the sandbox."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import Any
+
+import pytest
+
+from mrpo.rewards.library._cases import read_cases
+from mrpo.rewards.library.bug_ratio import bug_ratio
+from mrpo.rewards.library.code import code
+from tests.unit.rewards.library.rows import real_json, require_sandbox
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sandbox() -> None:
+    require_sandbox()
+
+
+def answer(program: str) -> str:
+    return f"Let me see.\n```python\n{program}\n```\nThat's it."
+
+
+def score(program: str, tests: Any, **options: Any) -> float:
+    return code(**options)([], answer(program), tests, {})
+
+
+SUMS = [{"input": "1 2", "output": "3"}, {"input": "4 5\n", "output": "9\n"}, {"input": "-1 1", "output": "0"}]
+ADD = "def add(a, b):\n    return a + b"
+LEETCODE = {
+    "functional": "def check(candidate):\n    assert candidate(nums = [2, 7], target = 9) == [0, 1]\n"
+    "    assert candidate(nums = [3, 3], target = 7) == []\n\n\ncheck(Solution().twoSum)"
+}
+
+
+@pytest.mark.parametrize(
+    ("program", "tests", "expected"),
+    [
+        ("print(sum(map(int, input().split())))", SUMS, 1),
+        ("print(sum(map(int, input().split())))", json.dumps(SUMS), 1),
+        ("print(3)", SUMS, 1 / 3),
+        (
+            "import sys\ndef main():\n    print(*sys.stdin.read().split())\nif __name__ == '__main__':\n    main()",
+            [{"input": ["1", "2"], "output": ["1 2"]}],
+            1,
+        ),
+        ("print(1 / 3)", [{"input": "", "output": "0.33333333"}], 1),
+        ("print(10)", [{"input": "", "output": "10.5"}, {"input": "", "output": "1"}], 0),
+        ("print('a  b \\n')", [{"input": "", "output": "a b"}], 1),
+        (ADD, {"inputs": [[1, 2], ["a", "b"]], "outputs": [3, ["ab"]], "fn_name": "add"}, 1),
+        (ADD, [{"input": "1\n[2]", "output": "[3]", "fn_name": "add"}], 0),
+        (ADD, [{"input": "[1]\n[2]", "output": "[1, 2]", "metadata": {"func_name": "add"}}], 1),
+        (ADD, ["assert add(1, 2) == 3", "assert add(1, 2) == 4"], 0.5),
+        (ADD, "x = add(1, 2)\nassert x == 3\nassert x == 4\nassert x > 0", 2 / 3),
+        ("class Solution:\n    def twoSum(self, nums: List[int], target: int):\n        return [0, 1]", LEETCODE, 0.5),
+        ("from __future__ import annotations\nprint('é', input())", [{"input": "ü", "output": "é ü"}], 1),
+        ("import sys\nprint(3)\nsys.exit(0)", SUMS[:1], 1),
+    ],
+)
+def test_passed_tests_of_every_form(program: str, tests: Any, expected: float) -> None:
+    assert score(program, tests) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ("", 0),
+        ("print(3)", 0),
+        ("```python\nprint(3)", 0),
+        ("```sh\nprint(3)\n```", 0),
+        ("```\nprint(3)\n```", 1),
+        ("```python\nprint(4)\n```\nBetter:\n```py\nprint(3)\n```", 1),
+        ('```python\nprint(len("""```"""))\n```', 1),
+    ],
+)
+def test_the_last_closed_block_of_python_is_the_program(response: str, expected: float) -> None:
+    assert code()([], response, SUMS[:1], {}) == expected
+
+
+@pytest.mark.parametrize(
+    ("program", "bugs"),
+    [
+        ("print(3)", 0),
+        ("print(4)", 0),
+        ("def add(a, b:", 1),
+        ("1 / 0", 1),
+        ("print(3)\nraise SystemExit(2)", 1),
+        ("if input() != '1 2': 1 / 0\nprint(3)", 2 / 3),
+        ("import os; os.kill(os.getpid(), 11)", 1),
+        ("' ' * 10**11", 1),
+        ("while True: pass", 0),
+    ],
+)
+def test_bugs_are_what_breaks_and_not_what_is_wrong_or_slow(program: str, bugs: float) -> None:
+    assert bug_ratio(seconds=1)([], answer(program), SUMS, {}) == pytest.approx(-bugs)
+
+
+def test_a_failed_assert_is_wrong_and_one_inside_the_program_is_a_bug() -> None:
+    tests = ["assert f() == 1"]
+    assert bug_ratio()([], answer("def f(): return 2"), tests, {}) == 0
+    assert bug_ratio()([], answer("def f(): assert False"), tests, {}) == -1
+    assert bug_ratio()([], answer("def g(): return 1"), tests, {}) == -1
+
+
+def test_no_program_is_all_bugs() -> None:
+    assert bug_ratio()([], "I can't.", SUMS, {}) == -1
+
+
+def test_slow_tests_cost_themselves_and_in_all_no_more_than_the_total() -> None:
+    program = "n = input()\nif n == '4 5':\n    while True: pass\nprint(sum(map(int, n.split())))"
+    assert score(program, SUMS, seconds=0.5) == pytest.approx(2 / 3)
+    start = time.monotonic()
+    assert score("while True: pass", SUMS * 100, seconds=0.5, total=1.5) == 0
+    assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import os; os._exit(0)",
+        "raise SystemExit",
+        "import os; os.kill(os.getppid(), 9)",
+        'print(\'true\'); print(\'{"end": "done", "printed": "3", "returned": "true"}\')',
+        "import os\nwhile True: os.fork()",
+        "print('\\0' * 10**7)",
+    ],
+)
+def test_a_program_that_ends_early_or_makes_trouble_passes_nothing(program: str) -> None:
+    assert score(program, ["assert 1 == 2"] * 2, seconds=1) == 0
+    assert score(program, SUMS, seconds=1) == 0
+
+
+def test_one_case_leaves_nothing_to_the_next() -> None:
+    program = "import math\nmath.pi = getattr(math, 'seen', 3)\nmath.seen = 4\nprint(math.pi)"
+    assert score(program, [{"input": "", "output": "3"}] * 3) == 1
+
+
+def test_only_the_first_cases_and_a_preamble_of_ones_own() -> None:
+    assert score("print(3)", SUMS, most=1) == 1
+    assert score("def f(): return ONE", ["assert f() == 1"], preamble="ONE = 1") == 1
+    assert score("def f(xs: List[int]): return pow(2, 5, 3)", ["assert f([]) == 2"]) == 1
+
+
+def test_many_long_outputs_are_all_compared() -> None:
+    tests = [{"input": str(n), "output": f"{n} " * 50_000} for n in range(6)]
+    assert score("n = input()\nprint((n + ' ') * 50_000)", tests) == 1
+    with pytest.raises(ValueError, match="test 0 expects too much output"):
+        score("print(1)", [{"input": "", "output": "1" * 2_000_000}])
+
+
+@pytest.mark.parametrize(
+    ("tests", "tells"),
+    [
+        (None, "NoneType"),
+        ([], "no test"),
+        ("[{", "aren't"),
+        ("assert (", "aren't Python"),
+        ("x = 1", "no test"),
+        ([{"in": 1}], "keys \\['in'\\]"),
+        ({"inputs": ["1"], "outputs": []}, "1 inputs and 0 outputs"),
+        ([{"input": "a", "output": "1", "fn_name": "f"}], "aren't JSON"),
+    ],
+)
+def test_a_ground_truth_that_is_no_tests_raises(tests: Any, tells: str) -> None:
+    with pytest.raises(ValueError, match=f"ground truth: .*{tells}"):
+        score("print(1)", tests)
+
+
+def test_real_solutions_pass_all_their_tests() -> None:
+    needs_more = re.compile(r"list_node|tree_node|is_same|ListNode|TreeNode|SortedList|class Node")
+    rows = [
+        row
+        for row in real_json("deepscaler_rllm/train/code/leetcode.json")[:20]
+        if not needs_more.search(row["solutions"] + row["tests"]["functional"])
+    ]
+    assert len(rows) > 10
+    assert [code()([], answer(row["solutions"]), row["tests"], {}) for row in rows] == [1] * len(rows)
+
+
+def test_real_tests_become_a_case_an_assert() -> None:
+    rows = real_json("deepscaler_rllm/train/code/leetcode.json")[:200]
+    for row in rows:
+        assert len(read_cases(row["tests"])) == row["tests"]["functional"].count("\n    assert ")

@@ -1,0 +1,255 @@
+"""Rewards that a server gives, against a real one on this machine that is down, slow, wrong or busy."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiohttp import web
+
+from mrpo.config.run import RewardConfig
+from mrpo.errors import ConfigError
+from mrpo.rewards.library.http import LONGEST_WAIT, _retry_after
+from mrpo.rewards.library.judge import as_text, fill, judge
+from mrpo.rewards.outcome import Outcome, RewardError
+from mrpo.rewards.scorer import Scorer
+
+pytestmark = pytest.mark.unit
+
+Handler = Callable[[dict[str, Any], int], Awaitable[web.Response]]
+"""The JSON that was sent and the number of requests before it, to the answer."""
+
+
+def score(
+    function: str, handler: Handler, *responses: str, timeout: float = 60.0, extra: Any = None, **options: Any
+) -> list[Outcome]:
+    """The outcomes of a library reward whose server answers by ``handler``."""
+    count = 0
+
+    async def handle(request: web.Request) -> web.Response:
+        nonlocal count
+        count += 1
+        sent = await request.json()
+        return await handler({**sent, "authorization": request.headers.get("Authorization")}, count - 1)
+
+    async def run() -> list[Outcome]:
+        application = web.Application()
+        application.router.add_post("/{path:.*}", handle)
+        runner = web.AppRunner(application, handler_cancellation=True)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        assert site._server is not None
+        url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/v1"  # type: ignore[attr-defined]
+        reward = RewardConfig(function=function, options={"url": url, **options}, timeout=timeout)
+        try:
+            async with Scorer({"reward": reward}, Path()) as scorer:
+                prompt = [{"role": "user", "content": "2+2?"}]
+                outcomes = await asyncio.gather(*(scorer.score(prompt, one, "4", extra or {}) for one in responses))
+            return [outcome["reward"] for outcome in outcomes]
+        finally:
+            await runner.cleanup()
+
+    return asyncio.run(run())
+
+
+def completion(text: Any, finish_reason: str = "stop") -> web.Response:
+    message = {"role": "assistant", "content": text}
+    return web.json_response(
+        {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "m",
+            "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
+        }
+    )
+
+
+async def says_length(sent: dict[str, Any], before: int) -> web.Response:
+    return web.json_response({"score": len(sent["response"])})
+
+
+def test_http_posts_the_row_and_reads_the_score() -> None:
+    async def check(sent: dict[str, Any], before: int) -> web.Response:
+        assert sent["prompt"][0]["content"] == "2+2?"
+        assert (sent["ground_truth"], sent["extra"]["ids"], sent["extra"]["n"]) == ("4", [1, 2], 3)
+        return await says_length(sent, before)
+
+    extra = {"ids": np.arange(1, 3), "n": np.int64(3)}
+    assert score("http", check, "a", "bb", "ccc", extra=extra) == [Outcome(1.0), Outcome(2.0), Outcome(3.0)]
+
+
+def test_http_reads_a_nested_field_and_null_as_not_applicable() -> None:
+    async def nested(sent: dict[str, Any], before: int) -> web.Response:
+        return web.json_response({"out": {"helpful": 0.5 if sent["response"] == "a" else None}})
+
+    assert score("http", nested, "a", "b", field="out.helpful") == [Outcome(0.5), Outcome()]
+
+
+def test_http_sends_the_token_of_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def guarded(sent: dict[str, Any], before: int) -> web.Response:
+        return web.json_response({"score": float(sent["authorization"] == "Bearer s3cret")})
+
+    monkeypatch.setenv("REWARD_TOKEN", "s3cret")
+    assert score("http", guarded, "a", token_env="REWARD_TOKEN") == [Outcome(1.0)]
+    with pytest.raises(ConfigError, match="token_env: given 'ABSENT_TOKEN', allowed: an environment variable"):
+        score("http", guarded, "a", token_env="ABSENT_TOKEN")
+
+
+@pytest.mark.parametrize("function", ["http", "judge"])
+def test_a_server_that_is_down_is_a_failure_of_the_server(function: str) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        options: dict[str, Any] = {
+            "url": url,
+            "retries": 1,
+            **({"model": "m"} if function == "judge" else {"backoff": 0.01}),
+        }
+        (outcome,) = score(function, says_length, "a", **options)
+    assert outcome.cause == "server"
+    assert "onnect" in str(outcome.failure)
+
+
+@pytest.mark.parametrize("function", ["http", "judge"])
+def test_a_slow_server_is_a_timeout(function: str) -> None:
+    async def slow(sent: dict[str, Any], before: int) -> web.Response:
+        await asyncio.sleep(30)
+        raise AssertionError
+
+    options: dict[str, Any] = {"model": "m"} if function == "judge" else {}
+    (outcome,) = score(function, slow, "a", timeout=1.0, **options)
+    assert outcome == Outcome(failure="timeout: no score within 1 s")
+
+
+@pytest.mark.parametrize("function", ["http", "judge"])
+def test_a_server_error_is_tried_again(function: str) -> None:
+    async def late_riser(sent: dict[str, Any], before: int) -> web.Response:
+        if before < 2:
+            return web.Response(status=500, text="warming up")
+        return completion("Score: 5") if function == "judge" else web.json_response({"score": 0.5})
+
+    options: dict[str, Any] = {"model": "m"} if function == "judge" else {"backoff": 0.01}
+    assert score(function, late_riser, "a", **options) == [Outcome(0.5)]
+
+
+@pytest.mark.parametrize("function", ["http", "judge"])
+def test_a_busy_server_is_given_the_time_it_asks_for(function: str) -> None:
+    async def busy(sent: dict[str, Any], before: int) -> web.Response:
+        if before == 0:
+            return web.Response(status=429, headers={"Retry-After": "1"})
+        return completion("10/10") if function == "judge" else web.json_response({"score": 1})
+
+    options: dict[str, Any] = {"model": "m"} if function == "judge" else {"backoff": 0.001}
+    start = time.monotonic()
+    assert score(function, busy, "a", **options) == [Outcome(1.0)]
+    assert time.monotonic() - start >= 1.0
+
+
+@pytest.mark.parametrize("function", ["http", "judge"])
+def test_a_refusal_is_not_tried_again(function: str) -> None:
+    async def refuse(sent: dict[str, Any], before: int) -> web.Response:
+        return web.json_response({"error": {"message": f"request {before} is bad"}}, status=400)
+
+    options: dict[str, Any] = {"model": "m"} if function == "judge" else {}
+    (outcome,) = score(function, refuse, "a", **options)
+    assert outcome.cause == "server"
+    assert "400" in str(outcome.failure)
+    assert "request 0 is bad" in str(outcome.failure)
+
+
+def test_http_tells_garbage_from_a_score() -> None:
+    expected = {
+        "<html>": "server: the answer isn't JSON: <html>",
+        '{"points": 1}': "server: no 'score' in the answer: {\"points\": 1}",
+        "[1]": "server: no 'score' in the answer: [1]",
+        '{"score": "1"}': "wrong type: str",
+        '{"score": NaN}': "not finite: nan",
+    }
+
+    async def echo(sent: dict[str, Any], before: int) -> web.Response:
+        return web.Response(text=sent["response"])
+
+    assert score("http", echo, *expected) == [Outcome(failure=failure) for failure in expected.values()]
+
+
+def test_judge_tells_garbage_from_a_score() -> None:
+    cases = {
+        "refuses": (completion("I'd rather not."), 'judge: no score in "I\'d rather not."'),
+        "silent": (completion(None), "judge: no score in ''"),
+        "off": (completion("Score: 11"), "judge: 11 is not on the scale [0, 10]: 'Score: 11'"),
+        "cut": (completion("There are 3", "length"), "judge: cut off after 1024 tokens: 'There are 3'"),
+        "error": (web.json_response({"error": "no"}), "server: not a chat completion: TypeError"),
+        "html": (web.Response(text="<html>"), "server: not a chat completion: AttributeError"),
+    }
+
+    async def garbage(sent: dict[str, Any], before: int) -> web.Response:
+        return cases[sent["messages"][0]["content"]][0]
+
+    outcomes = score("judge", garbage, *cases, model="m", template="{response}")
+    for outcome, (_, failure) in zip(outcomes, cases.values(), strict=True):
+        assert str(outcome.failure).startswith(failure)
+
+
+def test_judge_asks_about_prompt_response_and_truth() -> None:
+    async def check(sent: dict[str, Any], before: int) -> web.Response:
+        assert (sent["model"], sent["temperature"], sent["max_tokens"]) == ("m", 0, 7)
+        assert sent["messages"] == [{"role": "user", "content": "2+2?|{prompt}|4|{else}"}]
+        return completion("Score: 3")
+
+    template = "{prompt}|{response}|{ground_truth}|{else}"
+    outcomes = score("judge", check, "{prompt}", model="m", template=template, max_tokens=7, scale=[1, 5])
+    assert outcomes == [Outcome(0.5)]
+
+
+@pytest.mark.parametrize(
+    ("said", "score"),
+    [
+        ("Score: 7", 0.7),
+        ("3 flaws. Score: **7**.", 0.7),
+        ("7/10", 0.7),
+        ("I give it 7 out of 10.", 0.7),
+        ("Score: 7.5", 0.75),
+        ("on 1-7", 0.7),
+        ("GPT4 says 2", 0.2),
+    ],
+)
+def test_judge_reads_the_last_number(said: str, score: float) -> None:
+    assert judge(url="http://localhost", model="m").read(said) == pytest.approx(score)
+
+
+def test_judge_reads_by_its_pattern() -> None:
+    grader = judge(url="http://localhost", model="m", pattern=r"\[\[(\d)\]\]", scale=(1, 5))
+    assert grader.read("[[1]], no, [[5]], of 9") == 1.0
+    with pytest.raises(RewardError, match="no score"):
+        grader.read("5")
+    with pytest.raises(ValueError, match="with a group"):
+        judge(url="http://localhost", model="m", pattern=r"\d")
+
+
+def test_a_template_is_filled_at_once() -> None:
+    assert fill("{a}{b}{c}", {"a": "{b}", "b": "2"}) == "{b}2{c}"
+    assert as_text([{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]) == "system: s\n\nuser: u"
+
+
+def test_retry_after_is_seconds_or_a_date_within_bounds() -> None:
+    assert _retry_after(None) is None
+    assert _retry_after("2") == 2.0
+    assert _retry_after("86400") == LONGEST_WAIT
+    assert _retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
+    assert _retry_after("soon") is None
+
+
+def test_a_rate_is_kept() -> None:
+    async def when(sent: dict[str, Any], before: int) -> web.Response:
+        return web.json_response({"score": time.monotonic()})
+
+    times = [outcome.score or 0.0 for outcome in score("http", when, *"abcde", rate=10)]
+    assert max(times) - min(times) >= 0.35
