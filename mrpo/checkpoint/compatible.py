@@ -51,6 +51,7 @@ FREE = {
     "checkpoint.*": "when to save, and where",
     "resume.*": "how to go on",
     "interrupt.*": "when to stop",
+    "watchdog.*": "when to give up",
 }
 """Fields that may change without a word, and why they don't change what is learned. ``*``: any one part of a name."""
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-import yaml
+from omegaconf import DictConfig
 from rich.console import Console
 
+from mrpo.checkpoint.manifest import CheckpointError
+from mrpo.checkpoint.signals import BAD_INPUT, DONE, FAILED, REQUEUE, Interruption
 from mrpo.config.check import check_files
 from mrpo.config.load import load_run_config, prepared_folder
 from mrpo.config.recipes import Recipe
@@ -18,7 +21,8 @@ from mrpo.controller.verl_config import to_verl
 from mrpo.errors import ConfigError
 from mrpo.observe.live import LiveDisplay
 from mrpo.observe.logs import root_cause
-from mrpo.observe.run_folder import FAILED, RunFolder
+from mrpo.observe.run_folder import FAILED as ENDED_BADLY
+from mrpo.observe.run_folder import STOPPED, RunFolder
 
 USAGE = """usage: mrpo train recipe=NAME [key=value ...]
 
@@ -28,22 +32,24 @@ USAGE = """usage: mrpo train recipe=NAME [key=value ...]
 
 
 def main(argv: list[str]) -> int:
-    """Exit codes: 0 done, 1 the run failed, 2 the configuration is wrong (nothing was started), 130 interrupted."""
+    """Exit codes: see ``mrpo.checkpoint.signals``."""
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE, end="")
-        return 0 if argv else 2
+        return DONE if argv else BAD_INPUT
     config, recipe = load_run_config(argv)
-    prepared = prepared_folder(recipe, config.seed)
+    prepared = prepared_folder(recipe, config.prepare, config.seed)
     check_files(config, recipe, prepared)
     device = device_of(config)
     verl = to_verl(config, recipe.folder, Path("run"), device)  # refuse what verl would before making a folder
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    folder = _folder(config, recipe, text)
+    interrupt = config.interrupt
+    interruption = Interruption(interrupt.grace, interrupt.wall_clock, interrupt.slurm_margin)
+    folder = _folder(config, recipe)
     verl = to_verl(config, recipe.folder, folder.path.resolve(), device)
     console = Console()
     console.print(f"run folder: {folder.path}", highlight=False)
-    with LiveDisplay(folder, console) as display:
-        code, message = _run(config, recipe, verl, folder, prepared, display)
+    with folder.claim(), interruption, LiveDisplay(folder, console) as display:
+        display.skip_history()
+        code, message = _run(config, recipe, verl, folder, prepared, interruption, display)
     if folder.metrics_file.exists():
         console.print(_report(folder), highlight=False)
     if message:
@@ -52,19 +58,29 @@ def main(argv: list[str]) -> int:
 
 
 def _run(
-    config: RunConfig, recipe: Recipe, verl: object, folder: RunFolder, prepared: Path, display: LiveDisplay
+    config: RunConfig,
+    recipe: Recipe,
+    verl: DictConfig,
+    folder: RunFolder,
+    prepared: Path,
+    interruption: Interruption,
+    display: LiveDisplay,
 ) -> tuple[int, str]:
-    from mrpo.controller.launch import RunFailed, launch  # imports Ray, which a refused config doesn't wait for
+    from mrpo.controller.launch import RunFailed  # imports Ray, which a refused config doesn't wait for
+    from mrpo.controller.supervise import train
 
     try:
         if config.prepare is not None and not prepared.exists():
             prepare(recipe, config.prepare, config.seed, prepared, folder, display)
-        launch(config, verl, folder, display.poll)  # type: ignore[arg-type]
+        end = train(config, recipe.folder, verl, folder, interruption, display.poll)
     except RunFailed as error:
-        return 1, f"mrpo train: {root_cause(str(error))}\nlogs: {folder.logs}"
-    except KeyboardInterrupt:
-        return 130, "mrpo train: interrupted"
-    return 0, ""
+        return FAILED, f"mrpo train: {root_cause(str(error))}\nlogs: {folder.logs}"
+    except CheckpointError as error:
+        folder.event(ENDED_BADLY, detail=str(error).splitlines()[0])
+        return FAILED, f"mrpo train: {error}"
+    if end == STOPPED:
+        return REQUEUE, f"mrpo train: stopped, {folder.events()[-1]['detail']}. The same command goes on."
+    return DONE, ""
 
 
 def _report(folder: RunFolder) -> str:
@@ -85,20 +101,25 @@ def device_of(config: RunConfig) -> str:
     return "cpu" if config.trainer.device == "cpu" or not found else "cuda"
 
 
-def _folder(config: RunConfig, recipe: Recipe, text: str) -> RunFolder:
+def _folder(config: RunConfig, recipe: Recipe) -> RunFolder:
+    """The run's folder: a new one, or the one of the run that this command goes on with."""
     if config.run_dir is None:
-        return RunFolder.create(recipe.name, text)
+        return RunFolder.create(recipe.name, config.as_yaml())
     folder = RunFolder(config.run_dir)
-    if folder.path.exists() and any(folder.path.iterdir()):
-        raise ConfigError(f"run_dir: {folder.path} is not empty. Allowed: a new or empty folder.")
+    new = not folder.path.exists() or not any(folder.path.iterdir())
+    if not new and not folder.config.is_file():
+        raise ConfigError(f"run_dir: {folder.path} holds something else than a run. Allowed: a run's or a new folder.")
     for part in (folder.rollouts, folder.logs, folder.checkpoints):
         part.mkdir(parents=True, exist_ok=True)
-    folder.config.write_text(text, encoding="utf-8")
+    if new:
+        folder.config.write_text(config.as_yaml(), encoding="utf-8")
     return folder
 
 
-def prepare(recipe: Recipe, script: str, seed: int, out: Path, folder: RunFolder, display: LiveDisplay) -> None:
-    """Run the recipe's prepare script into ``out``, which appears only when it is complete.
+def prepare(
+    recipe: Recipe, prepare_command: str, seed: int, out: Path, folder: RunFolder, display: LiveDisplay
+) -> None:
+    """Run the recipe's ``prepare`` into ``out``, which appears only when it is complete.
 
     Raises:
         RunFailed: the script failed; the message is the end of what it printed.
@@ -110,7 +131,8 @@ def prepare(recipe: Recipe, script: str, seed: int, out: Path, folder: RunFolder
     partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
     log = folder.logs / "prepare.log"
-    command = [sys.executable, str(recipe.folder / script), "--out", str(partial), "--seed", str(seed)]
+    script, *arguments = shlex.split(prepare_command)
+    command = [sys.executable, str(recipe.folder / script), *arguments, "--out", str(partial), "--seed", str(seed)]
     with open(log, "wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         try:
@@ -122,7 +144,7 @@ def prepare(recipe: Recipe, script: str, seed: int, out: Path, folder: RunFolder
         finally:
             process.kill()
     if process.returncode != 0:
-        folder.event(FAILED, detail=f"{script} exited with {process.returncode}")
+        folder.event(ENDED_BADLY, detail=f"{script} exited with {process.returncode}")
         raise RunFailed(log.read_text(errors="replace")[-4000:] + f"\n{script} exited with code {process.returncode}")
     if out.exists():  # another run prepared it meanwhile
         return

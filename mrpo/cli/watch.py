@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mrpo.errors import ConfigError
-from mrpo.observe.live import STOPPED, watch
+from mrpo.observe.live import GONE, watch
 from mrpo.observe.run_folder import PLAN, RunFolder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0: the run is done, or watching was interrupted; 1: it failed or is gone; 2: there is no such run."""
+    """Exit code 0: the run is done, stopped or no longer watched; 1: it failed or is gone; 2: there is no such run."""
     parser = argparse.ArgumentParser(prog="mrpo watch", description="Show where a run stands, until it ends.")
     parser.add_argument("run", nargs="?", help="a run's folder, or its name under RUNS (default: the latest)")
     parser.add_argument("--runs", default="runs", help="where runs lie (default: %(default)s)")
@@ -28,9 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         outcome = watch(folder, liveness(folder))
     except KeyboardInterrupt:
         return 0
-    if outcome == STOPPED:
+    if outcome == GONE:
         print(f"The run's process is gone without a word. Logs: {folder.logs}", file=sys.stderr)
-    return 0 if outcome == "done" else 1
+    return 0 if outcome in ("done", "stopped") else 1
 
 
 def liveness(folder: RunFolder) -> Callable[[], bool]:

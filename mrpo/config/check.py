@@ -1,68 +1,149 @@
-"""What can be known before anything starts: are the files there, the functions in them, the keys of verl's config."""
+"""What can be known before anything starts: do files and reward functions exist, do these take their options."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
+import shlex
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from mrpo.config.recipes import Recipe
-from mrpo.config.run import RunConfig
+from mrpo.config.run import RewardConfig, RunConfig
 from mrpo.errors import ConfigError, unknown_name
+from mrpo.registry import module_names
+
+LIBRARY = "mrpo.rewards.library"
+ENTRY_POINTS = "mrpo.rewards"
+SERVED_OPTIONS = {"url", "model"}
+"""Options that a run sets itself where it serves the reward's model."""
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def check_files(config: RunConfig, recipe: Recipe, prepared: Path) -> None:
     """Every file that the config names exists, unless the recipe's prepare script is still to make it."""
-    if config.prepare is not None and not (recipe.folder / config.prepare).is_file():
-        raise ConfigError(f"prepare: no such file: {recipe.folder / config.prepare}")
+    if config.prepare is not None:
+        script = recipe.folder / (shlex.split(config.prepare) or [""])[0]
+        if not script.is_file():
+            raise ConfigError(f"prepare: no such file: {script}")
     named = [
         *((f"data.train_files[{i}]", file) for i, file in enumerate(config.data.train_files)),
         *((f"data.val_files[{i}]", file) for i, file in enumerate(config.data.val_files)),
+        *((f"{field}.path", path) for field, path in _models(config).items() if path.startswith((".", "/", "~"))),
     ]
-    if config.model.path.startswith((".", "/", "~")):
-        named.append(("model.path", config.model.path))
     for field, file in named:
         path = Path(file).expanduser()
         to_be_made = config.prepare is not None and path.is_relative_to(prepared) and not prepared.exists()
         if not path.exists() and not to_be_made:
             raise ConfigError(f"{field}: no such file: {file}")
     for name, reward in config.rewards.items():
-        check_function(f"rewards.{name}.function", reward.function, recipe.folder)
+        check_reward(f"rewards.{name}", reward, recipe.folder)
 
 
-def check_function(field: str, given: str, folder: Path) -> None:
-    """``FILE.py:NAME`` or ``package.module:NAME`` names something that its source defines; nothing is executed."""
-    module, _, name = given.partition(":")
+def _models(config: RunConfig) -> dict[str, str]:
+    served = {f"rewards.{name}.model": reward.model.path for name, reward in config.rewards.items() if reward.model}
+    return {"model": config.model.path, **served}
+
+
+def check_reward(field: str, reward: RewardConfig, folder: Path) -> None:
+    """The reward's function is defined where its name says, and takes its options. Nothing of it is executed."""
+    source, name = source_of(f"{field}.function", reward.function, folder)
+    definition = _definition(f"{field}.function", source, name)
+    if definition is not None:
+        _check_options(f"{field}.options", definition, reward)
+    if reward.function in module_names(LIBRARY):
+        _check_range(field, reward)
+
+
+def _check_range(field: str, reward: RewardConfig) -> None:
+    """A library reward stays within the declared range: a score outside would count as failed."""
+    bounds = getattr(importlib.import_module(f"{LIBRARY}.{reward.function}"), "bounds", None)
+    if bounds is None:
+        return
+    try:
+        low, high = bounds(**reward.options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{field}.options: {error}.") from None
+    if reward.range is not None and not (reward.range[0] <= low and high <= reward.range[1]):
+        raise ConfigError(
+            f"{field}.range: given [{reward.range[0]:g}, {reward.range[1]:g}], allowed: one that holds "
+            f"[{low:g}, {high:g}], the scores of {reward.function} with these options."
+        )
+
+
+def source_of(field: str, given: str, folder: Path) -> tuple[Path, str]:
+    """File and name that ``given`` stands for: ``FILE.py:NAME``, ``module:NAME``, or a name of the library."""
+    module, colon, name = given.partition(":")
+    if not colon:
+        offered = {entry.name: entry.value for entry in entry_points(group=ENTRY_POINTS)}
+        library = module_names(LIBRARY)
+        if given not in library and given not in offered:
+            if not given.isidentifier():
+                raise ConfigError(f"{field}: given {given!r}, allowed: FILE.py:NAME, package.module:NAME or a name.")
+            raise unknown_name(field, given, [*library, *offered])
+        module, _, name = (
+            f"{LIBRARY}.{given}:{given}".partition(":") if given in library else offered[given].partition(":")
+        )
     if not name.isidentifier():
         raise ConfigError(f"{field}: given {given!r}, allowed: FILE.py:NAME or package.module:NAME.")
     if module.endswith(".py"):
-        source = folder / module
-        if not source.is_file():
-            raise ConfigError(f"{field}: no such file: {source}")
-    else:
-        try:
-            spec = importlib.util.find_spec(module)
-        except (ModuleNotFoundError, ValueError):
-            spec = None
-        if spec is None or spec.origin is None:
-            raise ConfigError(f"{field}: no module named {module!r}.")
-        source = Path(spec.origin)
-    defined = _top_level_names(source, field)
-    if name not in defined:
-        raise unknown_name(f"{field} (in {source.name})", name, defined)
+        if not (folder / module).is_file():
+            raise ConfigError(f"{field}: no such file: {folder / module}")
+        return folder / module, name
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ModuleNotFoundError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None:
+        raise ConfigError(f"{field}: no module named {module!r}.")
+    return Path(spec.origin), name
 
 
-def _top_level_names(source: Path, field: str) -> list[str]:
+def _definition(field: str, source: Path, name: str) -> Definition | None:
+    """The function or class that ``source`` defines as ``name``; None if it only imports or assigns it."""
     try:
         tree = ast.parse(source.read_text(), str(source))
     except SyntaxError as error:
         raise ConfigError(f"{field}: {source.name} line {error.lineno}: {error.msg}") from None
-    names: list[str] = []
+    defined: dict[str, Definition | None] = {}
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.append(node.name)
+        if isinstance(node, Definition):
+            defined[node.name] = node
         elif isinstance(node, ast.Assign):
-            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+            defined |= {target.id: None for target in node.targets if isinstance(target, ast.Name)}
         elif isinstance(node, ast.ImportFrom | ast.Import):
-            names += [alias.asname or alias.name for alias in node.names]
-    return [name for name in names if not name.startswith("_")]
+            defined |= {alias.asname or alias.name: None for alias in node.names}
+    if name not in defined:
+        raise unknown_name(f"{field} (in {source.name})", name, [n for n in defined if not n.startswith("_")])
+    return defined[name]
+
+
+def _check_options(field: str, definition: Definition, reward: RewardConfig) -> None:
+    """``options`` are among the parameters, and none that has no default is missing."""
+    if isinstance(definition, ast.ClassDef):
+        inits = [node for node in definition.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
+        if not inits:
+            return
+        arguments, given_by_us = inits[0].args, 1  # self
+    else:
+        arguments, given_by_us = definition.args, 4  # prompt, response, ground_truth, extra
+        if any(argument.arg == "solution_str" for argument in arguments.args):  # verl's own signature
+            return
+    positional = arguments.args[given_by_us:]
+    names = [argument.arg for argument in (*positional, *arguments.kwonlyargs)]
+    without = len(positional) - len(arguments.defaults)
+    required = {argument.arg for argument in positional[: max(0, without)]} | {
+        argument.arg
+        for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        if not default
+    }
+    given = {*reward.options, *(SERVED_OPTIONS if reward.model else ())}
+    if arguments.kwarg is None:
+        for option in sorted(given - {*names}):
+            raise unknown_name(field, option, names, noun="option")
+    if missing := sorted(required - given):
+        raise ConfigError(
+            f"{field}: {definition.name} needs {', '.join(missing)}. Given: {', '.join(given) or 'none'}."
+        )

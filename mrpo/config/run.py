@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import yaml
 from pydantic import Field, model_validator
 
 from mrpo.config.advantage import AdvantageConfig, Condition
 from mrpo.config.base import StrictModel
 from mrpo.config.budget import BudgetConfig
+from mrpo.config.checkpoint import CheckpointConfig, InterruptConfig, ResumeConfig, WatchdogConfig
 from mrpo.errors import ConfigError, unknown_name
 
 
@@ -46,12 +48,38 @@ class DataConfig(StrictModel):
     """Shuffle the prompts in every epoch, by ``seed``."""
 
 
+class RewardModelConfig(StrictModel):
+    """A model that a run serves by vLLM, in actors of its own, for one reward."""
+
+    path: str
+    """A Hugging Face folder, or a name on the hub."""
+    replicas: int = Field(default=1, ge=1)
+    """Engines that serve it."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """Devices per engine."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Precision."""
+    memory_share: float = Field(default=0.5, gt=0, lt=1)
+    """GPU: share of a device's memory that an engine may take."""
+    max_tokens: int = Field(default=4096, ge=1)
+    """Longest conversation, in its own tokens. A longer one is a failed score."""
+    max_sequences: int = Field(default=256, ge=1)
+    """Conversations that an engine works on at once."""
+
+
 class RewardConfig(StrictModel):
     """One named reward."""
 
     function: str
-    """``FILE.py:NAME`` (relative to the recipe) or ``package.module:NAME``; ``(prompt, response, ground_truth, extra)``
-    to a float, None (not applicable) or a dict that holds this reward's score under ``score``. May be async."""
+    """``FILE.py:NAME`` (relative to the recipe), ``package.module:NAME``, or a name of the library (``mrpo rewards
+    list``); ``(prompt, response, ground_truth, extra)`` to a float, None (not applicable) or a dict. May be async."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the function."""
+    model: RewardModelConfig | None = None
+    """A model to serve for it. The function gets its ``url`` and ``model`` as options; by default it is
+    ``reward_model``, which reads the score off the model's classification head."""
+    key: str = "score"
+    """Which entry is this reward's score, where the function returns a dict."""
     weight: float = Field(default=1.0, ge=0)
     """Its weight in the combined advantage."""
     range: tuple[float, float] | None = None
@@ -62,6 +90,26 @@ class RewardConfig(StrictModel):
     """Variance of its score over scorings of the same response, if it is noisy."""
     timeout: float = Field(default=60.0, gt=0)
     """Seconds that one score may take before it counts as failed."""
+    processes: int = Field(default=1, ge=1)
+    """Child processes that score it, in each reward worker."""
+    memory: float | None = Field(default=None, gt=0)
+    """GiB that one of those processes may allocate. Default: no limit."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_model_is_asked_for_its_head(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("model") is not None:
+            return {"function": "reward_model", **given}
+        return given
+
+
+class ScoringConfig(StrictModel):
+    """The reward workers: actors, spread over the nodes, that score rollouts."""
+
+    workers: int = Field(default=2, ge=1)
+    """How many."""
+    most_failures: float = Field(default=0.1, ge=0, le=1)
+    """Share of a step's rollouts in which one reward may fail; with more, the run stops rather than train on noise."""
 
 
 class RolloutConfig(StrictModel):
@@ -133,12 +181,8 @@ class TrainerConfig(StrictModel):
     """Nodes that hold trainer ranks."""
     n_gpus_per_node: int = Field(default=2, ge=1)
     """Trainer (FSDP) ranks per node; on CPU these are processes."""
-    reward_workers: int = Field(default=2, ge=1)
-    """Processes that score rollouts."""
     total_training_steps: int = Field(default=100, ge=1)
     """Steps to train."""
-    save_freq: int = Field(default=-1, ge=-1)
-    """Steps between checkpoints; -1: none."""
     test_freq: int = Field(default=-1, ge=-1)
     """Steps between validations; -1: none."""
     val_before_train: bool = False
@@ -149,6 +193,9 @@ class TrainerConfig(StrictModel):
     """Project in those backends."""
     experiment_name: str | None = None
     """Run's name in those backends. Default: the run folder's name."""
+    determinism: Literal["default", "strict"] = "default"
+    """strict: an engine's answer doesn't depend on what else it works on, so that a run can be repeated bit for bit.
+    On a CPU the engines then take one sequence at a time; beside GPUs vLLM's batch invariance is switched on."""
     fork_workers: bool = True
     """Fork worker processes from one that has done the imports, instead of importing in each (CPU only)."""
 
@@ -163,12 +210,14 @@ class RunConfig(StrictModel):
     seed: int = Field(default=0, ge=0)
     """Seed of data order, initial sampling and everything random that is ours."""
     prepare: str | None = None
-    """Script, relative to the recipe, that makes model and data once: ``python SCRIPT --out FOLDER --seed SEED``. Its
-    folder is known to the config as ``${prepared:}``."""
+    """Script, relative to the recipe, that makes model and data once, and its arguments; run as ``python SCRIPT
+    [ARGUMENTS] --out FOLDER --seed SEED``. The folder is known to the config as ``${prepared:}``."""
     model: ModelConfig
     data: DataConfig
     rewards: dict[str, RewardConfig] = Field(min_length=1)
     """The rewards by name."""
+    scoring: ScoringConfig = Field(default_factory=ScoringConfig)
+    """Where and how they are computed."""
     algorithm: AdvantageConfig = Field(default_factory=AdvantageConfig)
     """The advantage estimator and its options."""
     budget: BudgetConfig = Field(default_factory=BudgetConfig)
@@ -176,6 +225,14 @@ class RunConfig(StrictModel):
     rollout: RolloutConfig = Field(default_factory=RolloutConfig)
     actor: ActorConfig = Field(default_factory=ActorConfig)
     trainer: TrainerConfig = Field(default_factory=TrainerConfig)
+    checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
+    """When the run is saved, and what is kept."""
+    resume: ResumeConfig = Field(default_factory=ResumeConfig)
+    """How the same command goes on from a checkpoint."""
+    interrupt: InterruptConfig = Field(default_factory=InterruptConfig)
+    """How the run ends early when it is asked to."""
+    watchdog: WatchdogConfig = Field(default_factory=WatchdogConfig)
+    """What happens when nothing moves."""
     verl: dict[str, Any] = Field(default_factory=dict)
     """Further settings of verl's own configuration, by verl's names; they win over what is derived from the above."""
 
@@ -198,6 +255,9 @@ class RunConfig(StrictModel):
                 ),
             }
         )
+
+    def as_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
     @property
     def ranks(self) -> int:

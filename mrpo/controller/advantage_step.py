@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any, cast
 
 import torch
@@ -48,12 +49,17 @@ def rollouts_of(batch: KVBatchMeta, data: TensorDict, names: tuple[str, ...]) ->
     return select_rollouts(list(rows), names)
 
 
-def require_scores(rows: RolloutRows, names: tuple[str, ...]) -> None:
-    """Raises RuntimeError, with the cause, if a reward failed in every rollout: there is nothing to learn it from."""
+def too_many_failures(rows: RolloutRows, names: tuple[str, ...], most: float) -> str | None:
+    """Which reward failed in more than the share ``most`` of the rollouts, or in all of them, and why; None: none."""
     for name in names:
         causes = [failures[name] for failures in rows.failures if name in failures]
-        if len(causes) == len(rows.keys):
-            raise RuntimeError(f"reward {name!r} failed in all {len(causes)} rollouts of this step: {causes[0]}")
+        if causes and (len(causes) > most * len(rows.keys) or len(causes) == len(rows.keys)):
+            often = Counter(causes).most_common(1)[0][0]
+            return (
+                f"reward {name!r} failed in {len(causes)} of {len(rows.keys)} rollouts, more than "
+                f"scoring.most_failures={most:g} allows. Most often: {often}"
+            )
+    return None
 
 
 def write(
@@ -114,10 +120,11 @@ def reward_metrics(rows: RolloutRows, names: tuple[str, ...]) -> dict[str, float
     for column, name in enumerate(names):
         values = rows.rewards_NK[:, column]
         scored = values[~values.isnan()]
-        failed = sum(name in failures for failures in rows.failures)
+        causes = [failures[name].partition(":")[0] for failures in rows.failures if name in failures]
         metrics[f"reward/{name}/mean"] = float(scored.mean()) if len(scored) else math.nan
         metrics[f"reward/{name}/std"] = float(scored.std(unbiased=False)) if len(scored) else math.nan
-        metrics[f"reward/{name}/failed_share"] = failed / len(values)
+        metrics[f"reward/{name}/failed_share"] = len(causes) / len(values)
+        metrics |= {f"reward/{name}/failed/{cause}": n for cause, n in Counter(causes).items()}
         metrics[f"reward/{name}/missing_share"] = 1 - len(scored) / len(values)
     return metrics
 

@@ -1,4 +1,4 @@
-"""Start a run's processes on this machine (or join a Ray cluster), wait for the controller, clean up.
+"""Start a run's processes on this machine (or join a Ray cluster), wait for the controller, pass on a stop, clean up.
 
 This module runs in the command's own process, which stays light: verl, torch and vLLM are imported by the actors.
 """
@@ -8,16 +8,19 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ray
 from omegaconf import DictConfig, OmegaConf
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from mrpo.checkpoint.signals import Interruption
 from mrpo.config.run import RunConfig
 from mrpo.observe.logs import collect_actor_logs
-from mrpo.observe.run_folder import DONE, FAILED, RunFolder
+from mrpo.observe.run_folder import DONE, FAILED, PLAN, STOPPED, STUCK, RunFolder
 from mrpo.runtime.fork_server import ForkServer
 
 POLL_SECONDS = 0.25
@@ -49,10 +52,14 @@ def environment(config: RunConfig, device: str, folder: RunFolder) -> dict[str, 
         "TENSORBOARD_DIR": str(folder.path.resolve() / "tensorboard"),
         "WANDB_DIR": str(folder.path.resolve()),
     }
+    if config.trainer.determinism == "strict" and device == "cuda":
+        values["VLLM_BATCH_INVARIANT"] = "1"
     if Path(config.model.path).expanduser().exists():
         values["HF_HUB_OFFLINE"] = "1"
-    if "wandb" in config.trainer.logger and not os.environ.get("WANDB_API_KEY"):
-        values["WANDB_MODE"] = "offline"
+    if "wandb" in config.trainer.logger:
+        values |= {"WANDB_RUN_ID": folder.wandb_run_id(), "WANDB_RESUME": "allow"}
+        if not os.environ.get("WANDB_API_KEY"):
+            values["WANDB_MODE"] = "offline"
     if device == "cpu":
         cores = len(os.sched_getaffinity(0))
         engines = config.rollout.replicas if config.rollout.placement == "separate" else config.ranks
@@ -68,8 +75,14 @@ def environment(config: RunConfig, device: str, folder: RunFolder) -> dict[str, 
     return {name: os.environ.get(name, value) for name, value in values.items()}
 
 
-def launch(config: RunConfig, verl: DictConfig, folder: RunFolder, poll: Callable[[], None]) -> None:
+def launch(
+    config: RunConfig, verl: DictConfig, folder: RunFolder, interruption: Interruption, poll: Callable[[], None]
+) -> str:
     """Run to the end, calling ``poll`` a few times a second. Logs end up in the run folder, whatever happens.
+
+    Returns:
+        How the run ended, as its last event says: DONE, or STOPPED if it was asked to by ``interruption`` or by
+        somebody who made the folder's stop file.
 
     Raises:
         RunFailed: the run did not finish.
@@ -77,7 +90,9 @@ def launch(config: RunConfig, verl: DictConfig, folder: RunFolder, poll: Callabl
     device = verl.trainer.device
     variables = environment(config, device, folder)
     os.environ.update(variables)
-    scratch = Path(tempfile.mkdtemp(prefix="mrpo-", dir="/tmp"))  # short: Ray's sockets lie in it
+    folder.stop_file.unlink(missing_ok=True)
+    began = time.time()
+    scratch = _scratch()
     fork_server = None
     try:
         runtime_env: dict[str, Any] = {"env_vars": variables}
@@ -88,21 +103,37 @@ def launch(config: RunConfig, verl: DictConfig, folder: RunFolder, poll: Callabl
             runtime_env["py_executable"] = str(fork_server.executable)
         folder.event("start ray")
         _start_ray(config, device, scratch, runtime_env)
+        interruption.take_signals()
         if fork_server is not None:
             raylet = _ray_node().all_processes["raylet"][0].process
             fork_server.join_ray(ray.get_runtime_context().get_job_id(), raylet.pid)
-        controller: Any = ray.remote(Controller).options(name="controller", num_cpus=1).remote()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        controller: Any = ray.remote(Controller).options(num_cpus=1, scheduling_strategy=here).remote()
         run = controller.run.remote(OmegaConf.to_container(verl, resolve=False))
+        asked = False
         while not ray.wait([run], timeout=POLL_SECONDS)[0]:
             poll()
+            if interruption.request is not None and not asked:
+                asked = True
+                folder.stop_file.touch()
+                if not _has(folder, PLAN, began):
+                    folder.event(STOPPED, detail=f"by {interruption.request.cause}, before the first step")
+                    return STOPPED
+            if time.time() - began > config.watchdog.limit and not _has(folder, "start controller", began):
+                raise RuntimeError(f"the controller did not start within {config.watchdog.limit:g} s (watchdog.limit)")
+            if asked and interruption.seconds_left == 0:
+                folder.event(STOPPED, detail=f"not saved within the {interruption.grace:g} s of interrupt.grace")
+                return STOPPED
         ray.get(run)
+        if folder.events()[-1]["phase"] == STOPPED:
+            return STOPPED
         folder.event(DONE)
-    except KeyboardInterrupt:
-        folder.event(FAILED, detail="interrupted")
-        raise
-    except Exception as error:
+        return DONE
+    except Exception as caught:
+        last = folder.events()[-1]
+        error = RuntimeError(last["detail"]) if last["phase"] == STUCK else caught
         folder.event(FAILED, detail=str(error).strip().splitlines()[-1][:500] if str(error).strip() else "")
-        raise RunFailed(str(error)) from error
+        raise RunFailed(str(error)) from caught
     finally:
         logs = Path(_ray_node().get_logs_dir_path()) if ray.is_initialized() else None
         ray.shutdown()
@@ -112,6 +143,19 @@ def launch(config: RunConfig, verl: DictConfig, folder: RunFolder, poll: Callabl
             collect_actor_logs(logs, folder.logs)
         shutil.rmtree(scratch, ignore_errors=True)
         poll()
+
+
+def _has(folder: RunFolder, phase: str, since: float) -> bool:
+    return any(event["phase"] == phase and event["time"] >= since for event in folder.events())
+
+
+def _scratch() -> Path:
+    """A folder with a short path, as Ray's sockets lie in it. Those of runs that were killed are removed."""
+    for stale in Path("/tmp").glob("mrpo-*-*"):
+        owner = stale.name.split("-")[1]
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            shutil.rmtree(stale, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"mrpo-{os.getpid()}-", dir="/tmp"))
 
 
 def _ray_node() -> Any:
@@ -129,6 +173,7 @@ def _start_ray(config: RunConfig, device: str, scratch: Path, runtime_env: dict[
     if device == "cpu":  # logical: verl asks for a slot per rank and engine, and a CPU per worker
         separate = config.rollout.placement == "separate"
         engines = config.rollout.replicas * config.rollout.tensor_parallel if separate else 0
-        slots = config.ranks + engines
-        local |= {"num_gpus": slots, "num_cpus": 16 + 4 * slots + config.trainer.reward_workers}
+        models = [reward.model for reward in config.rewards.values() if reward.model]
+        slots = config.ranks + engines + sum(model.replicas * model.tensor_parallel for model in models)
+        local |= {"num_gpus": slots, "num_cpus": 16 + 4 * slots + config.scoring.workers}
     ray.init(**local, **quiet)

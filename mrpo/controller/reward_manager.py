@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from verl import DataProto
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from mrpo.config.load import validate
+from mrpo.config.run import RewardConfig
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.scorer import Scorer
 
@@ -28,7 +31,10 @@ class MultiRewardManager(RewardManagerBase):
         run = validate(OmegaConf.to_container(config.mrpo.run, resolve=True))  # type: ignore[arg-type]
         self.decode: Callable[..., str] = tokenizer.decode
         self.weights = {name: reward.weight for name, reward in run.rewards.items()}
-        self.scorer = Scorer(run.rewards, Path(config.mrpo.recipe_folder))
+        rewards = with_models(run.rewards, config.mrpo.get("reward_model_urls") or {})
+        folder = Path(config.mrpo.recipe_folder)
+        require_loadable(rewards, folder)
+        self.scorer = Scorer(rewards, folder)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """Score the last sequence of ``data``. ``reward_score`` is the weighted sum of the scores there are; verl
@@ -52,6 +58,26 @@ class MultiRewardManager(RewardManagerBase):
 
     def _weighted_sum(self, outcomes: dict[str, Outcome]) -> float:
         return sum(self.weights[name] * o.score for name, o in outcomes.items() if o.score is not None)
+
+
+def require_loadable(rewards: Mapping[str, RewardConfig], folder: Path) -> None:
+    """Load every reward function once. Raises ConfigError with each one's error, before there is a rollout to score."""
+
+    async def load() -> None:
+        async with Scorer(rewards, folder):
+            pass
+
+    with ThreadPoolExecutor(1) as thread:  # an actor's constructor may run inside its event loop
+        thread.submit(asyncio.run, load()).result()
+
+
+def with_models(rewards: Mapping[str, RewardConfig], urls: Mapping[str, str]) -> dict[str, RewardConfig]:
+    """The rewards, with ``url`` and ``model`` among the options of those whose model the run serves."""
+    served = {name: {"url": url, "model": rewards[name].model.path} for name, url in urls.items()}  # type: ignore[union-attr]
+    return {
+        name: reward.model_copy(update={"options": {**reward.options, **served.get(name, {})}})
+        for name, reward in rewards.items()
+    }
 
 
 def as_extra_info(outcomes: dict[str, Outcome]) -> dict[str, Any]:

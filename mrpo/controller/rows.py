@@ -101,9 +101,9 @@ def select_rollouts(batch: Sequence[Row], names: Sequence[str]) -> RolloutRows:
         for other in () if row.is_padding else row.seen:
             unselected = RowKey(key.uid, other["session"], 0)
             rollouts.setdefault(unselected[:2], _Rollout(unselected, other["components"], other["length"], -1))
-    number_of = {rollout: number for number, rollout in enumerate(rollouts)}
+    chosen = sorted(rollouts.values(), key=lambda r: r.key)  # a sum depends on its order: not on who finished first
+    number_of = {r.key[:2]: number for number, r in enumerate(chosen)}
     groups: dict[str, int] = {}
-    chosen = list(rollouts.values())
     scores = [[_component(r.components, name, r.key) for name in names] for r in chosen]
     return RolloutRows(
         keys=[r.key for r in chosen],

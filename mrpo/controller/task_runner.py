@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from verl.trainer.main_ppo import TaskRunnerV1
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 from verl.utils.config import validate_config
 
+from mrpo.controller.recovery import RestartedRewardWorkers
 from mrpo.controller.trainer import TRAINERS
 from mrpo.runtime.plugin import require_loaded
 
@@ -21,11 +21,5 @@ class TaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):  # type: ignore[
         require_loaded()
         validate_config(config, need_reference_policy(config), need_critic(config))
         TRAINER_REGISTRY.update(TRAINERS)
+        trainer_base.RewardLoopManager = RestartedRewardWorkers  # type: ignore[misc]
         super().run(config)
-
-
-class Controller:
-    """Ray actor. It imports verl only inside its own process, so that the command line needs neither verl nor torch."""
-
-    def run(self, config: dict[str, Any]) -> None:
-        TaskRunner().run(OmegaConf.create(config))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ray
 import torch
 import transfer_queue as tq
 from omegaconf import OmegaConf
@@ -19,14 +20,18 @@ from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
+from verl.workers.rollout.llm_server import LLMServerClient
 
 from mrpo.advantages import compute_advantages
 from mrpo.config.load import validate
 from mrpo.controller import advantage_step
 from mrpo.controller.actor_worker import ActorWorker
 from mrpo.controller.budget_step import RolloutBudget, prompt_uid
+from mrpo.controller.recovery import EngineKeeper, PersistentClient
+from mrpo.controller.resumable import ResumableTrainer
+from mrpo.controller.reward_models import RewardModels
+from mrpo.controller.rows import RolloutRows, RowKey
 from mrpo.observe.metrics import rename
-from mrpo.observe.run_folder import RunFolder
 from mrpo.runtime.plugin import require_loaded
 
 POLL_SECONDS = 0.05
@@ -53,26 +58,19 @@ def require_agreement(metrics: dict) -> None:
         )
 
 
-class MultiRewardTrainer(PPOTrainer):
-    """What is ours in every placement. Owner of the number of prompts fetched; ``budget`` owns history and plans."""
+class MultiRewardTrainer(ResumableTrainer):
+    """What is ours in every placement. ``budget`` owns the prompts' history and the step's plan."""
 
     def __init__(self, config: Any):
         require_loaded()
-        self.run_config = validate(OmegaConf.to_container(config.mrpo.run, resolve=True))  # type: ignore[arg-type]
-        self.advantage_config = self.run_config.advantage
-        self.folder = RunFolder(config.mrpo.run_dir)
-        self.budget = RolloutBudget(
-            self.run_config.budget, self.advantage_config, self.run_config.data.train_batch_size
-        )
-        self.prompts_fetched = 0
+        run = validate(OmegaConf.to_container(config.mrpo.run, resolve=True))  # type: ignore[arg-type]
+        self.advantage_config = run.advantage
+        self.budget = RolloutBudget(run.budget, self.advantage_config, run.data.train_batch_size)
         self.submitted_in_step = 0
         self.observed_in_step: set[str] = set()
         self.step_rows: list[dict[str, Any]] = []
-        self._note("start controller")
-        super().__init__(config)
-
-    def _note(self, phase: str) -> None:
-        self.folder.event(phase, step=getattr(self, "global_steps", None))
+        super().__init__(config, run)
+        self.owners.register("budget", self.budget)
 
     # ---- start ----
 
@@ -88,11 +86,16 @@ class MultiRewardTrainer(PPOTrainer):
                 self.role_worker_mapping[role] = ActorWorker.as_remote()
 
     def _setup(self) -> None:
-        self._note("load model")
+        if any(reward.model for reward in self.run_config.rewards.values()):
+            self.note("load reward models")
+        self.reward_models = RewardModels(self.run_config.rewards, self.config.reward.reward_model.rollout)
+        self.config.mrpo.reward_model_urls = self.reward_models.urls
+        self.note("load model")
         super()._setup()
+        ray.get([worker.__ray_ready__.remote() for worker in self.reward_loop_manager.reward_loop_workers])
 
     def on_init_end(self) -> None:
-        self._note("update_weights")
+        self.note("update_weights")
         super().on_init_end()
 
     def fit(self, agent_loop_manager: Any) -> None:
@@ -106,10 +109,10 @@ class MultiRewardTrainer(PPOTrainer):
         batch = super()._fetch_one_gen_batch()
         rows = zip(list(batch["raw_prompt"]), list(batch["reward_model"]), list(batch["data_source"]), strict=True)
         uids = [
-            prompt_uid(list(messages), reward["ground_truth"], source, self.prompts_fetched + i)
+            prompt_uid(list(messages), reward["ground_truth"], source, self.position.prompts_fetched + i)
             for i, (messages, reward, source) in enumerate(rows)
         ]
-        self.prompts_fetched += len(uids)
+        self.position.prompts_fetched += len(uids)
         tu.assign_non_tensor_stack(batch, "uid", uids)
         return batch
 
@@ -134,15 +137,21 @@ class MultiRewardTrainer(PPOTrainer):
     def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
         self.step_rows, self.submitted_in_step, self.observed_in_step = [], 0, set()
         self.budget.begin_step()
-        self._note("rollout")
+        self.note("rollout")
         return super().step(metrics, timing_raw)
 
     def _compute_reward_colocate(self, batch: KVBatchMeta, metrics: dict | None = None) -> KVBatchMeta:
-        self._note("reward")
+        self.note("reward")
         return super()._compute_reward_colocate(batch, metrics)
 
+    def _balance_batch(self, batch: KVBatchMeta, metrics: dict, *args: Any, **kwargs: Any) -> KVBatchMeta:
+        """In the order of their keys rows make the same micro-batches, and so the same sums, whoever finished first."""
+        order = sorted(range(len(batch.keys)), key=lambda i: RowKey.parse(batch.keys[i]))
+        batch.keys, batch.tags = [batch.keys[i] for i in order], [batch.tags[i] for i in order]
+        return super()._balance_batch(batch, metrics, *args, **kwargs)
+
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        self._note("old_log_prob")
+        self.note("old_log_prob")
         if self.parameter_sync_step == 1:  # the policy is the old policy: no copy of the model to keep and restore
             batch = PPOTrainer._compute_old_log_prob(self, batch, metrics)
         else:
@@ -152,12 +161,12 @@ class MultiRewardTrainer(PPOTrainer):
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         """verl's own drops the components before this point, so all of it is ours."""
-        self._note("advantage")
+        self.note("advantage")
         names = self.advantage_config.names
         data = advantage_step.fetch(batch, names)
         metrics.update(advantage_step.correct_rollouts(batch, data, self.config))
         rows = advantage_step.rollouts_of(batch, data, names)
-        advantage_step.require_scores(rows, names)
+        self._require_scores(rows, data)
         result = compute_advantages(rows.rewards_NK, rows.group_ids_N, self.advantage_config, lengths_N=rows.lengths_N)
         advantages_N = result.advantages_N * self.budget.loss_weights(rows)
         if result.loss_weights_N is not None:
@@ -175,23 +184,32 @@ class MultiRewardTrainer(PPOTrainer):
         )
         return batch
 
+    def _require_scores(self, rows: RolloutRows, data: TensorDict) -> None:
+        """Raises RuntimeError if a reward failed too often; what it failed on is in the run folder then."""
+        names = self.advantage_config.names
+        trouble = advantage_step.too_many_failures(rows, names, self.run_config.scoring.most_failures)
+        if trouble is None:
+            return
+        nothing_N = torch.zeros(len(rows.keys))
+        records = advantage_step.log_rows(rows, data, nothing_N, nothing_N, names, self.tokenizer)
+        self.folder.write_rollouts(self.global_steps, records)
+        raise RuntimeError(f"{trouble}. All of them: {self.folder.rollouts_file(self.global_steps)}")
+
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        self._note("update_actor")
+        self.note("update_actor")
         return super()._update_actor(batch, metrics)
 
     def on_step_end(self) -> None:
-        self._note("update_weights")
+        self.note("update_weights")
         super().on_step_end()
-
-    def _save_checkpoint(self) -> None:
-        self._note("save")
-        super()._save_checkpoint()
 
     # ---- what it leaves ----
 
     def _validate(self, *args: Any, **kwargs: Any) -> dict:
-        self._note("validate")
-        return {f"validation/{name}": value for name, value in super()._validate(*args, **kwargs).items()}
+        values = {f"validation/{name}": value for name, value in super()._validate(*args, **kwargs).items()}
+        if self.config.trainer.val_only:
+            self.folder.write_metrics(self.global_steps, values)
+        return values
 
     def _compute_metrics(
         self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
@@ -201,7 +219,8 @@ class MultiRewardTrainer(PPOTrainer):
         filtered = metrics.pop(DAPO_FILTERED_REWARD_COUNTS_KEY, None)
         renamed = rename(metrics)
         self.folder.write_rollouts(self.global_steps, self.step_rows)
-        self.folder.write_metrics(self.global_steps, renamed)
+        renamed["checkpoint/blocked_seconds"] = self.checkpoints.take_blocked_seconds()
+        self._write_metrics(renamed)
         metrics.clear()
         metrics.update(renamed)
         if filtered is not None:
@@ -214,6 +233,21 @@ class ColocatedTrainer(MultiRewardTrainer, PPOTrainerSync):
 
 class SeparateTrainer(MultiRewardTrainer, PPOTrainerSeparateAsync):
     """Engines in actors of their own. One weight update a step keeps every rollout on policy."""
+
+    def _setup(self) -> None:
+        super()._setup()
+        self.engines = EngineKeeper(
+            self.standalone_server_manager,
+            self.standalone_checkpoint_manager,
+            lambda phase, detail: self.folder.event(phase, detail=detail),
+        )
+
+    def get_llm_client(self) -> LLMServerClient:
+        return self.standalone_server_manager.get_client(client_cls=PersistentClient)
+
+    def while_waiting(self, partition_id: str) -> None:
+        super().while_waiting(partition_id)
+        self.engines.look(self.global_steps - (partition_id == "train"))
 
 
 TRAINERS = {"sync": ColocatedTrainer, "separate_async": SeparateTrainer}

@@ -44,16 +44,27 @@ def to_verl(config: RunConfig, recipe_folder: Path, run_dir: Path, device: str) 
             "recipe_folder": str(recipe_folder),
             "run_dir": str(run_dir),
         }
+    _refuse_what_we_replace(verl)
+    return verl
+
+
+def _refuse_what_we_replace(verl: DictConfig) -> None:
     if verl.algorithm.use_kl_in_reward:
         raise ConfigError("verl.algorithm.use_kl_in_reward: given true, allowed: false. Set actor.kl_coef instead.")
-    return verl
+    if verl.trainer.save_freq > 0 or verl.trainer.resume_mode != "disable":
+        raise ConfigError("verl.trainer.save_freq, resume_mode: are replaced. Set checkpoint.every and resume.mode.")
+    if (ahead := verl.trainer.v1.separate_async.num_warmup_batches) > 0:  # they would be in no checkpoint
+        raise ConfigError(f"verl.trainer.v1.separate_async.num_warmup_batches: given {ahead}, allowed: 0.")
 
 
 def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
     """What each section says in verl's words."""
     data, rollout, actor, trainer = config.data, config.rollout, config.actor, config.trainer
     separate = rollout.placement == "separate"
-    engine = {"strategy": "fsdp2", "dtype": config.model.dtype, "seed": config.seed}
+    strict = trainer.determinism == "strict"
+    precision = {"float32": "fp32", "bfloat16": "bf16"}[config.model.dtype]
+    mixed = {"param_dtype": precision, "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
+    engine = {"strategy": "fsdp2", "dtype": config.model.dtype, "mixed_precision": mixed, "seed": config.seed}
     return {
         "data": {
             "train_files": data.train_files,
@@ -112,7 +123,8 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
                 "gpu_memory_utilization": rollout.memory_share,
                 "tensor_model_parallel_size": rollout.tensor_parallel,
                 "max_model_len": data.max_prompt_length + data.max_response_length,
-                "max_num_seqs": rollout.max_sequences,
+                "max_num_seqs": 1 if strict and device == "cpu" else rollout.max_sequences,
+                "enable_prefix_caching": not strict,
                 "max_num_batched_tokens": rollout.max_batched_tokens,
                 "log_prob_use_dynamic_bsz": True,
                 "log_prob_max_token_len_per_gpu": actor.micro_batch_tokens,
@@ -130,12 +142,13 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
             },
         },
         "reward": {
-            "num_workers": trainer.reward_workers,
+            "num_workers": config.scoring.workers,
             "reward_manager": {
                 "source": "importlib",
                 "name": "MultiRewardManager",
                 "module": {"path": "pkg://mrpo.controller.reward_manager"},
             },
+            "reward_model": {"rollout": {"name": "vllm", "free_cache_engine": False}},  # served by reward_models.py
         },
         "algorithm": {
             "adv_estimator": "grpo",  # no critic; the advantages are ours
@@ -150,13 +163,13 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
             "n_gpus_per_node": trainer.n_gpus_per_node,
             "total_training_steps": trainer.total_training_steps,
             "total_epochs": 1_000_000,  # steps decide, not epochs
-            "save_freq": trainer.save_freq,
+            "save_freq": -1,  # saving and going on are ours: mrpo.controller.checkpointing
+            "resume_mode": "disable",
             "test_freq": trainer.test_freq,
             "val_before_train": trainer.val_before_train,
             "logger": trainer.logger,
             "project_name": trainer.project_name,
             "experiment_name": trainer.experiment_name or run_dir.name,
-            "default_local_dir": str(run_dir / "checkpoints"),
             "validation_data_dir": str(run_dir / "validation"),
             "v1": {
                 "trainer_mode": "separate_async" if separate else "sync",
@@ -173,10 +186,19 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
 
 def _for_cpu(config: RunConfig) -> dict[str, Any]:
     """What a CPU lacks: flash attention and packed sequences, torch.compile without a compiler, vLLM's sleep mode."""
-    precision = {"float32": "fp32", "bfloat16": "bf16"}[config.model.dtype]
-    mixed = {"param_dtype": precision, "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
-    engine = {"use_torch_compile": False, "mixed_precision": mixed}
+    engine = {"use_torch_compile": False}
+    vllm = {
+        "enforce_eager": True,
+        "enable_sleep_mode": False,
+        "engine_kwargs": {
+            "vllm": {
+                "worker_extension_cls": "mrpo.runtime.vllm_cpu.CpuWorkerExtension",
+                "distributed_executor_backend": "uni",
+            }
+        },
+    }
     return {
+        "reward": {"reward_model": {"rollout": vllm}},
         "actor_rollout_ref": {
             "model": {
                 "use_remove_padding": False,
@@ -186,18 +208,11 @@ def _for_cpu(config: RunConfig) -> dict[str, Any]:
             "actor": {"use_torch_compile": False, "fsdp_config": engine},
             "ref": {"use_torch_compile": False, "fsdp_config": engine},
             "rollout": {
-                "enforce_eager": True,
+                **vllm,
                 "free_cache_engine": False,
-                "enable_sleep_mode": False,
                 "checkpoint_engine": {"custom_backend_module": "mrpo.runtime.checkpoint_engine_gloo"},
-                "engine_kwargs": {
-                    "vllm": {
-                        "worker_extension_cls": "mrpo.runtime.vllm_cpu.CpuWorkerExtension",
-                        "distributed_executor_backend": "uni",
-                    }
-                },
             },
-        }
+        },
     }
 
 

@@ -15,7 +15,7 @@ from mrpo.observe.plain import line_for
 from mrpo.observe.progress import Progress, in_order
 from mrpo.observe.run_folder import RunFolder
 
-STOPPED = "stopped"
+GONE = "gone"
 """The outcome of a run that is gone without having said how it ended."""
 
 
@@ -63,13 +63,20 @@ class LiveDisplay:
 
     @property
     def outcome(self) -> str | None:
-        """ "done" or "failed", once the run has said so."""
+        """One of ``run_folder.ENDS``, once the run has said so."""
         return self.progress.end.name if self.progress.end else None
+
+    def skip_history(self) -> None:
+        """Take in what earlier starts of the run have left without telling it again."""
+        for record in self._new():
+            self.progress.feed(record)
+
+    def _new(self) -> list[Record]:
+        return in_order(self._events.poll() + self._metrics.poll())
 
     def poll(self) -> None:
         """Read what was added to the run's files and show it."""
-        new: list[Record] = self._events.poll() + self._metrics.poll()
-        for record in in_order(new):
+        for record in self._new():
             self.progress.feed(record)
             if self._live is None and (line := line_for(self.progress, record, self.folder)):
                 print(line, file=self.console.file, flush=True)
@@ -94,7 +101,7 @@ def watch(
         interval_s: seconds between two looks.
         grace_s: seconds that a run which is gone still has for its last words, which another process may write.
     Returns:
-        "done", "failed", or "stopped" for a run that is gone without a word.
+        One of ``run_folder.ENDS``, or GONE for a run that is gone without a word.
     """
     with LiveDisplay(folder, console) as display:
         display.poll()
@@ -104,4 +111,4 @@ def watch(
                 last_seen = time.monotonic()
             time.sleep(interval_s)
             display.poll()
-    return display.outcome or STOPPED
+    return display.outcome or GONE

@@ -43,6 +43,13 @@ TABLE = (
     # Ours alone: no name of verl's.
     Row("", "reward/<name>/mean", "score", "mean of one reward over the step's rollouts that it applies to"),
     Row("", "reward/<name>/std", "score", "its standard deviation over those rollouts"),
+    Row(
+        "",
+        "reward/<name>/failed_share",
+        "share",
+        "rollouts in which scoring failed; failed/<cause>: how many, by cause",
+    ),
+    Row("", "reward/<name>/missing_share", "share", "rollouts without its score: failed or not applicable"),
     Row("", "reward/<name>/", "-", "more about one reward: see mrpo.advantages.diagnostics"),
     Row("", "advantage/", "-", "the estimator's diagnostics, over rollouts: see mrpo.advantages.diagnostics"),
     Row("", "budget/", "-", "how the step's rollouts were divided among prompts: see mrpo.budget.metrics"),

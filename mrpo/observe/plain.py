@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mrpo.observe.jsonl import Record
 from mrpo.observe.progress import Progress, change, clock
-from mrpo.observe.run_folder import DONE, FAILED, PLAN, RunFolder
+from mrpo.observe.run_folder import ATTEMPT, DONE, FAILED, PLAN, STOPPED, RunFolder
 
 
 def line_for(progress: Progress, record: Record, folder: RunFolder) -> str:
@@ -20,6 +20,10 @@ def line_for(progress: Progress, record: Record, folder: RunFolder) -> str:
     if name == FAILED:
         why = record.get("detail") or "no cause was given"
         return f"failed in {progress.where()} after {clock(elapsed)}: {why}\nlogs: {folder.logs}"
+    if name == STOPPED:
+        return f"stopped after {clock(elapsed)}: {record.get('detail')}"
+    if name == ATTEMPT:
+        return f"attempt {record.get('detail')}" if record.get("detail") != "1" else ""
     if progress.training:
         return ""
     detail = " ".join(str(record.get("detail") or "").split())

@@ -10,7 +10,7 @@ from statistics import fmean, median_low
 
 from mrpo.observe import metrics as names
 from mrpo.observe.jsonl import Record
-from mrpo.observe.run_folder import DONE, FAILED, PLAN
+from mrpo.observe.run_folder import ATTEMPT, ENDS, PLAN
 
 _RECENT = 9
 """Steps that the time left is judged by: enough for a median, few enough to follow a run that changes its pace."""
@@ -43,7 +43,7 @@ class Progress:
         self.began: float | None = None
         self.training = False
         self.end: Phase | None = None
-        """How the run ended, "done" or "failed"; None while it goes on."""
+        """How the run ended, one of ``ENDS``; None while it goes on."""
         self.writer: tuple[str, int] | None = None
         """Host and process id of the run, as its plan announced them."""
         self._seconds: deque[float] = deque(maxlen=_RECENT)
@@ -60,13 +60,14 @@ class Progress:
 
     def _event(self, event: Record) -> None:
         name, step = event["phase"], event.get("step")
-        if self.end is not None or (name == PLAN and self.training):
+        if (name == ATTEMPT and event.get("detail") != "1") or self.end is not None or (name == PLAN and self.training):
             self._restart(event["time"])
         if name == PLAN:
             self._plan(event)
+        if name in (ATTEMPT, PLAN):
             return
         now = Phase(name, event["time"], str(event.get("detail") or ""))
-        if name in (DONE, FAILED):
+        if name in ENDS:
             self.end = now
             return
         if step is not None and not self.training:

@@ -10,17 +10,21 @@
       rollouts/<step>.jsonl  a line a rollout: step, uid, sample, prompt, response, ground_truth, rewards by name
                            (null: not applicable or failed), advantage, keep, tokens
       logs/                what every actor printed
-      checkpoints/
+      checkpoints/         a folder a checkpoint, each with a manifest
+      stop                 made to ask the run to save and end
       report.png, report_details.png, report.html
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import secrets
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +32,13 @@ from mrpo.errors import ConfigError, unknown_name
 from mrpo.observe import jsonl
 from mrpo.observe.jsonl import Record
 
-PLAN, DONE, FAILED = "plan", "done", "failed"
-"""Phases that are no work: the announcement of what will run, and the two ends."""
+ATTEMPT, PLAN = "attempt", "plan"
+"""Phases that are no work: a start of the run, the first or a later one; and the announcement of what it will do."""
+DONE, FAILED, STOPPED = "done", "failed", "stopped"
+"""The three ends. A stopped run is saved, and goes on when it is started again."""
+STUCK = "stuck"
+"""The last word of a controller that has waited too long; its detail says what for."""
+ENDS = (DONE, FAILED, STOPPED)
 
 
 class RunFolder:
@@ -41,6 +50,10 @@ class RunFolder:
             self.path / name for name in ("config.yaml", "events.jsonl", "metrics.jsonl")
         )
         self.rollouts, self.logs, self.checkpoints = (self.path / n for n in ("rollouts", "logs", "checkpoints"))
+        self.scratch = self.path / "scratch"
+        """Where checkpoints are that are on their way to or from an object store."""
+        self.stop_file = self.path / "stop"
+        """While it exists, the run saves and ends as soon as it can."""
         self.png, self.html = self.path / "report.png", self.path / "report.html"
         self.details_png = self.path / "report_details.png"
 
@@ -118,10 +131,34 @@ class RunFolder:
             raise ValueError(f"metrics: {', '.join(sorted(taken))} can't be a metric's name, it is the line's own key")
         jsonl.append(self.metrics_file, {"step": step, "time": time.time(), **metrics})
 
+    def rollouts_file(self, step: int) -> Path:
+        return self.rollouts / f"{step}.jsonl"
+
     def write_rollouts(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write all rollouts of one step. A step that is run again after a resumption replaces its file."""
         self.rollouts.mkdir(exist_ok=True)
-        jsonl.replace(self.rollouts / f"{step}.jsonl", ({"step": step, **row} for row in rows))
+        jsonl.replace(self.rollouts_file(step), ({"step": step, **row} for row in rows))
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Be the only command that runs this run, until the process ends. Raises ConfigError if another one does."""
+        with open(self.path / "lock", "a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                raise ConfigError(f"run_dir: {self.path} is being run by {file.read()}. Allowed: another.") from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            yield
+
+    def wandb_run_id(self) -> str:
+        """The same for every start of this run: chosen once, kept in the folder."""
+        file = self.path / "wandb_run_id"
+        if not file.exists():
+            file.write_text(secrets.token_hex(4), encoding="utf-8")
+        return file.read_text(encoding="utf-8")
 
     # ---- reading ----
 
@@ -143,4 +180,4 @@ class RunFolder:
         return sorted(int(file.stem) for file in self.rollouts.glob("*.jsonl") if file.stem.isdigit())
 
     def read_rollouts(self, step: int) -> list[Record]:
-        return jsonl.read(self.rollouts / f"{step}.jsonl", required=("step", "uid", "sample", "rewards"))
+        return jsonl.read(self.rollouts_file(step), required=("step", "uid", "sample", "rewards"))

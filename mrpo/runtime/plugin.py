@@ -7,8 +7,10 @@ swallows an exception raised here (it logs it at debug level), so failures are k
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
+import signal
 from pathlib import Path
 
 from mrpo.runtime.fork_client import ENV
@@ -26,6 +28,7 @@ try:
     from mrpo.runtime.verl_version import require_verl
 
     require_verl()
+    faulthandler.register(signal.SIGUSR2, all_threads=True)  # the watchdog asks for stacks
     import mrpo.runtime.platform_cpu  # noqa: F401  (registers the platform)
 
     if os.environ.get("VERL_PLATFORM") == "cpu":

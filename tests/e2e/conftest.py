@@ -28,7 +28,7 @@ def mrpo(*arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[s
 def quickstart() -> Path:
     """The quickstart's prepared model and data."""
     recipe = find_recipe("quickstart")
-    folder = prepared_folder(recipe, 0)
+    folder = prepared_folder(recipe, "prepare.py", 0)
     if not folder.exists():
         partial = folder.with_name(folder.name + ".partial")
         partial.mkdir(parents=True)
@@ -85,7 +85,7 @@ def colocated_run(train: Train) -> RunFolder:
         "actor.mini_batch_size=8",
         "actor.kl_coef=0.01",
         "trainer.total_training_steps=2",
-        "trainer.save_freq=2",
+        "checkpoint.every=2",
         "trainer.logger=[wandb]",
     )
 

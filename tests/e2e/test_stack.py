@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mrpo.checkpoint.store import CheckpointStore
 from mrpo.observe.run_folder import DONE, RunFolder
-
-from .conftest import mrpo
 
 pytestmark = pytest.mark.e2e
 
@@ -76,7 +75,7 @@ def test_colocated_placement_trains_with_another_estimator_a_reference_model_and
     records = colocated_run.metrics()
     assert len(records) == 2
     assert all("train/kl_loss" in record for record in records)
-    assert list((colocated_run.checkpoints / "global_step_2").rglob("*.pt"))
+    assert CheckpointStore(colocated_run.checkpoints).load(2).manifest.metrics
 
 
 def test_validation_before_training_is_in_the_run_folder(unequal_run: RunFolder) -> None:
@@ -84,19 +83,3 @@ def test_validation_before_training_is_in_the_run_folder(unequal_run: RunFolder)
     assert files
     row = json.loads(files[0].read_text().splitlines()[0])
     assert {"correct", "tagged", "short"} <= row.keys()
-
-
-def test_a_reward_that_always_fails_ends_the_run_by_name(tmp_path: Path, quickstart: Path) -> None:
-    (tmp_path / "broken.py").write_text("def broken(prompt, response, truth, extra):\n    return 1 / 0\n")
-    done = mrpo(
-        "train",
-        "recipe=quickstart",
-        f"run_dir={tmp_path / 'run'}",
-        f"+rewards.broken.function={tmp_path / 'broken.py'}:broken",
-        "trainer.total_training_steps=2",
-    )
-    assert done.returncode == 1
-    assert "reward 'broken' failed in all" in done.stderr
-    assert "ZeroDivisionError" in done.stderr
-    assert str(tmp_path / "run" / "logs") in done.stderr
-    assert len(done.stderr.splitlines()) < 15

