@@ -151,3 +151,12 @@ def test_a_broken_checkpoint_is_skipped_by_name(tmp_path: Path, undisturbed: Run
     assert len(skipped) == 1
     assert newest.name in skipped[0]
     assert CheckpointStore(undisturbed.checkpoints).newest_whole().found.step == STEPS  # type: ignore[union-attr]
+
+
+def test_kills_of_the_whole_tree_change_nothing(tmp_path: Path, quickstart: Path) -> None:
+    """The short form of what anyone can run with more kills; the third is inside a save."""
+    script = Path(__file__).parents[1] / "faults" / "kill_resume.py"
+    command = [sys.executable, str(script), "3", "--steps", "3", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=580, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 kills in" in done.stdout
