@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -139,6 +140,15 @@ def test_another_learning_rate_is_refused_with_the_words_that_allow_it(undisturb
     assert "actor.learning_rate: was 0.0001, is 0.01" in done.stderr
     assert "resume.allow=[actor.learning_rate]" in done.stderr
     assert mrpo("train", *changed, "resume.allow=[actor.learning_rate]").returncode == DONE  # all steps were done
+
+
+def test_the_evaluation_of_a_checkpoint_gives_what_its_validation_gave(undisturbed: RunFolder) -> None:
+    done = mrpo("evaluate", str(undisturbed.path), f"step={STEPS}")
+    assert done.returncode == DONE, done.stderr
+    evaluation = json.loads((undisturbed.path / "evaluations" / f"step-{STEPS}" / "evaluation.json").read_text())
+    last = undisturbed.metrics()[-1]
+    assert evaluation == {"step": STEPS, **{k: v for k, v in last.items() if k.startswith("validation/")}}
+    assert "correct" in done.stdout
 
 
 def test_a_broken_checkpoint_is_skipped_by_name(tmp_path: Path, undisturbed: RunFolder) -> None:
