@@ -14,6 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 from ray.util.placement_group import remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from verl.checkpoint_engine.base import CheckpointEngineManager
 from verl.experimental.reward_loop import RewardLoopManager
 from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
@@ -121,5 +122,15 @@ class RestartedRewardWorkers(RewardLoopManager):
     """verl's, with workers that Ray starts again when they die."""
 
     def _init_reward_loop_workers(self) -> None:
-        self.reward_loop_workers_class = ray.remote(max_restarts=-1, max_task_retries=3)(RewardLoopWorker)
-        super()._init_reward_loop_workers()
+        worker = ray.remote(max_restarts=-1, max_task_retries=3)(RewardLoopWorker)
+        self.config_reference = ray.put(
+            self.config
+        )  # Ray forgets large arguments that nobody holds, before it restarts
+        nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
+        self.reward_loop_workers = [
+            worker.options(
+                name=f"reward_loop_worker_{i}",
+                scheduling_strategy=NodeAffinitySchedulingStrategy(nodes[i % len(nodes)], soft=True),
+            ).remote(self.config_reference, self.reward_router_address)
+            for i in range(self.config.reward.num_workers)
+        ]

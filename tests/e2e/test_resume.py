@@ -133,6 +133,21 @@ def test_a_killed_engine_is_replaced_and_its_prompts_are_generated_again(tmp_pat
     assert all(record["rollout/probs_diff/max"] < 2e-5 for record in folder.metrics())  # the new one has the weights
 
 
+def test_a_frozen_engine_is_named_and_the_run_starts_again(tmp_path: Path, undisturbed: RunFolder) -> None:
+    folder = RunFolder(tmp_path / "run")
+    process = start(folder, "watchdog.warn=30", "watchdog.limit=60")
+    wait_for(folder, in_phase("rollout", 3), process)
+    for victim in processes(process, "VLLM::"):
+        victim.suspend()
+    assert process.wait(500) == DONE, folder.path.with_suffix(".out").read_text()[-3000:]
+    details = {event["phase"]: event["detail"] for event in folder.events()}
+    for phase in ("standstill", "stuck", FAILED):
+        assert "nothing has moved for" in details[phase]
+        assert "prompts without an end" in details[phase]
+    assert any("most recent call first" in log.read_text() for log in folder.logs.glob("*.err"))
+    assert first_difference(essence(undisturbed, STEPS), essence(folder, STEPS)) is None
+
+
 def test_another_learning_rate_is_refused_with_the_words_that_allow_it(undisturbed: RunFolder) -> None:
     changed = [f"run_dir={undisturbed.path}", *OVERRIDES, "actor.learning_rate=0.01"]
     done = mrpo("train", *changed)

@@ -1,0 +1,65 @@
+"""Ask a run to stop in each of its phases, and look at how it ends.
+
+``python tests/faults/signals.py TIMES --out FOLDER`` starts the quickstart, and TIMES times for each phase and signal
+sends the signal as the phase begins. The run must be saved at the end of the last whole step and exit with the code for
+"run the same command again". Prints the seconds from the signal to the exit; exits with 1 at the first that doesn't.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from mrpo.checkpoint.signals import REQUEUE
+from mrpo.checkpoint.store import CheckpointStore
+from mrpo.observe.run_folder import STOPPED, RunFolder
+
+STEP = 2
+PHASES = ("rollout", "old_log_prob", "advantage", "update_actor", "update_weights", "validate", "save")
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+def stop_in(phase: str, number: signal.Signals, run: RunFolder) -> float:
+    """Seconds from the signal to the exit."""
+    command = [sys.executable, "-m", "mrpo.cli.main", "train", "recipe=quickstart", f"run_dir={run.path}"]
+    command += ["trainer.total_training_steps=5", "checkpoint.every=1", "trainer.test_freq=1"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not any((e["phase"], e["step"]) == (phase, STEP) for e in _events(run)):
+        if process.poll() is not None:
+            raise SystemExit(f"{run.path} ended with {process.returncode} before {phase}")
+        time.sleep(0.01)
+    began = time.monotonic()
+    process.send_signal(number)
+    code = process.wait()
+    last = run.events()[-1]
+    saved = CheckpointStore(run.checkpoints).newest_whole().found
+    whole = {record["step"] for record in run.metrics()}
+    if code != REQUEUE or last["phase"] != STOPPED or saved is None or saved.step != max(whole):
+        raise SystemExit(
+            f"{run.path}: exit code {code}, {last['phase']}, saved {saved and saved.step} of steps {whole}"
+        )
+    return time.monotonic() - began
+
+
+def _events(run: RunFolder) -> list[dict]:
+    return run.events() if run.events_file.exists() else []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("times", type=int)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    for phase in PHASES:
+        for time_number in range(options.times):
+            number = SIGNALS[time_number % len(SIGNALS)]
+            seconds = stop_in(phase, number, RunFolder(options.out / f"{phase}-{time_number}"))
+            print(f"{number.name} in {phase}: saved, exit code {REQUEUE}, after {seconds:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
