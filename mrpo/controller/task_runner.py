@@ -9,6 +9,7 @@ from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 from verl.utils.config import validate_config
 
+from mrpo.controller import node_roles
 from mrpo.controller.recovery import RestartedRewardWorkers
 from mrpo.controller.trainer import TRAINERS
 from mrpo.runtime.plugin import require_loaded
@@ -20,6 +21,7 @@ class TaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):  # type: ignore[
     def run(self, config: DictConfig) -> None:
         require_loaded()
         validate_config(config, need_reference_policy(config), need_critic(config))
+        node_roles.apply()
         TRAINER_REGISTRY.update(TRAINERS)
         trainer_base.RewardLoopManager = RestartedRewardWorkers  # type: ignore[misc]
         super().run(config)

@@ -1,0 +1,34 @@
+"""Put trainer ranks, engines and reward models on the nodes that are there for them.
+
+``mrpo launch`` starts each Ray node with a custom resource for what it is for. A pool of verl's asks for the one of its
+role, by its name, wherever the cluster has any node with it; elsewhere Ray places it as it likes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from verl.single_controller.ray.base import RayResourcePool
+
+TRAINER, ROLLOUT, REWARD = "mrpo_trainer", "mrpo_rollout", "mrpo_reward"
+ROLES = (("rollout_pool_reward", REWARD), ("rollout_pool", ROLLOUT), ("global_pool", TRAINER))
+"""How the names of verl's pools begin, the longer ones first, and the resource that each asks for."""
+
+
+def role_of(pool: str) -> str | None:
+    """The resource for the pool of this name; None if its place doesn't matter."""
+    return next((resource for prefix, resource in ROLES if pool.startswith(prefix)), None)
+
+
+def apply() -> None:
+    """Have every pool made from now on in this process ask for its role."""
+    place = RayResourcePool.get_placement_groups
+
+    def place_by_role(self: RayResourcePool, *args: Any, **kwargs: Any) -> Any:
+        role = role_of(self.name_prefix)
+        if self.pgs is None and self.accelerator_type is None and role in ray.cluster_resources():
+            self.accelerator_type = role
+        return place(self, *args, **kwargs)
+
+    RayResourcePool.get_placement_groups = place_by_role  # type: ignore[method-assign]
