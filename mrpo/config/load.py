@@ -38,10 +38,10 @@ def validate(content: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(content)
     except ValidationError as error:
-        raise ConfigError("\n".join(_finding(e) for e in error.errors())) from None
+        raise ConfigError("\n".join(finding(e) for e in error.errors())) from None
 
 
-def _finding(error: Any) -> str:
+def finding(error: Any) -> str:
     field = ".".join(str(part) for part in error["loc"])
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, ConfigError):

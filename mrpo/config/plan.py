@@ -1,0 +1,340 @@
+"""What a run would be, by arithmetic from its configuration: batches, actors, nodes, memory, checkpoints.
+
+Pure: facts of files (rows, a model's shape, seconds per step) come in as arguments. Every quantity carries its formula,
+and nothing that isn't known is guessed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pydantic import Field
+
+from mrpo.config.base import StrictModel
+from mrpo.config.model_size import BYTES, ModelShape, Quantity, engine_memory, trainer_memory
+from mrpo.config.run import RewardModelConfig, RolloutConfig, RunConfig
+
+GIB = 1 << 30
+RANK_CPUS, ENGINE_CPUS = 3, 2
+"""CPUs that verl has Ray reserve for each device of the trainer and of an engine of its own."""
+
+Sizes = Mapping[str, ModelShape | str]
+"""A model's shape by its path, or why it isn't known."""
+
+
+class Cluster(StrictModel):
+    """Nodes, all alike, that a run would have to itself."""
+
+    nodes: int = Field(default=1, ge=1)
+    """How many."""
+    gpus_per_node: int = Field(default=0, ge=0)
+    """GPUs of each. 0: the run is on CPU."""
+    cpus_per_node: int = Field(ge=1)
+    """Cores of each."""
+    gpu_memory: float | None = Field(default=None, gt=0)
+    """GiB of each GPU. Unset: what a run takes isn't compared with it."""
+
+
+class Actors(NamedTuple):
+    """Processes of one kind. ``devices`` is of each; one that takes turns with another has none of its own."""
+
+    what: str
+    number: int
+    devices: int
+    where: str
+
+
+class Piece(NamedTuple):
+    """Devices and CPUs that must be on one node. ``home``: its node's index where there is no limit to a node."""
+
+    what: str
+    devices: int
+    cpus: int
+    home: int
+
+
+@dataclass
+class Node:
+    """What one node holds."""
+
+    devices: int = 0
+    cpus: int = 0
+    """CPUs that Ray reserves, whatever the processes really use."""
+    holds: Counter[str] = field(default_factory=Counter)
+
+    def take(self, what: str, devices: int = 0, cpus: int = 0) -> None:
+        self.devices, self.cpus = self.devices + devices, self.cpus + cpus
+        self.holds[what] += 1
+
+
+@dataclass
+class Plan:
+    """All of it. ``problems`` are what keeps the run from working, ``notes`` what to know."""
+
+    device: str
+    batch: dict[str, Quantity]
+    actors: list[Actors]
+    nodes: list[Node]
+    memory: dict[str, dict[str, Quantity]]
+    checkpoints: dict[str, Quantity]
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def batch_arithmetic(config: RunConfig, rows: int | None) -> dict[str, Quantity]:
+    """Counts of a step and of the run. ``rows``: training prompts, None where the files aren't made yet."""
+    budget, actor, steps = config.budget, config.actor, config.trainer.total_training_steps
+    prompts, mini, n = config.data.train_batch_size, config.mini_batch_size, budget.trained_per_prompt
+    alike = budget.method == "uniform" and budget.unit == "rollouts"
+    low, high = (budget.rollouts_per_prompt,) * 2 if alike else (budget.low, budget.high)
+    rounds = budget.rounds.most if budget.rounds else 1
+    about = "" if budget.unit == "rollouts" else " on average: the budget counts tokens"
+    longest, trained = config.data.max_prompt_length + config.data.max_response_length, config.rollouts_per_step
+    share, minis = mini * n // config.ranks, prompts // mini
+    micro = min(share, math.ceil(share * longest / actor.micro_batch_tokens))
+    found: dict[str, tuple[float | None, str]] = {
+        "prompts per step": (prompts, "data.train_batch_size"),
+        "rollouts per prompt, mean": (budget.rollouts_per_prompt, "budget.rollouts_per_prompt"),
+        "rollouts per prompt, fewest": (low, "all alike" if alike else "budget.low"),
+        "rollouts per prompt, most": (high * rounds, f"{high} × {rounds} rounds"),
+        "rollouts per step": (trained, f"{prompts} prompts × {n}{about}"),
+        "tokens per step, most": (trained * longest, f"{trained} × {longest}{about}"),
+        "mini-batches per step": (minis, f"{prompts} / {mini} prompts"),
+        "optimizer steps per training step": (minis * actor.epochs, f"{minis} × {actor.epochs} epochs"),
+        "rollouts per rank and mini-batch": (share, f"{mini} × {n} / {config.ranks} ranks{about}"),
+        "micro-batches of these, all longest": (
+            micro,
+            f"min({share}, ceil({share} × {longest} / {actor.micro_batch_tokens} tokens))",
+        ),
+        "steps of the run": (steps, "trainer.total_training_steps"),
+        "rollouts of the run": (trained * steps, f"{trained} × {steps}{about}"),
+        "steps per epoch": (None, "unknown: the training files are not there yet"),
+        "epochs": (None, "unknown: no step fits in the training files, or they are not there yet"),
+    }
+    if rows is not None:
+        found["steps per epoch"] = (rows // prompts, f"floor({rows} rows / {prompts})")
+    if rows is not None and rows >= prompts:
+        found["epochs"] = (steps / (rows // prompts), f"{steps} / {rows // prompts}")
+    return {name: Quantity(*pair) for name, pair in found.items()}
+
+
+def actors_of(config: RunConfig) -> list[Actors]:
+    """The processes of a run, apart from Ray's own."""
+    rollout, trainer, parallel = config.rollout, config.trainer, config.rollout.tensor_parallel
+    engines = Actors("rollout engine", config.ranks // parallel, 0, f"on {parallel} ranks each, in turn with training")
+    if rollout.placement == "separate":
+        engines = Actors("rollout engine", rollout.replicas * rollout.nnodes, parallel, f"{rollout.replicas} a node")
+    workers, in_turn = config.scoring.workers, "over all nodes in turn"
+    found = [
+        Actors("controller", 1, 0, "any node"),
+        Actors("TransferQueue", 1 + trainer.nnodes, 0, "any node"),
+        Actors("trainer rank", config.ranks, 1, f"{trainer.n_gpus_per_node} a node"),
+        engines,
+        Actors("agent worker", rollout.agent_workers, 0, in_turn),
+        Actors("reward worker", workers, 0, in_turn),
+    ]
+    for name, reward in config.rewards.items():
+        where = f"{reward.processes} in each reward worker"
+        found.append(Actors(f"process of reward {name}", workers * reward.processes, 0, where))
+        if (model := reward.model) is not None:
+            found.append(Actors(f"engine of reward {name}", model.replicas, model.tensor_parallel, "any node"))
+    return found
+
+
+def pieces(config: RunConfig) -> list[Piece]:
+    """What Ray must put on one node each, in the order in which a run asks for it."""
+    trainer, rollout = config.trainer, config.rollout
+    size, ranks = rollout.tensor_parallel, trainer.n_gpus_per_node
+    found = [
+        Piece(f"engine of reward {name}", model.tensor_parallel, ENGINE_CPUS * model.tensor_parallel, i)
+        for name, reward in config.rewards.items()
+        if (model := reward.model) is not None
+        for i in range(model.replicas)
+    ]
+    for i in range(trainer.nnodes):
+        name = f"trainer ranks {i * ranks}-{(i + 1) * ranks - 1}" if ranks > 1 else f"trainer rank {i}"
+        found.append(Piece(name, ranks, RANK_CPUS * ranks, i))
+    if rollout.placement == "separate":
+        engines = range(rollout.replicas * rollout.nnodes)
+        found += [Piece("rollout engine", size, ENGINE_CPUS * size, i // rollout.replicas) for i in engines]
+    return found
+
+
+def place(parts: Iterable[Piece], cluster: Cluster, spread: bool = False) -> tuple[list[Node], list[Piece]]:
+    """Nodes that hold the pieces, and the pieces that no node has room for.
+
+    Packed: the biggest first, each on the fullest node with room. With ``spread``: as they come, on the emptiest; Ray
+    may do that, so a plan that only packing makes fit is at risk.
+    """
+    nodes, left = [Node() for _ in range(cluster.nodes)], []
+    for part in parts if spread else sorted(parts, key=lambda part: -part.devices):
+        fitting = [
+            node
+            for node in nodes
+            if node.devices + part.devices <= cluster.gpus_per_node and node.cpus + part.cpus <= cluster.cpus_per_node
+        ]
+        if fitting:
+            chosen = (min if spread else max)(fitting, key=lambda node: node.devices)
+            chosen.take(part.what, part.devices, part.cpus)
+        else:
+            left.append(part)
+    return nodes, left
+
+
+def make_plan(
+    config: RunConfig,
+    sizes: Sizes,
+    rows: int | None,
+    device: str,
+    cluster: Cluster | None = None,
+    seconds: float | None = None,
+    kv_space: float = 1.0,
+) -> Plan:
+    """The whole plan.
+
+    Args:
+        sizes: of the policy and of every reward model.
+        rows: training prompts; None: not known.
+        device: "cpu" or "gpu".
+        seconds: that a step takes; None: not known.
+        kv_space: GiB that an engine on a CPU has for its KV cache (VLLM_CPU_KVCACHE_SPACE).
+    """
+    saved = checkpoints(config, sizes[config.model.path], seconds)
+    plan = Plan(device, batch_arithmetic(config, rows), actors_of(config), [], {}, saved)
+    if rows is not None and rows < config.data.train_batch_size:
+        given = config.data.train_batch_size
+        plan.problems.append(f"data.train_batch_size: given {given}, allowed: at most the {rows} rows of the files")
+    _lay_out(plan, config, cluster)
+    limit = cluster.gpu_memory if cluster is not None and device == "gpu" else None
+    _weigh_trainer(plan, config, sizes[config.model.path], limit)
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    _weigh_engine(plan, "rollout", config.rollout, sizes[config.model.path], longest, limit, kv_space)
+    for name, reward in config.rewards.items():
+        if (model := reward.model) is not None:
+            _weigh_engine(plan, f"rewards.{name}.model", model, sizes[model.path], model.max_tokens, limit, kv_space)
+    return plan
+
+
+def checkpoints(config: RunConfig, shape: ModelShape | str, seconds: float | None) -> dict[str, Quantity]:
+    """Bytes saved: parameters and two moments in float32, ``12·P`` each time, the last step included.
+
+    An old checkpoint goes when a new one is whole, so the disk holds one more than what is kept.
+    """
+    given, steps = config.checkpoint, config.trainer.total_training_steps
+    saved = [step for step in range(1, steps + 1) if given.every > 0 and (step % given.every == 0 or step == steps)]
+    count = Quantity(len(saved), f"ceil({steps} / {given.every})" if saved else "checkpoint.every")
+    if isinstance(shape, str):
+        return {"saves": count, "one": Quantity(None, f"unknown: {shape}", "B")}
+    size, formula = 12 * shape.parameters.whole, f"12 × {shape.parameters.whole:,}"
+    found = {"saves": count, "one": Quantity(size, formula, "B")}
+    if not saved:
+        return found
+    kept = {*saved[-given.keep_last :], *(s for s in saved if given.keep_every and s % given.keep_every == 0)}
+    most = min(len(kept) + given.keep_best + 1, len(saved))
+    found["on disk, most"] = Quantity(most * size, f"{most} × {formula}", "B")
+    found["written in all"] = Quantity(len(saved) * size, f"{len(saved)} × {formula}", "B")
+    hourly = Quantity(None, "unknown: no run of this recipe to time a step by", "B")
+    if seconds is not None:
+        hourly = Quantity(
+            size * 3600 / (given.every * seconds), f"{formula} × 3600 / ({given.every} × {seconds:.6g})", "B"
+        )
+    found["written in an hour"] = hourly
+    if given.asynchronous:
+        found["copy of a rank's part, in host memory"] = Quantity(
+            size / config.ranks, f"{formula} / {config.ranks}", "B"
+        )
+    return found
+
+
+def _lay_out(plan: Plan, config: RunConfig, cluster: Cluster | None) -> None:
+    parts, separate = pieces(config), config.rollout.placement == "separate"
+    if plan.device == "gpu" and cluster is not None:
+        plan.nodes, left = place(parts, cluster)
+        has = f"{cluster.nodes} nodes of {cluster.gpus_per_node} GPUs and {cluster.cpus_per_node} CPUs"
+        for part, count in Counter(part._replace(home=0) for part in left).items():
+            need = f"{count} × {part.devices} GPUs and {part.cpus} CPUs, each on one node"
+            plan.problems.append(f"{part.what}: needs {need}; {has} have no room left for it")
+        if not left and place(parts, cluster, spread=True)[1]:
+            plan.notes.append(
+                "it fits only if Ray packs it closely; one that spreads engines leaves no node for the rest"
+            )
+    else:
+        least = max(config.trainer.nnodes, config.rollout.nnodes if separate else 1)
+        plan.nodes = [Node() for _ in range(cluster.nodes if cluster is not None else least)]
+        for part in parts:
+            plan.nodes[part.home % len(plan.nodes)].take(part.what, part.devices, part.cpus)
+    plan.nodes[0].take("controller", cpus=1)
+    for _ in range(1 + config.trainer.nnodes):
+        plan.nodes[0].take("TransferQueue", cpus=1)
+    for what, count in (("agent worker", config.rollout.agent_workers), ("reward worker", config.scoring.workers)):
+        for i in range(count):
+            plan.nodes[i % len(plan.nodes)].take(what)
+    reserved = sum(node.cpus for node in plan.nodes)
+    if plan.device == "gpu" and cluster is not None and reserved >= cluster.nodes * cluster.cpus_per_node:
+        has = f"{cluster.nodes} × {cluster.cpus_per_node}"
+        plan.problems.append(
+            f"cluster.cpus_per_node: {has} CPUs, but Ray reserves {reserved} and needs one to start workers"
+        )
+
+
+def _weigh_trainer(plan: Plan, config: RunConfig, shape: ModelShape | str, limit: float | None) -> None:
+    if isinstance(shape, str):
+        plan.memory["trainer rank"] = {"total": Quantity(None, f"unknown: {shape}", "B")}
+        return
+    width, tokens, p = BYTES[config.model.dtype], config.actor.micro_batch_tokens, shape.parameters.whole
+    reference = config.actor.kl_coef > 0 and plan.device == "cpu"
+    found = trainer_memory(shape, config.ranks, width, tokens, config.model.gradient_checkpointing, reference)
+    total = found["total"].value or 0
+    if config.actor.kl_coef > 0 and plan.device == "gpu":  # verl keeps it off the device
+        found["reference model, in host memory"] = Quantity(4 * p / config.ranks, f"4 × {p:,} / {config.ranks}", "B")
+    plan.memory["trainer rank"] = found
+    if limit is None:
+        return
+    if total > limit * GIB:
+        plan.problems.append(f"trainer: a rank takes about {total / GIB:.1f} GiB, its GPU has {limit:g}")
+    state, share = 12 * p / config.ranks / GIB, config.rollout.memory_share
+    if config.rollout.placement == "colocated" and state + share * limit > limit:
+        beside = f"beside {state:.1f} GiB of parameters and moments on a GPU of {limit:g}"
+        plan.problems.append(f"rollout.memory_share: given {share:g}, which doesn't fit {beside}")
+
+
+def _weigh_engine(
+    plan: Plan,
+    field: str,
+    given: RolloutConfig | RewardModelConfig,
+    shape: ModelShape | str,
+    length: int,
+    limit: float | None,
+    kv_space: float,
+) -> None:
+    title = f"an engine of {field}, on each of {given.tensor_parallel} devices"
+    if isinstance(shape, str):
+        plan.memory[title] = {"weights": Quantity(None, f"unknown: {shape}", "B")}
+        return
+    parallel = given.tensor_parallel
+    found = engine_memory(shape, BYTES[given.dtype], parallel, given.max_sequences, length)
+    plan.memory[title] = found
+    if shape.heads % parallel:
+        plan.problems.append(f"{field}.tensor_parallel: given {parallel}, allowed: a divisor of {shape.heads} heads")
+    weights, longest = (found[key].value or 0 for key in ("weights", "KV cache of a longest sequence"))
+    if plan.device == "cpu":
+        room = Quantity(kv_space * GIB, f"{kv_space:g} × {GIB}", "B")
+    elif limit is not None:
+        room = Quantity(
+            given.memory_share * limit * GIB - weights, f"{given.memory_share} × {limit:g} × {GIB} - {weights:.0f}", "B"
+        )
+    else:
+        return
+    found["room for the KV cache, most"] = room
+    at_once = math.floor((room.value or 0) / longest)
+    if at_once < 1:
+        have = f"{max(0, room.value or 0) / GIB:.2g} GiB of room beside {weights / GIB:.1f} of weights"
+        plan.problems.append(f"{field}: {have}; a sequence of {length} tokens takes {longest / GIB:.2g}")
+    elif at_once < given.max_sequences:
+        plan.notes.append(
+            f"{field}: room for {at_once} longest sequences at once, of max_sequences={given.max_sequences}"
+        )

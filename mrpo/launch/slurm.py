@@ -1,0 +1,105 @@
+"""A run as a SLURM batch script: a Ray cluster over the job's nodes, and ``mrpo train`` on the first of them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from mrpo.config.cluster import SlurmCluster, SlurmNodes
+from mrpo.launch.capacity import by_group, on_cpu, slots
+from mrpo.launch.job import Job, override
+from mrpo.launch.template import render
+
+ROLES = ("trainer", "rollout", "reward")
+
+
+def render_slurm(job: Job, cluster: SlurmCluster, workdir: Path, venv: Path) -> dict[str, str]:
+    """The script by its file's name.
+
+    Args:
+        workdir: folder that the run starts in, on all nodes.
+        venv: the virtual environment to use if the cluster names none.
+    """
+    file, logs = f"{job.label}.sbatch", workdir / cluster.logs
+    cpu = on_cpu(cluster.groups)
+    needs = {
+        role: slots(held, cluster.groups[role].nodes) for role, held in by_group(job.config, cluster.groups).items()
+    }
+    groups = [
+        {
+            "nodes": group.nodes,
+            "nodelist": f"SLURM_JOB_NODELIST_HET_GROUP_{index}" if len(cluster.groups) > 1 else "SLURM_JOB_NODELIST",
+            "options": _options(group),
+            "ray": _ray_options(role, needs[role] if cpu else group.gpus_per_node, cluster),
+        }
+        for index, (role, group) in enumerate(cluster.groups.items())
+    ]
+    in_step, on_head = _container(job, cluster, workdir, logs)
+    values: dict[str, Any] = {
+        "file": file,
+        "name": cluster.name or job.recipe_slug,
+        "logs": logs,
+        "workdir": shlex.quote(str(workdir)),
+        "scratch": shlex.quote(f"{cluster.scratch}/mrpo"),
+        "cluster": cluster,
+        "groups": groups,
+        "setup": _setup(cluster, venv),
+        "command": shlex.join(_command(job, cluster, cpu)),
+        "logical_cpus": 16 + 4 * max(needs.values()) + job.config.scoring.workers if cpu else None,
+        "in_step": in_step,
+        "on_head": on_head,
+        "het": lambda index: f"--het-group={index} " if len(groups) > 1 else "",
+    }
+    return {file: render("slurm.sbatch.j2", values)}
+
+
+def _options(group: SlurmNodes) -> list[str]:
+    """What sbatch is asked for: one task a node, which starts that node's Ray."""
+    size = "--exclusive" if group.cpus_per_node is None else f"--cpus-per-task={group.cpus_per_node}"
+    options = [f"--nodes={group.nodes}", "--ntasks-per-node=1", size, f"--mem={group.memory}"]
+    if group.gpus_per_node:
+        options.append(f"--gpus-per-node={group.gpus_per_node}")
+    if group.partition is not None:
+        options.append(f"--partition={group.partition}")
+    return options + group.options
+
+
+def _ray_options(role: str, gpus: int, cluster: SlurmCluster) -> str:
+    """GPUs of a node, and which roles it is for, as custom resources that placement can ask for."""
+    roles = [role] if role != "trainer" else [r for r in ROLES if r == "trainer" or r not in cluster.groups]
+    resources = json.dumps({f"mrpo_{name}": 1 for name in roles})
+    return f"--num-gpus={gpus} --resources={shlex.quote(resources)}"
+
+
+def _setup(cluster: SlurmCluster, venv: Path) -> list[str]:
+    activate = (
+        [f"export PATH={shlex.quote(f'{cluster.venv or venv}/bin')}:$PATH"] if cluster.container == "none" else []
+    )
+    return [*activate, *cluster.setup, *(f"export {name}={shlex.quote(v)}" for name, v in cluster.env.items())]
+
+
+def _command(job: Job, cluster: SlurmCluster, cpu: bool) -> list[str]:
+    more = ["trainer.device=cpu"] if cpu and job.config.trainer.device == "auto" else []
+    if not cluster.seeds:
+        return job.command(*more)
+    return [*job.command(*more, "seed=ARRAY_TASK")[:-1], override("run_dir", f"{job.run_dir}-seed-ARRAY_TASK")]
+
+
+def _container(job: Job, cluster: SlurmCluster, workdir: Path, logs: Path) -> tuple[str, str]:
+    """What stands before a command in a step of srun, and before one on the head node."""
+    run = Path(job.run_dir).absolute().parent
+    mounts = ",".join(dict.fromkeys([*map(str, (workdir, logs, run, cluster.scratch)), *cluster.mounts]))
+    image = shlex.quote(cluster.image or "")
+    if cluster.container == "apptainer":
+        gpus = "" if on_cpu(cluster.groups) else "--nv "
+        inside = f"apptainer exec {gpus}--pwd {shlex.quote(str(workdir))} --bind {shlex.quote(mounts)} {image} "
+        return inside, inside
+    if cluster.container == "pyxis":
+        pairs = ",".join(mount if ":" in mount else f"{mount}:{mount}" for mount in mounts.split(","))
+        options = f"--container-image={image} --container-mounts={shlex.quote(pairs)} "
+        options += f"--container-workdir={shlex.quote(str(workdir))} "
+        het = "--het-group=0 " if len(cluster.groups) > 1 else ""
+        return options, f'srun {het}-N1 -n1 -w "$head" --overlap --cpu-bind=none {options}'
+    return "", ""

@@ -1,0 +1,22 @@
+"""The templates in the folder ``launch`` beside the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+FOLDER = Path(__file__).parents[2] / "launch"
+
+
+def render(template: str, values: dict[str, Any]) -> str:
+    """The text that a template becomes. A name that it uses and nobody gives is an error, never an empty string."""
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template).render(values)
