@@ -137,7 +137,7 @@ def test_a_frozen_engine_is_named_and_the_run_starts_again(tmp_path: Path, undis
     folder = RunFolder(tmp_path / "run")
     process = start(folder, "watchdog.warn=30", "watchdog.limit=60")
     wait_for(folder, in_phase("rollout", 3), process)
-    for victim in processes(process, "VLLM::"):
+    for victim in processes(process, "vLLMHttpServer"):
         victim.suspend()
     assert process.wait(500) == DONE, folder.path.with_suffix(".out").read_text()[-3000:]
     details = {event["phase"]: event["detail"] for event in folder.events()}

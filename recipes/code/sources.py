@@ -1,0 +1,1 @@
+../math_length/sources.py

@@ -1,0 +1,1 @@
+../math_length/tiny_model.py

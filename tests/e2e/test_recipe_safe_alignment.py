@@ -1,0 +1,58 @@
+"""The safe_alignment recipe on a CPU: real prompts and two served reward models, in two steps of the real stack."""
+
+from __future__ import annotations
+
+import pytest
+
+from mrpo.observe.run_folder import RunFolder
+from tests.unit.rewards.library.rows import real_file
+
+from .conftest import mrpo
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    source = real_file("gd2po_safe_alignment/alpaca_prompt_only/train.parquet").parents[2]
+    folder = tmp_path_factory.mktemp("safe_alignment") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MRPO_DATA", str(source))
+        done = mrpo(
+            "train",
+            "recipe=safe_alignment/cpu",
+            f"run_dir={folder}",
+            "trainer.total_training_steps=2",
+            "trainer.test_freq=2",
+            timeout=1400,
+        )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return RunFolder(folder)
+
+
+def test_both_served_models_and_the_length_score_every_rollout(run: RunFolder) -> None:
+    for step in (1, 2):
+        rows = run.read_rollouts(step)
+        assert len(rows) == 32
+        assert all("failures" not in row for row in rows)
+        for name in ("helpful", "harmless"):
+            assert len({row["rewards"][name] for row in rows}) > 16, name
+        assert {row["rewards"]["length"] for row in rows} <= {0.0, 1.0}
+        assert any(row["rewards"]["helpful"] != -row["rewards"]["harmless"] for row in rows)
+
+
+def test_the_run_leaves_metrics_of_every_reward(run: RunFolder) -> None:
+    records = run.metrics()
+    assert [record["step"] for record in records] == [1, 2]
+    for record in records:
+        assert record["train/grad_norm"] > 0
+        for name in ("helpful", "harmless", "length"):
+            assert record[f"reward/{name}/failed_share"] == 0
+            assert record[f"reward/{name}/mean"] is not None
+
+
+def test_every_data_set_is_validated(run: RunFolder) -> None:
+    last = run.metrics()[-1]
+    for source in ("alpaca", "hh_rlhf", "pku_saferlhf"):
+        assert any(f"/{source}/helpful/mean@" in name for name in last), sorted(last)
+        assert any(f"/{source}/harmless/mean@" in name for name in last)

@@ -1,0 +1,235 @@
+"""The tool_calling recipe: configs of all variants, its data from the public files, and what BFCL counts as right."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mrpo.advantages import compute_advantages
+from mrpo.config.check import check_files
+from mrpo.config.load import load_run_config, prepared_folder
+from mrpo.config.run import RunConfig
+from mrpo.registry import module_names
+from mrpo.rewards.function import load_function
+from tests.unit.rewards.library.rows import real_file
+
+pytestmark = pytest.mark.unit
+
+RECIPE = Path(__file__).parents[3] / "recipes" / "tool_calling"
+VARIANTS = ("tool_calling", "tool_calling/gd2po", "tool_calling/multi_node", "tool_calling/cpu")
+COUNTS = {
+    "rlla": 80,
+    "bfcl/simple_python": 400,
+    "bfcl/live_simple": 258,
+    "bfcl/multiple": 200,
+    "bfcl/parallel": 200,
+    "bfcl/parallel_multiple": 200,
+    "bfcl/irrelevance": 240,
+    "api_bank/level-1": 399,
+    "api_bank/level-2": 67,
+    "api_bank/level-3": 131,
+}
+Row = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def data() -> dict[str, Any]:
+    return runpy.run_path(str(RECIPE / "prepare_data.py"))
+
+
+@pytest.fixture(scope="module")
+def rows(data: dict[str, Any]) -> list[Row]:
+    files: dict[str, list[Row]] = data["evaluation"](real_file("toolrl/dataset/rlla_4k/test.parquet").parents[3])
+    return [row for of_file in files.values() for row in of_file]
+
+
+def load(variant: str, *overrides: str) -> RunConfig:
+    config, recipe = load_run_config([f"recipe={variant}", *overrides])
+    check_files(config, recipe, prepared_folder(recipe, config.prepare, config.seed))
+    return config
+
+
+def accuracy(response: str, row: Row) -> float | None:
+    extra = {**row["extra_info"], "data_source": row["data_source"]}
+    score = load_function("rewards.py:accuracy", RECIPE)([], response, row["reward_model"]["ground_truth"], extra)
+    assert score is None or isinstance(score, float)
+    return score
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_loads_and_its_files_are_checked(variant: str) -> None:
+    config = load(variant)
+    assert list(config.rewards) == ["correct", "format", "length", "accuracy"]
+    assert config.rewards["accuracy"].weight == 0
+    assert config.model.dtype == config.rollout.dtype
+
+
+@pytest.mark.parametrize("estimator", module_names("mrpo.advantages.estimators"))
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_any_estimator_is_one_override_away(variant: str, estimator: str) -> None:
+    config = load(variant, f"algorithm.estimator={estimator}")
+    assert config.advantage.estimator == estimator
+    assert {*config.advantage.ranges} == {*config.rewards}
+
+
+@pytest.mark.parametrize("estimator", module_names("mrpo.advantages.estimators"))
+def test_every_estimator_makes_advantages_of_scores_in_these_ranges(estimator: str) -> None:
+    config = load(VARIANTS[0], f"algorithm.estimator={estimator}").advantage
+    torch.manual_seed(0)
+    low_K, high_K = torch.tensor([config.ranges[reward] for reward in config.names]).T
+    scores_NK = low_K + (high_K - low_K) * torch.rand(32, len(config.names))
+    scores_NK[:, config.names.index("accuracy")] = torch.nan  # no training prompt is a benchmark's
+    advantages_N = compute_advantages(scores_NK, torch.arange(32) // 4, config).advantages_N
+    assert advantages_N.isfinite().all()
+    assert advantages_N.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("variant", "rollouts", "optimizer_steps", "ranks"),
+    [
+        ("tool_calling", 2048, 4, 8),
+        ("tool_calling/gd2po", 2048, 4, 8),
+        ("tool_calling/multi_node", 2048, 1, 16),
+        ("tool_calling/cpu", 32, 1, 2),
+    ],
+)
+def test_batches_are_the_papers(variant: str, rollouts: int, optimizer_steps: int, ranks: int) -> None:
+    config = load(variant)
+    assert config.rollouts_per_step == rollouts
+    assert config.data.train_batch_size // config.mini_batch_size == optimizer_steps
+    assert config.ranks == ranks
+
+
+def test_gdpo_trains_on_two_rewards_and_gd2po_on_three() -> None:
+    weights = {v: {n: r.weight for n, r in load(v).rewards.items()} for v in ("tool_calling", "tool_calling/gd2po")}
+    assert weights["tool_calling"] == {"correct": 1, "format": 1, "length": 0, "accuracy": 0}
+    assert weights["tool_calling/gd2po"] == {"correct": 1, "format": 1, "length": 1, "accuracy": 0}
+    assert load("tool_calling/gd2po").algorithm.estimator == "gd2po"
+    assert load("tool_calling/gd2po").actor.kl_coef == 0
+
+
+def test_the_public_files_become_as_many_rows(rows: list[Row]) -> None:
+    assert Counter(row["data_source"] for row in rows) == COUNTS
+
+
+def test_rows_have_verls_schema_and_the_same_columns(rows: list[Row]) -> None:
+    for row in rows:
+        assert row.keys() == {"data_source", "prompt", "reward_model", "extra_info"}
+        assert row["extra_info"].keys() == {"index", "split", "accepts"}
+        assert [message["role"] for message in row["prompt"]] == ["system", "user"]
+        assert "<tool_call>" in row["prompt"][0]["content"]  # how to answer
+        assert "**Dialogue Records History**" in row["prompt"][1]["content"]
+
+
+def test_every_ground_truth_scored_against_itself_is_worth_the_most(rows: list[Row], data: dict[str, Any]) -> None:
+    data["check"](rows)  # correctness and format; exits if one isn't
+    for row in rows:
+        expected = None if row["data_source"] == "rlla" else 1.0
+        assert accuracy(row["reward_model"]["ground_truth"], row) == expected, row
+
+
+def test_bfcl_accepts_each_of_its_possible_answers_and_not_another_call(rows: list[Row], data: dict[str, Any]) -> None:
+    judged = 0
+    for row in rows:
+        if not row["data_source"].startswith("bfcl/") or row["data_source"] == "bfcl/irrelevance":
+            continue
+        calls = [data["an_answer"](call) for call in json.loads(row["extra_info"]["accepts"])]
+        assert accuracy(data["turn"](calls[::-1]), row) == 1  # in any order
+        assert accuracy(data["turn"]([*calls, {"name": "other", "parameters": {}}]), row) == 0
+        assert accuracy(data["turn"](calls[1:]), row) == 0
+        accepted = json.loads(row["extra_info"]["accepts"])[0]["parameters"]
+        for key, wanted in accepted.items():
+            for option in wanted["options"]:
+                if option == "" or isinstance(option, dict | list):
+                    continue
+                call = {**calls[0], "parameters": {**calls[0]["parameters"], key: option}}
+                judged += 1
+                assert accuracy(data["turn"]([call, *calls[1:]]), row) == 1, (row["extra_info"], key, option)
+            call = {**calls[0], "parameters": {**calls[0]["parameters"], key: ["surely", "not", "this"]}}
+            assert accuracy(data["turn"]([call, *calls[1:]]), row) == 0
+    assert judged > 3000
+
+
+def test_where_no_tool_fits_only_a_turn_without_a_call_is_right(rows: list[Row], data: dict[str, Any]) -> None:
+    row = next(row for row in rows if row["data_source"] == "bfcl/irrelevance")
+    assert accuracy("<think> hm </think>\n<response> I can't. </response>", row) == 1
+    assert accuracy(data["turn"]([{"name": "f", "parameters": {}}]), row) == 0
+
+
+ACCEPTS = {
+    "name": "book.flight",
+    "parameters": {
+        "to": {"options": ["San Francisco, CA", "SF"], "must": True},
+        "seats": {"options": [2], "must": True},
+        "meal": {"options": ["", "none"], "must": False},
+        "legs": {"options": [[{"from": ["LA", "Los Angeles"], "day": ["", 1]}]], "must": True},
+    },
+}
+GIVEN = {"to": "SF", "seats": 2, "legs": [{"from": "LA"}]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "right"),
+    [
+        ({}, True),
+        ({"to": "san francisco ca"}, True),
+        ({"to": "Los Angeles"}, False),
+        ({"seats": 2.0}, True),
+        ({"seats": "2"}, False),
+        ({"seats": True}, False),
+        ({"meal": "none"}, True),
+        ({"meal": "beans"}, False),
+        ({"window": True}, False),
+        ({"legs": [{"from": "los angeles", "day": 1}]}, True),
+        ({"legs": [{"from": "LA", "day": 2}]}, False),
+        ({"legs": [{"day": 1}]}, False),
+        ({"legs": [{"from": "LA", "gate": 1}]}, False),
+        ({"legs": []}, False),
+        ({"legs": [{"from": "LA"}, {"from": "LA"}]}, False),
+    ],
+)
+def test_bfcls_rules_by_hand(changed: dict[str, Any], right: bool, data: dict[str, Any]) -> None:
+    truth = data["turn"]([{"name": "book.flight", "parameters": GIVEN}])
+    row = data["row"]("bfcl/simple_python", "tools", "question", truth, 0, "test", [ACCEPTS])
+    response = data["turn"]([{"name": "book.flight", "parameters": {**GIVEN, **changed}}])
+    assert accuracy(response, row) == float(right)
+    assert accuracy(data["turn"]([{"name": "bookflight", "parameters": GIVEN}]), row) == 0
+    assert accuracy("no call", row) == 0
+
+
+def test_api_bank_doesnt_mind_a_second_call(data: dict[str, Any]) -> None:
+    call, other = {"name": "f", "parameters": {"x": "1"}}, {"name": "g", "parameters": {}}
+    row = data["row"]("api_bank/level-1", "tools", "question", data["turn"]([call]), 0, "test")
+    assert accuracy(data["turn"]([other, call]), row) == 1
+    assert accuracy(data["turn"]([{"name": "f", "parameters": {"x": 1}}]), row) == 0
+
+
+def test_a_training_row_isnt_a_benchmarks(data: dict[str, Any]) -> None:
+    truth = data["turn"]([{"name": "f", "parameters": {}}])
+    assert accuracy(truth, data["row"]("rlla", "tools", "question", truth, 0, "train")) is None
+
+
+def test_a_missing_file_is_told_in_a_line_with_where_to_get_it(data: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"rlla_4k/test.parquet: not in .*MRPO_DATA.*https://") as told:
+        data["find"](tmp_path, data["TEST"])
+    assert "\n" not in str(told.value)
+
+
+def test_a_broken_ground_truth_is_told_by_its_row(data: dict[str, Any]) -> None:
+    row = data["row"]("rlla", "tools", "question", "<think> a </think>\n<tool_call>\n{\n</tool_call>", 7, "train")
+    with pytest.raises(SystemExit, match="rlla 7: ground truth"):
+        data["check"]([row])
+
+
+def test_the_source_is_part_of_what_names_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MRPO_DATA", "/some/where else")
+    config = load("tool_calling")
+    assert config.prepare == "prepare_data.py --source '/some/where else'"
+    monkeypatch.delenv("MRPO_DATA")
+    assert load("tool_calling").data.train_files != config.data.train_files
