@@ -14,11 +14,11 @@ here=$(dirname "$(realpath "$0")")
 scenario=${1:-resume}
 shift || true
 folder=${FOLDER:-$(mktemp -d /tmp/mrpo-slurm-XXXXXX)}
-mkdir -p "$folder/bin" "$folder/work"
+mkdir -p "$folder/bin" "$folder/lab"
 
 fail() {
   echo "FAILED: $*. Everything is in $folder" >&2
-  for log in "$folder"/work/logs/*.log "$folder"/work/logs/*/*/train.log; do
+  for log in "$folder"/lab/logs/*.log "$folder"/lab/logs/*/*/train.log; do
     printf '\n== %s\n' "$log"
     tail -n 40 "$log"
   done >&2
@@ -43,12 +43,12 @@ case $scenario in
   *) nodes='{trainer: {nodes: 2, cpus_per_node: 2, partition: main}' ;;
 esac
 lines=$(printf "'%s', " "${setup[@]}")
-cat > "$folder/work/slurm.yaml" << YAML
+cat > "$folder/lab/slurm.yaml" << YAML
 $nodes, setup: [${setup:+$lines}],
  time: "${TIME_LIMIT:-00:05:00}", save_seconds: ${SAVE_SECONDS:-150}, join_seconds: ${JOIN_SECONDS:-90}, attempts: 4}
 YAML
 
-cd "$folder/work"
+cd "$folder/lab"
 [ $# -gt 0 ] || set -- recipe=quickstart
 mrpo launch slurm "$@" cluster=slurm.yaml run_dir="$folder/run" | tee "$folder/submitted"
 job=$(grep -o '[0-9]*$' "$folder/submitted" | tail -n 1)

@@ -20,7 +20,7 @@ def make(*overrides: str, runs: str = "/shared/runs") -> Job:
 
 
 def slurm_script(job: Job | None = None, **cluster: Any) -> str:
-    [text] = render_slurm(job or make(), SlurmCluster(**cluster), Path("/shared/work"), Path("/shared/venv")).values()
+    [text] = render_slurm(job or make(), SlurmCluster(**cluster), Path("/shared/lab"), Path("/shared/venv")).values()
     return text
 
 

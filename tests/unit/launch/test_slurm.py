@@ -67,7 +67,7 @@ def test_the_script_is_sound(variant: str) -> None:
 
 def test_slurm_is_asked_to_requeue_to_signal_and_to_append() -> None:
     [options] = directives(slurm_script(save_seconds=900, trainer=GPUS))
-    assert {"--requeue", "--open-mode=append", "--signal=B:USR1@900", "--output=/shared/work/logs/%x-%j.log"} <= {
+    assert {"--requeue", "--open-mode=append", "--signal=B:USR1@900", "--output=/shared/lab/logs/%x-%j.log"} <= {
         *options
     }
     assert {"--nodes=2", "--ntasks-per-node=1", "--exclusive", "--gpus-per-node=8", "--mem=0"} <= {*options}
@@ -129,12 +129,12 @@ def test_overrides_reach_mrpo_train_verbatim(texts: list[str]) -> None:
 def test_the_containers_see_run_folder_logs_and_scratch() -> None:
     apptainer = slurm_script(make(runs="/runs"), **VARIANTS["apptainer"])
     inside = (
-        "apptainer exec --nv --pwd /shared/work --bind /shared/work,/shared/work/logs,/runs,/tmp,/data /images/mrpo.sif"
+        "apptainer exec --nv --pwd /shared/lab --bind /shared/lab,/shared/lab/logs,/runs,/tmp,/data /images/mrpo.sif"
     )
     assert f'{inside} bash -c "$ray_node"' in apptainer
     assert f'{inside} "${{train[@]}}"' in apptainer
     pyxis = slurm_script(make(runs="/runs"), **VARIANTS["pyxis"])
-    assert "--container-mounts=/shared/work:/shared/work" in pyxis
+    assert "--container-mounts=/shared/lab:/shared/lab" in pyxis
     assert "/scratch:/data" in pyxis
     assert re.search(
         r'^srun -N1 -n1 -w "\$head" --overlap .*--container-image=.* "\$\{train\[@\]\}"', pyxis, re.MULTILINE
@@ -150,7 +150,7 @@ def test_the_environment_is_quoted() -> None:
 
 def test_the_script_in_the_folder_launch_is_what_is_rendered_now() -> None:
     cluster = load_cluster(str(FOLDER / "slurm.yaml"), SlurmCluster)
-    [text] = render_slurm(make(), cluster, Path("/shared/work"), Path("/shared/venv")).values()
+    [text] = render_slurm(make(), cluster, Path("/shared/lab"), Path("/shared/venv")).values()
     kept = (FOLDER / "examples" / "quickstart.sbatch").read_text()
     same = [re.sub(r"\d{8}-\d{6}", "TIME", script) for script in (kept, text)]
     assert same[0] == same[1]
