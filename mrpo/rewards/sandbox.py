@@ -146,8 +146,9 @@ def _by_bwrap(folder: Path) -> list[str]:
     devices = [part for path in DEVICES for part in ("--dev-bind", path, path)]
     return [
         *("bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"),
-        *("--cap-drop", "ALL", *links, *binds, *devices, "--ro-bind", str(folder / "code"), "/code"),
-        *("--size", str(TMP), "--tmpfs", "/tmp", "--chdir", "/tmp", "--remount-ro", "/", "--"),
+        *("--cap-drop", "ALL", "--size", str(TMP), "--tmpfs", "/tmp"),  # first: Python may lie below it
+        *(*links, *binds, *devices, "--ro-bind", str(folder / "code"), "/code"),
+        *("--chdir", "/tmp", "--remount-ro", "/", "--"),
     ]
 
 
@@ -155,18 +156,20 @@ def _by_unshare(folder: Path, root: bool) -> list[str]:
     """Build the new root in a mount namespace, and ``chroot``, inside which the kernel lets nobody make user
     namespaces. As root the code gets a user of its own, so that its processes are counted apart."""
     (folder / "root").mkdir()
-    lines = ["set -e", "new=$1", "shift", 'mount -t tmpfs -o mode=755,size=1m,nosuid,nodev tmpfs "$new"']
+    lines = [
+        *("set -e", "new=$1", "shift", 'mount -t tmpfs -o mode=755,size=1m,nosuid,nodev tmpfs "$new"'),
+        'mkdir "$new/code" "$new/tmp"',
+        f'mount -t tmpfs -o mode=1777,size={TMP},nosuid,nodev tmpfs "$new/tmp"',  # first: Python may lie below it
+    ]
     for path in map(shlex.quote, [*_visible(), *DEVICES]):
         lines.append(f'mkdir -p "$new"$(dirname {path})')
         if os.path.islink(path):
             lines.append(f'ln -s {shlex.quote(os.readlink(path))} "$new"{path}')
         else:
-            lines.append(f'mkdir "$new"{path}' if os.path.isdir(path) else f': > "$new"{path}')
+            lines.append(f'mkdir -p "$new"{path}' if os.path.isdir(path) else f': > "$new"{path}')
             lines.append(f'mount --bind {"" if path in DEVICES else READ_ONLY} {path} "$new"{path}')
     lines += [
-        'mkdir "$new/code" "$new/tmp"',
         f'mount --bind {READ_ONLY} "$new/../code" "$new/code"',
-        f'mount -t tmpfs -o mode=1777,size={TMP},nosuid,nodev tmpfs "$new/tmp"',
         'mount -o remount,bind,ro,nosuid,nodev "$new"',
         # Not exec: this shell stays as the namespace's first process, and all others end with it.
         'chroot "$new" /bin/sh -c \'cd /tmp; exec "$@"\' sh "$@" || exit $?',
@@ -186,7 +189,13 @@ def _visible() -> list[str]:
     system = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
     python = (Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parents[1])
     real = {str(path.resolve()) for path in python if not path.is_relative_to("/usr")}
-    return [path for path in (*system, *sorted(real)) if os.path.lexists(path)]
+    seen = [path for path in (*system, *sorted(real)) if os.path.lexists(path)]
+    link = sys.executable
+    while os.path.islink(link):  # the links from a virtual environment to its Python may lead over other folders
+        link = os.path.normpath(os.path.join(os.path.dirname(link), os.readlink(link)))
+        if not any(Path(link).is_relative_to(path) for path in seen):
+            seen.append(link)
+    return seen
 
 
 def _readable(file: IO[bytes], seconds: float) -> bool:

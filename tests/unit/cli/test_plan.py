@@ -135,6 +135,8 @@ def test_every_recipe_can_be_planned_before_it_is_prepared(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MRPO_CACHE", str(tmp_path / "cache"))
+    for model in ("MRPO_HELPFUL_MODEL", "MRPO_HARMLESS_MODEL"):  # the one thing that a recipe can't say where it is
+        monkeypatch.setenv(model, "someone/model")
     monkeypatch.chdir(tmp_path)
     assert main([f"recipe={name}"]) == 0
     shown = capsys.readouterr().out

@@ -72,8 +72,8 @@ def test_the_callers_files_and_environment_cant_be_seen(tmp_path: Path, monkeypa
     (tmp_path / "secret").write_text("s3cret")
     monkeypatch.setenv("MRPO_SECRET", "s3cret")
     paths = [str(tmp_path / "secret"), str(Path.home() / ".bashrc"), str(Path(__file__)), "/etc/shadow"]
-    code = f"import os; print([os.path.exists(p) for p in {paths}], 's3cret' in str(os.environ), os.listdir('/tmp'))"
-    assert run(code).stdout == f"{[False] * 4} False []\n"
+    code = f"import os; print([os.path.exists(p) for p in {paths}], 's3cret' in str(os.environ))"
+    assert run(code).stdout == f"{[False] * 4} False\n"
 
 
 @needs_sandbox
