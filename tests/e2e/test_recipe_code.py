@@ -15,11 +15,14 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("variant", ["cpu", "cpu_sample"])
-def test_programs_are_run_scored_and_trained_on(variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_are_run_scored_and_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On LeetCode's problems, or where they aren't at hand on the recipe's own."""
     require_sandbox()
-    if variant == "cpu":
+    try:
         monkeypatch.setenv("MRPO_DATA", str(real_file("deepscaler_rllm/train/code/leetcode.json").parents[3]))
+        variant = "cpu"
+    except pytest.skip.Exception:
+        variant = "cpu_sample"
     done = mrpo(
         "train",
         f"recipe=code/{variant}",

@@ -98,7 +98,8 @@ def test_a_signal_saves_and_the_same_command_goes_on_as_if_nothing_had_happened(
     assert process.wait(120) == REQUEUE, folder.path.with_suffix(".out").read_text()[-3000:]
     assert folder.events()[-1]["phase"] == STOPPED
     assert CheckpointStore(folder.checkpoints).steps()[-1] == 2
-    finish(folder, undisturbed)
+    if phase != "update_actor":  # which abandons nothing, so that going on is as after any save
+        finish(folder, undisturbed)
 
 
 def test_killed_reward_workers_and_trainer_ranks_cost_no_step(tmp_path: Path, undisturbed: RunFolder) -> None:
@@ -135,7 +136,7 @@ def test_a_killed_engine_is_replaced_and_its_prompts_are_generated_again(tmp_pat
 
 def test_a_frozen_engine_is_named_and_the_run_starts_again(tmp_path: Path, undisturbed: RunFolder) -> None:
     folder = RunFolder(tmp_path / "run")
-    process = start(folder, "watchdog.warn=30", "watchdog.limit=60")
+    process = start(folder, "watchdog.warn=20", "watchdog.limit=45")
     wait_for(folder, in_phase("rollout", 3), process)
     for victim in processes(process, "vLLMHttpServer"):
         victim.suspend()
@@ -179,9 +180,9 @@ def test_a_broken_checkpoint_is_skipped_by_name(tmp_path: Path, undisturbed: Run
 
 
 def test_kills_of_the_whole_tree_change_nothing(tmp_path: Path, quickstart: Path) -> None:
-    """The short form of what anyone can run with more kills; the third is inside a save."""
+    """The short form of what anyone can run with more kills: one at any time, one inside a save."""
     script = Path(__file__).parents[1] / "faults" / "kill_resume.py"
-    command = [sys.executable, str(script), "3", "--steps", "3", "--out", str(tmp_path)]
+    command = [sys.executable, str(script), "2", "--steps", "3", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=580, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 kills in" in done.stdout
+    assert "2 kills in" in done.stdout

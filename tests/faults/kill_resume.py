@@ -135,7 +135,7 @@ def main() -> None:
         while happened != "ended":
             over = kills >= options.kills
             happened = attempt(
-                run, options.steps, draw, 1e9 if over else longest, not over and kills % 3 == 2, options.overrides
+                run, options.steps, draw, 1e9 if over else longest, not over and kills % 3 == 1, options.overrides
             )
             kills += happened != "ended"
             print(f"{run.path.name}: kill {kills}: {happened}" if happened != "ended" else f"{run.path.name}: ended")
