@@ -95,9 +95,8 @@ class ResumableTrainer(PPOTrainer):
         """The phase, and who would have to end it."""
         if self.phase in ("rollout", "validate"):
             buffer = self.replay_buffer
-            waiting = sorted(
-                uid for keys in (buffer.pending_keys, buffer.running_keys) for s in keys.values() for uid in s
-            )
+            unfinished = [*list(buffer.pending_keys.values()), *list(buffer.running_keys.values())]
+            waiting = sorted(uid for uids in unfinished for uid in list(uids))  # the main thread may be changing them
             return f"{self.phase}, {len(waiting)} prompts without an end: {', '.join(waiting[:4])}"
         ranks = getattr(self, "actor_rollout_wg", None)
         return f"{self.phase}" + (f", trainer ranks: {located(ranks.workers)}" if ranks else "")

@@ -47,10 +47,16 @@ class Watchdog:
     def look(self) -> None:
         still = self.clock() - self.since
         if still >= self.config.limit:
-            self.give_up(f"nothing has moved for {still:.0f} s: {self.waits_for()}")
+            self.give_up(f"nothing has moved for {still:.0f} s: {self._what()}")
         elif still >= self.config.warn and not self.told:
             self.told = True
-            self.tell(f"nothing has moved for {still:.0f} s: {self.waits_for()}")
+            self.tell(f"nothing has moved for {still:.0f} s: {self._what()}")
+
+    def _what(self) -> str:
+        try:
+            return self.waits_for()
+        except Exception as error:  # not to know it must not end the watch
+            return f"nobody could say for what ({type(error).__name__}: {error})"
 
     def start(self) -> None:
         def watch() -> None:

@@ -29,6 +29,19 @@ def test_a_standstill_is_told_once_and_given_up_at_the_limit() -> None:
     assert given_up == ["nothing has moved for 30 s: prompt a"]
 
 
+def test_not_knowing_what_for_does_not_end_the_watch() -> None:
+    now, told, given_up = [0.0], list[str](), list[str]()
+
+    def unknown() -> str:
+        raise KeyError("ranks")
+
+    watchdog = Watchdog(WatchdogConfig(warn=10, limit=30), unknown, told.append, given_up.append, lambda: now[0])
+    for now[0] in (10, 30):
+        watchdog.look()
+    assert "nobody could say for what (KeyError: 'ranks')" in told[0]
+    assert given_up
+
+
 def test_movement_begins_anew() -> None:
     now, told, given_up = [0.0], list[str](), list[str]()
     watchdog = Watchdog(
