@@ -24,6 +24,8 @@ from verl.workers.rollout.replica import RolloutReplica
 NO_ENGINE = "No available servers in load balancer"
 START_SECONDS = 600.0
 """In which a replacement must have started. If it hasn't, the run goes on with the engines that are left."""
+RELEASE_SECONDS = 30.0
+"""In which the devices of a dead engine must be free again, or others be there."""
 LOOK_SECONDS = 2.0
 
 
@@ -86,6 +88,13 @@ class EngineKeeper:
                 self._replace(replica, version)
         self.looked = time.monotonic()
 
+    def drop_dead(self) -> None:
+        """Take engines whose actors are gone out of the routing, whether or not anybody has asked them since."""
+        actors = ray._private.state.actors()
+        for replica in self.weights.replicas:
+            if any(actors.get(server._actor_id.hex(), {}).get("State") == "DEAD" for server in replica.servers):
+                ray.get(self.servers.global_load_balancer.remove_servers.remote([replica._server_address]))
+
     def _replace(self, dead: RolloutReplica, version: int) -> None:
         began = time.monotonic()
         self.note("engine died", f"{dead._server_address}, replica {dead.replica_rank}")
@@ -107,6 +116,16 @@ class EngineKeeper:
         self.note("engine replaced", f"{new._server_address}, after {time.monotonic() - began:.1f} s")
 
     async def _start(self, dead: RolloutReplica) -> RolloutReplica:
+        began = time.monotonic()
+        while True:
+            try:
+                return await self._start_once(dead)
+            except ValueError as error:  # Ray gives back the devices of the dead one a little later
+                if "available GPUs" not in str(error) or time.monotonic() - began > RELEASE_SECONDS:
+                    raise
+                await asyncio.sleep(0.5)
+
+    async def _start_once(self, dead: RolloutReplica) -> RolloutReplica:
         rank, self.next_rank = self.next_rank, self.next_rank + 1
         new = type(dead)(
             replica_rank=rank,

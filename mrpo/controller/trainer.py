@@ -245,6 +245,11 @@ class SeparateTrainer(MultiRewardTrainer, PPOTrainerSeparateAsync):
     def get_llm_client(self) -> LLMServerClient:
         return self.standalone_server_manager.get_client(client_cls=PersistentClient)
 
+    def on_step_end(self) -> None:
+        self.engines.drop_dead()  # one that died with nothing to do would fail the weight update
+        self.engines.look(self.global_steps, at_once=True)
+        super().on_step_end()
+
     def while_waiting(self, partition_id: str) -> None:
         super().while_waiting(partition_id)
         self.engines.look(self.global_steps - (partition_id == "train"))

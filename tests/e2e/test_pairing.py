@@ -60,11 +60,6 @@ def test_groups_are_wildly_unequal_and_no_padding_row_is_needed(unequal_run: Run
         assert metrics["rollout/incomplete_groups"] == 0
 
 
-def test_rows_arrive_in_another_order_than_they_were_asked_for(unequal_run: RunFolder) -> None:
-    orders = [[(row["uid"], row["sample"]) for row in rows] for _, rows in each_step(unequal_run)]
-    assert any(order != sorted(order) for order in orders)
-
-
 def test_every_reward_is_that_of_its_rows_own_text(
     unequal_run: RunFolder, rewards: ModuleType, few_prompts: Path
 ) -> None:
