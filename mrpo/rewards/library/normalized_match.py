@@ -41,5 +41,8 @@ def normalized_match(
 
 
 def normalized(text: str) -> str:
-    text = unicodedata.normalize("NFKC", text).casefold().translate(_PUNCTUATION)
+    # Once more at the end: without the punctuation between them, a letter and its accent become one.
+    for _ in range(2):
+        text = unicodedata.normalize("NFKC", text).casefold().translate(_PUNCTUATION)
+    text = unicodedata.normalize("NFKC", text)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
