@@ -41,9 +41,11 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/shellcheck .ci/run tests/slurm/*.sh
+	$(BIN)/hadolint docker/Dockerfile
 
 unit: install $(VENV)/installed-peers
-	$(BIN)/pytest -m unit
+	$(BIN)/pytest -m unit --hypothesis-profile=ci
 
 e2e: install
 	$(BIN)/pytest -m e2e

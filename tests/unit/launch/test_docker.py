@@ -1,8 +1,7 @@
-"""The image's recipe keeps the rules that a linter would ask for. What it builds to is not tested here."""
+"""The image's recipe is sound, pinned and small. What it builds to is not tested here."""
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -55,22 +54,6 @@ def test_a_target_ends_as_a_user_that_is_not_root_and_has_a_health_check(target:
     [(_, origin), *_] = stage
     inherited = stages()[origin.split()[0]]
     assert any(keyword == "HEALTHCHECK" and "mrpo" in rest and "doctor" in rest for keyword, rest in inherited)
-
-
-def test_commands_are_in_json_form() -> None:
-    for keyword, rest in instructions():
-        if keyword in ("CMD", "ENTRYPOINT", "HEALTHCHECK"):
-            assert json.loads(rest[rest.index("[") :])
-
-
-def test_package_lists_are_removed_where_they_are_fetched_and_nothing_else_comes_along() -> None:
-    for keyword, rest in instructions():
-        if keyword == "RUN" and "apt-get install" in rest:
-            assert "apt-get update &&" in rest
-            assert "--no-install-recommends" in rest
-            assert "rm -rf /var/lib/apt/lists/*" in rest
-        assert keyword != "ADD"
-        assert not re.search(r"\bsudo\b|apt-get upgrade|\bcurl\b|\bwget\b", rest)
 
 
 def test_packages_come_from_the_locks() -> None:
