@@ -16,19 +16,20 @@ from mrpo.cli.train import device_of
 from mrpo.config.check import check_files
 from mrpo.config.load import load_run_config, prepared_folder
 from mrpo.config.model_size import ModelShape, Quantity, UnknownSize, read_shape
-from mrpo.config.plan import GIB, Cluster, Plan, Sizes, make_plan
+from mrpo.config.placement import Groups
+from mrpo.config.plan import GIB, Plan, Sizes, make_plan
 from mrpo.config.run import RunConfig
 from mrpo.controller.verl_config import to_verl
 from mrpo.errors import ConfigError
-from mrpo.launch.cluster_file import load_cluster
+from mrpo.launch.cluster_file import load_any_cluster
 from mrpo.observe.jsonl import CorruptLineError
 from mrpo.observe.run_folder import RunFolder
 
 USAGE = """usage: mrpo plan recipe=NAME [cluster=FILE.yaml] [key=value ...] [--full]
 
-  mrpo plan recipe=quickstart cluster=cluster.yaml rollout.replicas=4 --full
+  mrpo plan recipe=quickstart cluster=slurm.yaml rollout.replicas=4 --full
 
-cluster.yaml holds nodes, gpus_per_node, cpus_per_node and gpu_memory (GiB). --full shows the whole configuration.
+slurm.yaml is the file that mrpo launch takes, for SLURM or for Kubernetes. --full shows the whole configuration.
 """
 COLUMNS = ("data_source", "prompt", "reward_model.ground_truth")
 """What verl reads of every row."""
@@ -52,14 +53,14 @@ def main(argv: list[str]) -> int:
     config, recipe = load_run_config([a for a in argv if a != "--full" and not a.startswith("cluster=")])
     prepared = prepared_folder(recipe, config.prepare, config.seed)
     check_files(config, recipe, prepared)
-    cluster = load_cluster(given[-1], Cluster) if given else None
-    device = planned_device(config, cluster)
+    groups = load_any_cluster(given[-1]).groups if given else None
+    device = planned_device(config, groups)
     to_verl(config, recipe.folder, Path("run"), {"cpu": "cpu", "gpu": "cuda"}[device])  # refuses what verl would
     files, sizes, timed = list(read_files(config)), read_sizes(config), seconds_per_step(recipe.name)
     counts = [file.rows for file in files if file.field.startswith("data.train")]
     rows = None if None in counts else sum(count or 0 for count in counts)
     kv_space = float(os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1"))
-    plan = make_plan(config, sizes, rows, device, cluster, timed[0] if timed else None, kv_space)
+    plan = make_plan(config, sizes, rows, device, groups, timed[0] if timed else None, kv_space)
     plan.problems += [f"{file.field}: {file.path} {file.problem}" for file in files if file.problem]
     plan.notes += list(_notes(config, prepared, timed))
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False)
@@ -72,12 +73,12 @@ def main(argv: list[str]) -> int:
     return int(bool(plan.problems))
 
 
-def planned_device(config: RunConfig, cluster: Cluster | None) -> str:
+def planned_device(config: RunConfig, groups: Groups | None) -> str:
     """cpu or gpu: what the config says, else what the cluster has, else what this machine has."""
     if config.trainer.device != "auto":
         return config.trainer.device
-    if cluster is not None:
-        return "gpu" if cluster.gpus_per_node else "cpu"
+    if groups is not None:
+        return "gpu" if groups["trainer"].gpus_per_node else "cpu"
     return {"cpu": "cpu", "cuda": "gpu"}[device_of(config)]
 
 
@@ -185,9 +186,10 @@ def _rewards(config: RunConfig) -> Iterator[tuple[object, ...]]:
 
 
 def _nodes(plan: Plan) -> Iterator[tuple[object, ...]]:
+    alike = len({node.group for node in plan.nodes}) == 1
     for i, node in enumerate(plan.nodes, 1):
         holds = (what if number == 1 else f"{number} × {what}" for what, number in node.holds.items())
-        yield f"node {i}", node.devices, node.cpus, ", ".join(holds)
+        yield f"node {i}" if alike else f"{node.group} node {i}", node.devices, node.cpus, ", ".join(holds)
 
 
 def _quantities(quantities: Mapping[str, Quantity]) -> Iterator[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""The cluster that ``mrpo launch`` starts a run on: what to ask the scheduler for, in a YAML file of its own.
+"""The cluster that ``mrpo launch`` starts a run on and ``mrpo plan`` measures it by, in a YAML file of its own.
 
 Nodes come in up to three groups. ``trainer`` holds the trainer ranks and whatever has no group of its own; ``rollout``
 and ``reward`` are nodes for the rollout engines and for the reward workers and their models.
@@ -44,13 +44,17 @@ class NodeGroup(StrictModel):
     """How many."""
     gpus_per_node: int = Field(default=0, ge=0)
     """GPUs of each. 0 in ``trainer``: the whole run is on CPU."""
+    gpu_memory: float | None = Field(default=None, gt=0)
+    """GiB of each GPU, which ``mrpo plan`` compares with what a run takes. Unset: it doesn't."""
+    cpus_per_node: int | None = Field(default=None, ge=1)
+    """Cores of each. Unset: not known."""
 
 
 class SlurmNodes(NodeGroup):
     """Nodes of one kind in a SLURM job."""
 
     cpus_per_node: int | None = Field(default=None, ge=1)
-    """Cores of each. Unset: whole nodes (``--exclusive``)."""
+    """Cores of each. Unset: whole nodes (``--exclusive``), however many cores they have."""
     memory: str = "0"
     """Memory of each, in SLURM's words (``64G``). ``0``: all that the node has."""
     partition: str | None = None
@@ -119,7 +123,7 @@ class SlurmCluster(StrictModel):
 class KubernetesNodes(NodeGroup):
     """Pods of one kind, each as good as a node."""
 
-    cpus: int = Field(default=8, ge=1)
+    cpus_per_node: int = Field(default=8, ge=1)
     """Cores of each."""
     memory: str = Field(default="32Gi", pattern=r"^[0-9.]+(Ki|Mi|Gi|Ti|k|M|G|T)?$")
     """Memory of each."""
@@ -144,7 +148,7 @@ class KubernetesCluster(StrictModel):
     """The RayJob's name. Unset: the recipe's, and the time."""
     namespace: str | None = None
     """Unset: kubectl's current one."""
-    head: KubernetesNodes = Field(default_factory=lambda: KubernetesNodes(cpus=4, memory="16Gi"))
+    head: KubernetesNodes = Field(default_factory=lambda: KubernetesNodes(cpus_per_node=4, memory="16Gi"))
     """The pod that holds Ray's head and ``mrpo train``; it has no ranks and no engines."""
     trainer: KubernetesNodes = Field(default_factory=KubernetesNodes)
     """Pods of the trainer ranks, and of all that has no pods of its own."""

@@ -7,36 +7,17 @@ and nothing that isn't known is guessed.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pydantic import Field
-
-from mrpo.config.base import StrictModel
 from mrpo.config.model_size import BYTES, ModelShape, Quantity, engine_memory, trainer_memory
+from mrpo.config.placement import Groups, Node, group_of, misfits, pieces, place
 from mrpo.config.run import RewardModelConfig, RolloutConfig, RunConfig
 
 GIB = 1 << 30
-RANK_CPUS, ENGINE_CPUS = 3, 2
-"""CPUs that verl has Ray reserve for each device of the trainer and of an engine of its own."""
-
 Sizes = Mapping[str, ModelShape | str]
 """A model's shape by its path, or why it isn't known."""
-
-
-class Cluster(StrictModel):
-    """Nodes, all alike, that a run would have to itself."""
-
-    nodes: int = Field(default=1, ge=1)
-    """How many."""
-    gpus_per_node: int = Field(default=0, ge=0)
-    """GPUs of each. 0: the run is on CPU."""
-    cpus_per_node: int = Field(ge=1)
-    """Cores of each."""
-    gpu_memory: float | None = Field(default=None, gt=0)
-    """GiB of each GPU. Unset: what a run takes isn't compared with it."""
 
 
 class Actors(NamedTuple):
@@ -46,29 +27,6 @@ class Actors(NamedTuple):
     number: int
     devices: int
     where: str
-
-
-class Piece(NamedTuple):
-    """Devices and CPUs that must be on one node. ``home``: its node's index where there is no limit to a node."""
-
-    what: str
-    devices: int
-    cpus: int
-    home: int
-
-
-@dataclass
-class Node:
-    """What one node holds."""
-
-    devices: int = 0
-    cpus: int = 0
-    """CPUs that Ray reserves, whatever the processes really use."""
-    holds: Counter[str] = field(default_factory=Counter)
-
-    def take(self, what: str, devices: int = 0, cpus: int = 0) -> None:
-        self.devices, self.cpus = self.devices + devices, self.cpus + cpus
-        self.holds[what] += 1
 
 
 @dataclass
@@ -145,52 +103,12 @@ def actors_of(config: RunConfig) -> list[Actors]:
     return found
 
 
-def pieces(config: RunConfig) -> list[Piece]:
-    """What Ray must put on one node each, in the order in which a run asks for it."""
-    trainer, rollout = config.trainer, config.rollout
-    size, ranks = rollout.tensor_parallel, trainer.n_gpus_per_node
-    found = [
-        Piece(f"engine of reward {name}", model.tensor_parallel, ENGINE_CPUS * model.tensor_parallel, i)
-        for name, reward in config.rewards.items()
-        if (model := reward.model) is not None
-        for i in range(model.replicas)
-    ]
-    for i in range(trainer.nnodes):
-        name = f"trainer ranks {i * ranks}-{(i + 1) * ranks - 1}" if ranks > 1 else f"trainer rank {i}"
-        found.append(Piece(name, ranks, RANK_CPUS * ranks, i))
-    if rollout.placement == "separate":
-        engines = range(rollout.replicas * rollout.nnodes)
-        found += [Piece("rollout engine", size, ENGINE_CPUS * size, i // rollout.replicas) for i in engines]
-    return found
-
-
-def place(parts: Iterable[Piece], cluster: Cluster, spread: bool = False) -> tuple[list[Node], list[Piece]]:
-    """Nodes that hold the pieces, and the pieces that no node has room for.
-
-    Packed: the biggest first, each on the fullest node with room. With ``spread``: as they come, on the emptiest; Ray
-    may do that, so a plan that only packing makes fit is at risk.
-    """
-    nodes, left = [Node() for _ in range(cluster.nodes)], []
-    for part in parts if spread else sorted(parts, key=lambda part: -part.devices):
-        fitting = [
-            node
-            for node in nodes
-            if node.devices + part.devices <= cluster.gpus_per_node and node.cpus + part.cpus <= cluster.cpus_per_node
-        ]
-        if fitting:
-            chosen = (min if spread else max)(fitting, key=lambda node: node.devices)
-            chosen.take(part.what, part.devices, part.cpus)
-        else:
-            left.append(part)
-    return nodes, left
-
-
 def make_plan(
     config: RunConfig,
     sizes: Sizes,
     rows: int | None,
     device: str,
-    cluster: Cluster | None = None,
+    groups: Groups | None = None,
     seconds: float | None = None,
     kv_space: float = 1.0,
 ) -> Plan:
@@ -200,6 +118,7 @@ def make_plan(
         sizes: of the policy and of every reward model.
         rows: training prompts; None: not known.
         device: "cpu" or "gpu".
+        groups: the cluster's nodes, which the run has to itself; None: as many as it needs.
         seconds: that a step takes; None: not known.
         kv_space: GiB that an engine on a CPU has for its KV cache (VLLM_CPU_KVCACHE_SPACE).
     """
@@ -208,14 +127,19 @@ def make_plan(
     if rows is not None and rows < config.data.train_batch_size:
         given = config.data.train_batch_size
         plan.problems.append(f"data.train_batch_size: given {given}, allowed: at most the {rows} rows of the files")
-    _lay_out(plan, config, cluster)
-    limit = cluster.gpu_memory if cluster is not None and device == "gpu" else None
-    _weigh_trainer(plan, config, sizes[config.model.path], limit)
+    _lay_out(plan, config, groups)
+
+    def limit(role: str) -> float | None:
+        return groups[group_of(role, groups)].gpu_memory if groups is not None and device == "gpu" else None
+
+    _weigh_trainer(plan, config, sizes[config.model.path], limit("trainer"))
     longest = config.data.max_prompt_length + config.data.max_response_length
-    _weigh_engine(plan, "rollout", config.rollout, sizes[config.model.path], longest, limit, kv_space)
+    _weigh_engine(plan, "rollout", config.rollout, sizes[config.model.path], longest, limit("rollout"), kv_space)
     for name, reward in config.rewards.items():
         if (model := reward.model) is not None:
-            _weigh_engine(plan, f"rewards.{name}.model", model, sizes[model.path], model.max_tokens, limit, kv_space)
+            _weigh_engine(
+                plan, f"rewards.{name}.model", model, sizes[model.path], model.max_tokens, limit("reward"), kv_space
+            )
     return plan
 
 
@@ -250,34 +174,43 @@ def checkpoints(config: RunConfig, shape: ModelShape | str, seconds: float | Non
     return found
 
 
-def _lay_out(plan: Plan, config: RunConfig, cluster: Cluster | None) -> None:
-    parts, separate = pieces(config), config.rollout.placement == "separate"
-    if plan.device == "gpu" and cluster is not None:
-        plan.nodes, left = place(parts, cluster)
-        has = f"{cluster.nodes} nodes of {cluster.gpus_per_node} GPUs and {cluster.cpus_per_node} CPUs"
-        for part, count in Counter(part._replace(home=0) for part in left).items():
-            need = f"{count} × {part.devices} GPUs and {part.cpus} CPUs, each on one node"
-            plan.problems.append(f"{part.what}: needs {need}; {has} have no room left for it")
-        if not left and place(parts, cluster, spread=True)[1]:
+def _lay_out(plan: Plan, config: RunConfig, groups: Groups | None) -> None:
+    parts, gpu = pieces(config), plan.device == "gpu"
+    if groups is not None:
+        plan.problems += misfits(config, groups, gpu)
+    if gpu and groups is not None:
+        plan.nodes, left = place(parts, groups)
+        if not left and place(parts, groups, spread=True)[1]:
             plan.notes.append(
                 "it fits only if Ray packs it closely; one that spreads engines leaves no node for the rest"
             )
     else:
-        least = max(config.trainer.nnodes, config.rollout.nnodes if separate else 1)
-        plan.nodes = [Node() for _ in range(cluster.nodes if cluster is not None else least)]
+        least = max(config.trainer.nnodes, config.rollout.nnodes if config.rollout.placement == "separate" else 1)
+        given = {role: group.nodes for role, group in groups.items()} if groups is not None else {"trainer": least}
+        plan.nodes = [Node(role) for role, number in given.items() for _ in range(number)]
         for part in parts:
-            plan.nodes[part.home % len(plan.nodes)].take(part.what, part.devices, part.cpus)
+            there = [node for node in plan.nodes if node.group == (part.role if part.role in given else "trainer")]
+            there[part.home % len(there)].take(part.what, part.devices, part.cpus)
     plan.nodes[0].take("controller", cpus=1)
     for _ in range(1 + config.trainer.nnodes):
         plan.nodes[0].take("TransferQueue", cpus=1)
     for what, count in (("agent worker", config.rollout.agent_workers), ("reward worker", config.scoring.workers)):
         for i in range(count):
             plan.nodes[i % len(plan.nodes)].take(what)
-    reserved = sum(node.cpus for node in plan.nodes)
-    if plan.device == "gpu" and cluster is not None and reserved >= cluster.nodes * cluster.cpus_per_node:
-        has = f"{cluster.nodes} × {cluster.cpus_per_node}"
+    if gpu and groups is not None:
+        _count_cpus(plan, groups)
+
+
+def _count_cpus(plan: Plan, groups: Groups) -> None:
+    reserved, has = sum(node.cpus for node in plan.nodes), 0
+    for group in groups.values():
+        if group.cpus_per_node is None:
+            plan.notes.append("cpus_per_node isn't set for all nodes, so nobody knows whether CPUs suffice")
+            return
+        has += group.nodes * group.cpus_per_node
+    if reserved >= has:
         plan.problems.append(
-            f"cluster.cpus_per_node: {has} CPUs, but Ray reserves {reserved} and needs one to start workers"
+            f"cluster: its nodes have {has} CPUs, but Ray reserves {reserved} and needs one to start workers"
         )
 
 

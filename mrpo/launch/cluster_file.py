@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from mrpo.config.base import StrictModel
+from mrpo.config.cluster import KubernetesCluster, SlurmCluster
 from mrpo.config.load import finding
 from mrpo.errors import ConfigError
 
@@ -21,16 +22,32 @@ def load_cluster(file: str | None, kind: type[Cluster]) -> Cluster:
     Raises:
         ConfigError: no such file, no YAML, or a wrong setting, named as ``cluster.FIELD``.
     """
-    content: Any = {}
-    if file is not None:
-        try:
-            content = yaml.safe_load(Path(file).expanduser().read_text(encoding="utf-8")) or {}
-        except OSError as error:
-            raise ConfigError(f"cluster: given {file}, allowed: a YAML file ({error.strerror}).") from None
-        except yaml.YAMLError as error:
-            raise ConfigError(f"cluster: {file} is no YAML: {error}") from None
+    return _validate(_read(file, kind) if file is not None else {}, kind)
+
+
+def load_any_cluster(file: str) -> SlurmCluster | KubernetesCluster:
+    """The cluster that ``file`` describes, whichever scheduler it is for: one with a ``volume`` is Kubernetes's.
+
+    Raises:
+        ConfigError: as ``load_cluster``.
+    """
+    content = _read(file, SlurmCluster)
+    return _validate(content, KubernetesCluster) if "volume" in content else _validate(content, SlurmCluster)
+
+
+def _read(file: str, kind: type[StrictModel]) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(Path(file).expanduser().read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"cluster: given {file}, allowed: a YAML file ({error.strerror}).") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"cluster: {file} is no YAML: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"cluster: {file} holds no mapping. Allowed: {', '.join(kind.model_fields)}.")
+    return content
+
+
+def _validate(content: dict[str, Any], kind: type[Cluster]) -> Cluster:
     try:
         return kind.model_validate(content)
     except ValidationError as error:

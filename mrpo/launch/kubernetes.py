@@ -15,8 +15,9 @@ from typing import Any
 import yaml
 
 from mrpo.config.cluster import KubernetesCluster
+from mrpo.config.placement import by_group
 from mrpo.errors import ConfigError
-from mrpo.launch.capacity import by_group, on_cpu, slots
+from mrpo.launch.capacity import on_cpu, slots
 from mrpo.launch.job import Job
 from mrpo.launch.pods import WORKDIR, ray_pod, submitter_pod
 

@@ -51,7 +51,7 @@ def ray_pod(
 
 def submitter_pod(cluster: KubernetesCluster) -> dict[str, Any]:
     """Template of the pod that hands the entrypoint to Ray and shows what it prints."""
-    container = _container(cluster, "ray-job-submitter", KubernetesNodes(cpus=1, memory="1Gi"))
+    container = _container(cluster, "ray-job-submitter", KubernetesNodes(cpus_per_node=1, memory="1Gi"))
     container["env"] = [{"name": "HOME", "value": "/tmp"}]
     return {"spec": {**_spec(cluster, container), "restartPolicy": "Never"}}
 
@@ -71,7 +71,7 @@ def environment(cluster: KubernetesCluster) -> dict[str, str]:
 
 
 def _container(cluster: KubernetesCluster, name: str, nodes: KubernetesNodes) -> dict[str, Any]:
-    resources = {"cpu": str(nodes.cpus), "memory": nodes.memory}
+    resources = {"cpu": str(nodes.cpus_per_node), "memory": nodes.memory}
     if nodes.gpus_per_node:
         resources[cluster.gpu_resource] = str(nodes.gpus_per_node)
     return {

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mrpo.config.cluster import SlurmCluster, SlurmNodes
-from mrpo.launch.capacity import by_group, on_cpu, slots
+from mrpo.config.placement import by_group
+from mrpo.launch.capacity import on_cpu, slots
 from mrpo.launch.job import Job, override
 from mrpo.launch.template import render
 

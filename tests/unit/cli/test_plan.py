@@ -50,7 +50,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "rewards": {"good": {"function": "rewards.py:good", "options": {"bar": 2}}},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(content))
-    (tmp_path / "cluster.yaml").write_text("nodes: 2\ngpus_per_node: 4\ncpus_per_node: 32\ngpu_memory: 80\n")
+    (tmp_path / "cluster.yaml").write_text("trainer: {nodes: 2, gpus_per_node: 4, cpus_per_node: 32, gpu_memory: 80}\n")
     monkeypatch.chdir(tmp_path)
     return folder
 
@@ -85,7 +85,10 @@ def test_the_full_configuration_is_the_one_that_trains(recipe: Path, capsys: pyt
 @pytest.mark.parametrize(
     ("overrides", "problem"),
     [
-        (["trainer.n_gpus_per_node=8"], "problem: trainer ranks 0-7: needs 1 × 8 GPUs and 24 CPUs, each on one node"),
+        (
+            ["trainer.n_gpus_per_node=8"],
+            "problem: trainer.n_gpus_per_node: given 8, allowed: 4 or fewer",
+        ),
         (["actor.micro_batch_tokens=100000"], "problem: trainer: a rank takes about"),
         (["rollout.memory_share=0.01"], "problem: rollout: 0 GiB of room beside 2.9 of weights"),
         (["data.train_batch_size=128"], "problem: data.train_batch_size: given 128, allowed: at most the 100 rows"),
@@ -168,8 +171,8 @@ BROKEN = [
     (["trainer.n_gpus_per_node=1,2"], "given a sweep"),
     (["recipe=mien"], "recipe: unknown name 'mien'"),
     (["cluster=none.yaml"], "cluster: given none.yaml"),
-    (["cluster=typo.yaml"], "cluster: unknown key 'gpu_per_node'. Did you mean 'gpus_per_node'?"),
-    (["cluster=lacks.yaml"], "cluster.cpus_per_node: is required and not set"),
+    (["cluster=typo.yaml"], "cluster.trainer: unknown key 'gpu_per_node'. Did you mean 'gpus_per_node'?"),
+    (["cluster=lacks.yaml"], "cluster.image: is required and not set"),
     (["cluster=list.yaml"], "cluster: list.yaml holds no mapping"),
 ]
 
@@ -178,7 +181,7 @@ BROKEN = [
 def test_a_broken_configuration_is_one_message(
     recipe: Path, overrides: list[str], tells: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, text in (("typo", "gpu_per_node: 8\ncpus_per_node: 1"), ("lacks", "nodes: 2"), ("list", "[1, 2]")):
+    for name, text in (("typo", "trainer: {gpu_per_node: 8}"), ("lacks", "volume: mrpo"), ("list", "[1, 2]")):
         Path(f"{name}.yaml").write_text(text)
     with pytest.raises(ConfigError) as caught:
         main(["recipe=mine", *overrides])

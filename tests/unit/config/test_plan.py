@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mrpo.config.cluster import NodeGroup
 from mrpo.config.load import load_run_config, validate
 from mrpo.config.model_size import Quantity, shape_of
-from mrpo.config.plan import GIB, Cluster, Piece, Plan, batch_arithmetic, make_plan, place
+from mrpo.config.placement import Groups, Piece, misfits, place
+from mrpo.config.plan import GIB, Plan, batch_arithmetic, make_plan
 from mrpo.config.run import RunConfig
 from tests.unit.config.test_model_size import QWEN_1_5B, calculated
 
@@ -50,9 +52,14 @@ def run_config(**sections: Any) -> RunConfig:
     return validate(content)
 
 
-def planned(config: RunConfig, device: str = "gpu", cluster: Cluster | None = None, **known: Any) -> Plan:
+def planned(config: RunConfig, device: str = "gpu", groups: Groups | None = None, **known: Any) -> Plan:
     sizes = {"policy": SHAPE, "judge": SHAPE}
-    return make_plan(config, sizes, known.pop("rows", 1000), device, cluster, **known)
+    return make_plan(config, sizes, known.pop("rows", 1000), device, groups, **known)
+
+
+def nodes(number: int, gpus: int, cpus: int | None, memory: float | None = None) -> Groups:
+    """So many nodes, all alike."""
+    return {"trainer": NodeGroup(nodes=number, gpus_per_node=gpus, cpus_per_node=cpus, gpu_memory=memory)}
 
 
 def quantities(plan: Plan) -> list[Quantity]:
@@ -170,43 +177,75 @@ def test_colocated_engines_take_turns_on_the_ranks() -> None:
     [
         ((1, 8, 64), {}, [6], ""),
         ((1, 6, 64), {}, [6], ""),
-        ((1, 5, 64), {}, [5], "rollout engine: needs 1 × 1 GPUs and 2 CPUs, each on one node; 1 nodes of 5 GPUs"),
-        ((2, 3, 64), {}, [2, 0], "trainer ranks 0-3: needs 1 × 4 GPUs and 12 CPUs"),
+        (
+            (1, 5, 64),
+            {},
+            [5],
+            "rollout.replicas: no room for 1 x (rollout engine: 1 GPUs and 2 CPUs on one node); cluster.trainer",
+        ),
+        (
+            (2, 3, 64),
+            {},
+            [2, 0],
+            "trainer.n_gpus_per_node: given 4, allowed: 3 or fewer; cluster.trainer has 2 x 3",
+        ),
         ((2, 4, 64), {}, [4, 2], ""),
-        ((1, 0, 64), {}, [0], "trainer ranks 0-3: needs 1 × 4 GPUs"),
+        ((1, 0, 64), {}, [0], "trainer.n_gpus_per_node: given 4, allowed: 0 or fewer"),
         (
             (1, 8, 11),
             {},
             [2],
-            "trainer ranks 0-3: needs 1 × 4 GPUs and 12 CPUs, each on one node; 1 nodes of 8 GPUs and 11",
+            "(trainer ranks 0-3: 4 GPUs and 12 CPUs on one node); cluster.trainer has 1 x 8 GPUs and 11 CPUs",
         ),
-        ((1, 8, 19), {}, [6], "cluster.cpus_per_node: 1 × 19 CPUs, but Ray reserves 19"),
+        ((1, 8, 19), {}, [6], "cluster: its nodes have 19 CPUs, but Ray reserves 19"),
         ((1, 8, 20), {}, [6], ""),
+        ((1, 8, None), {}, [6], ""),
         ((2, 8, 96), {"trainer__nnodes": 2, "rollout__replicas": 4, "rollout__nnodes": 2}, [8, 8], ""),
         ((2, 8, 96), {"trainer__nnodes": 2}, [8, 2], ""),
-        ((2, 8, 96), {"trainer__n_gpus_per_node": 16}, [2, 0], "trainer ranks 0-15: needs 1 × 16 GPUs"),
+        ((2, 8, 96), {"trainer__n_gpus_per_node": 16}, [2, 0], "trainer.n_gpus_per_node: given 16, allowed: 8"),
         ((2, 8, 96), {"rewards__judge": JUDGE}, [8, 4], ""),
         (
             (2, 8, 96),
             {"rollout__tensor_parallel": 4, "rollout__replicas": 4},
             [8, 8],
-            "rollout engine: needs 1 × 4 GPUs",
+            "rollout.replicas: no room for 1 x (rollout engine: 4 GPUs and 8 CPUs",
         ),
     ],
 )
 def test_a_cluster_holds_the_run_or_lacks_what_is_named(
-    cluster: tuple[int, int, int], config: dict[str, Any], devices: list[int], told: str
+    cluster: tuple[int, int, int | None], config: dict[str, Any], devices: list[int], told: str
 ) -> None:
-    nodes, gpus, cpus = cluster
-    plan = planned(run_config(**config), "gpu", Cluster(nodes=nodes, gpus_per_node=gpus, cpus_per_node=cpus))
+    plan = planned(run_config(**config), "gpu", nodes(*cluster))
     assert [node.devices for node in plan.nodes] == devices
     assert told in "".join(plan.problems)
     assert bool(plan.problems) == bool(told)
 
 
+def test_parts_with_nodes_of_their_own_are_on_them() -> None:
+    groups = {**nodes(1, 4, 64), "rollout": NodeGroup(nodes=2, gpus_per_node=1), "reward": NodeGroup(gpus_per_node=6)}
+    plan = planned(run_config(rewards__judge=JUDGE), "gpu", groups)
+    assert [(node.group, node.devices) for node in plan.nodes] == [
+        ("trainer", 4),
+        ("rollout", 1),
+        ("rollout", 1),
+        ("reward", 6),
+    ]
+    assert plan.problems == []
+    assert any("cpus_per_node isn't set" in note for note in plan.notes)
+    colocated = run_config(rollout__placement="colocated")
+    assert "rollout.placement is colocated" in misfits(colocated, groups, gpu=False)[0]
+
+
+def test_gpus_of_each_group_are_weighed_by_their_own_memory() -> None:
+    small = {**nodes(1, 4, 64, 80), "rollout": NodeGroup(gpus_per_node=2, cpus_per_node=64, gpu_memory=4)}
+    assert planned(run_config(), "gpu", nodes(1, 6, 64, 80)).problems == []
+    [problem] = planned(run_config(), "gpu", small).problems
+    assert problem.startswith("rollout: 0 GiB of room beside")
+
+
 def test_what_only_close_packing_makes_fit_is_noted() -> None:
     config = run_config(rewards__judge={"model": {"path": "judge", "replicas": 2}}, trainer__n_gpus_per_node=8)
-    tight, wide = (planned(config, "gpu", Cluster(nodes=n, gpus_per_node=8, cpus_per_node=64)) for n in (2, 3))
+    tight, wide = (planned(config, "gpu", nodes(n, 8, 64)) for n in (2, 3))
     assert tight.problems == wide.problems == []
     assert "only if Ray packs it closely" in tight.notes[0]
     assert not any("packs" in note for note in wide.notes)
@@ -216,23 +255,24 @@ def test_what_only_close_packing_makes_fit_is_noted() -> None:
 @given(st.data())
 def test_no_node_holds_more_than_it_has_and_nothing_is_lost(data: st.DataObject) -> None:
     sizes = data.draw(st.lists(st.integers(1, 9), max_size=12))
-    cluster = Cluster(nodes=data.draw(st.integers(1, 4)), gpus_per_node=8, cpus_per_node=data.draw(st.integers(1, 30)))
-    parts = [Piece(f"part {i}", size, 2 * size, 0) for i, size in enumerate(sizes)]
+    cpus = data.draw(st.integers(1, 30))
+    groups = nodes(data.draw(st.integers(1, 4)), 8, cpus)
+    parts = [Piece(f"part {i}", "rollout", "", size, 2 * size, 0) for i, size in enumerate(sizes)]
     for spread in (False, True):
-        nodes, left = place(parts, cluster, spread)
-        assert all(node.devices <= 8 and node.cpus <= cluster.cpus_per_node for node in nodes)
-        assert sum(node.devices for node in nodes) + sum(part.devices for part in left) == sum(sizes)
-        held = [what for node in nodes for what in node.holds.elements()]
+        placed, left = place(parts, groups, spread)
+        assert all(node.devices <= 8 and node.cpus <= cpus for node in placed)
+        assert sum(node.devices for node in placed) + sum(part.devices for part in left) == sum(sizes)
+        held = [what for node in placed for what in node.holds.elements()]
         assert sorted([*held, *(part.what for part in left)]) == sorted(part.what for part in parts)
 
 
 def test_workers_go_round_the_nodes_and_a_cpu_has_no_limit() -> None:
-    plan = planned(run_config(scoring__workers=5), "cpu", Cluster(nodes=2, cpus_per_node=1))
+    plan = planned(run_config(scoring__workers=5), "cpu", nodes(2, 0, 1))
     assert [node.holds["reward worker"] for node in plan.nodes] == [3, 2]
     assert plan.problems == []
 
 
-CLUSTER = Cluster(nodes=1, gpus_per_node=8, cpus_per_node=64, gpu_memory=24)
+CLUSTER = nodes(1, 8, 64, 24)
 
 
 @pytest.mark.parametrize(

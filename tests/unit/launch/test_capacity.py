@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrpo.config.cluster import SlurmCluster
+from mrpo.config.placement import Piece
 from mrpo.errors import ConfigError
-from mrpo.launch.capacity import Part, check_capacity, slots
+from mrpo.launch.capacity import check_capacity, slots
 
 from .jobs import make
 
@@ -51,7 +52,7 @@ def test_one_that_does_not_fit_is_refused_by_the_field_to_change(
 ) -> None:
     with pytest.raises(ConfigError) as caught:
         check(overrides, trainer=trainer, rollout=rollout)
-    assert str(caught.value).startswith(f"{field}: given ")
+    assert str(caught.value).startswith(f"{field}: ")
     assert tells in str(caught.value)
 
 
@@ -66,7 +67,7 @@ def test_engines_of_reward_models_count_where_rewards_have_their_nodes() -> None
 def test_the_slots_of_a_cpu_cluster_hold_all_pieces_however_they_are_placed(
     sizes: list[int], nodes: int, random: Any
 ) -> None:
-    free = [slots([Part("trainer", "", 1, size) for size in sizes], nodes)] * nodes
+    free = [slots([Piece("", "trainer", "", size, 0, 0) for size in sizes], nodes)] * nodes
     random.shuffle(sizes)
     for size in sizes:
         node = random.choice([index for index, left in enumerate(free) if left >= size])

@@ -30,7 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "everything": {
         "trainer": {**GPUS, "node_selector": {"gpu": "h100"}, "tolerations": [TOLERATION]},
         "rollout": {"nodes": 3, "gpus_per_node": 4},
-        "reward": {"cpus": 16},
+        "reward": {"cpus_per_node": 16},
         "queue": "kueue",
         "queue_name": "team",
         "priority": "high",
