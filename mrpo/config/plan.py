@@ -86,14 +86,14 @@ def actors_of(config: RunConfig) -> list[Actors]:
     engines = Actors("rollout engine", config.ranks // parallel, 0, f"on {parallel} ranks each, in turn with training")
     if rollout.placement == "separate":
         engines = Actors("rollout engine", rollout.replicas * rollout.nnodes, parallel, f"{rollout.replicas} a node")
-    workers, in_turn = config.scoring.workers, "over all nodes in turn"
+    workers = config.scoring.workers
     found = [
         Actors("controller", 1, 0, "any node"),
         Actors("TransferQueue", 1 + trainer.nnodes, 0, "any node"),
         Actors("trainer rank", config.ranks, 1, f"{trainer.n_gpus_per_node} a node"),
         engines,
-        Actors("agent worker", rollout.agent_workers, 0, in_turn),
-        Actors("reward worker", workers, 0, in_turn),
+        Actors("agent worker", rollout.agent_workers, 0, "all nodes in turn"),
+        Actors("reward worker", workers, 0, "nodes for rewards in turn"),
     ]
     for name, reward in config.rewards.items():
         where = f"{reward.processes} in each reward worker"
@@ -194,9 +194,11 @@ def _lay_out(plan: Plan, config: RunConfig, groups: Groups | None) -> None:
     plan.nodes[0].take("controller", cpus=1)
     for _ in range(1 + config.trainer.nnodes):
         plan.nodes[0].take("TransferQueue", cpus=1)
-    for what, count in (("agent worker", config.rollout.agent_workers), ("reward worker", config.scoring.workers)):
-        for i in range(count):
-            plan.nodes[i % len(plan.nodes)].take(what)
+    for_rewards = [node for node in plan.nodes if groups is None or node.group == group_of("reward", groups)]
+    for i in range(config.rollout.agent_workers):
+        plan.nodes[i % len(plan.nodes)].take("agent worker")
+    for i in range(config.scoring.workers):
+        for_rewards[i % len(for_rewards)].take("reward worker")
     if gpu and groups is not None:
         _count_cpus(plan, groups)
 

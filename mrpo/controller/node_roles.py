@@ -1,4 +1,4 @@
-"""Put trainer ranks, engines and reward models on the nodes that are there for them.
+"""Put trainer ranks, engines, reward workers and reward models on the nodes that are there for them.
 
 ``mrpo launch`` starts each Ray node with a custom resource for what it is for. A pool of verl's asks for the one of its
 role, by its name, wherever the cluster has any node with it; elsewhere Ray places it as it likes.
@@ -19,6 +19,12 @@ ROLES = (("rollout_pool_reward", REWARD), ("rollout_pool", ROLLOUT), ("global_po
 def role_of(pool: str) -> str | None:
     """The resource for the pool of this name; None if its place doesn't matter."""
     return next((resource for prefix, resource in ROLES if pool.startswith(prefix)), None)
+
+
+def nodes_for(resource: str) -> list[str]:
+    """Ids of the nodes with this resource; of all that have CPUs if none has it."""
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
+    return [node["NodeID"] for node in nodes if resource in node["Resources"]] or [node["NodeID"] for node in nodes]
 
 
 def apply() -> None:

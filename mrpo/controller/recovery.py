@@ -21,6 +21,8 @@ from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
 from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerManager
 from verl.workers.rollout.replica import RolloutReplica
 
+from mrpo.controller.node_roles import REWARD, nodes_for
+
 NO_ENGINE = "No available servers in load balancer"
 START_SECONDS = 600.0
 """In which a replacement must have started. If it hasn't, the run goes on with the engines that are left."""
@@ -138,14 +140,13 @@ class EngineKeeper:
 
 
 class RestartedRewardWorkers(RewardLoopManager):
-    """verl's, with workers that Ray starts again when they die."""
+    """verl's, on the nodes for rewards in turn, with workers that Ray starts again when they die."""
 
     def _init_reward_loop_workers(self) -> None:
         worker = ray.remote(max_restarts=-1, max_task_retries=3)(RewardLoopWorker)
-        self.config_reference = ray.put(
-            self.config
-        )  # Ray forgets large arguments that nobody holds, before it restarts
-        nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
+        # Ray forgets large arguments that nobody holds, before it restarts
+        self.config_reference = ray.put(self.config)
+        nodes = nodes_for(REWARD)
         self.reward_loop_workers = [
             worker.options(
                 name=f"reward_loop_worker_{i}",

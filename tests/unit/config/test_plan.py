@@ -231,6 +231,7 @@ def test_parts_with_nodes_of_their_own_are_on_them() -> None:
         ("reward", 6),
     ]
     assert plan.problems == []
+    assert [node.holds["reward worker"] for node in plan.nodes] == [0, 0, 0, 2]
     assert any("cpus_per_node isn't set" in note for note in plan.notes)
     colocated = run_config(rollout__placement="colocated")
     assert "rollout.placement is colocated" in misfits(colocated, groups, gpu=False)[0]

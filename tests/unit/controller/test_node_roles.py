@@ -22,7 +22,7 @@ from mrpo.controller import node_roles
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 nodes = {}
-for role in ("mrpo_trainer", "mrpo_rollout"):
+for role in ("mrpo_trainer", "mrpo_rollout", "mrpo_rollout"):
     nodes[cluster.add_node(num_cpus=40, num_gpus=4, resources={role: 1}).node_id] = role
 cluster.wait_for_nodes()
 ray.init(cluster.address, logging_level="ERROR")
@@ -32,6 +32,8 @@ for name in ("global_pool", "rollout_pool_0", "rollout_pool_reward_0_helpful"):
     pool = RayResourcePool([2], name_prefix=name)
     (group,) = pool.get_placement_groups()
     placed[name] = sorted({nodes[node] for node in placement_group_table(group)["bundles_to_node_id"].values()})
+placed["workers for rollouts"] = [nodes[node] for node in node_roles.nodes_for("mrpo_rollout")]
+placed["workers for rewards"] = len(set(node_roles.nodes_for("mrpo_reward")))
 print(json.dumps(placed))
 """
 
@@ -50,3 +52,5 @@ def test_pools_land_on_the_nodes_of_their_role() -> None:
     assert placed["global_pool"] == [TRAINER]
     assert placed["rollout_pool_0"] == [ROLLOUT]
     assert len(placed["rollout_pool_reward_0_helpful"]) == 1  # no node is there for it: any will do
+    assert placed["workers for rollouts"] == [ROLLOUT, ROLLOUT]
+    assert placed["workers for rewards"] == 4  # all nodes, the head's too
