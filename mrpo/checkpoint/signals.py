@@ -6,7 +6,7 @@ code    name           meaning
 0       ``DONE``       all steps are done
 1       ``FAILED``     an error, or a second Ctrl-C: look at the message before trying again
 2       ``BAD_INPUT``  the command or its config is wrong, nothing was started
-75      ``REQUEUE``    saved before the end: run the same command again (EX_TEMPFAIL)
+75      ``REQUEUE``    ended on request before the last step: run the same command again (EX_TEMPFAIL)
 ======  =============  ===================================================================
 """
 
@@ -41,8 +41,8 @@ class Interruption:
     """Watches for a request to end, in the main thread of the driver. Use it as a context manager.
 
     The first signal, or a time limit, only sets ``request``; the caller looks at it and has ``grace`` seconds to save.
-    A SIGINT after that, from a person who won't wait, ends the process at once with ``FAILED``. Signals that schedulers
-    send don't: they repeat themselves, and breaking off the saving would gain nothing.
+    A second signal ends the process at once, unsaved: with ``FAILED`` if it is a SIGINT, from a person who won't wait,
+    else with ``REQUEUE``, so that a scheduler's run goes on from its last checkpoint.
 
     Args:
         grace: seconds for saving, counted from the request.
@@ -102,9 +102,9 @@ class Interruption:
         name, now = signal.Signals(number).name, time.monotonic()
         if self._signal is None:
             self._signal = Request(name, now)
-        elif number == signal.SIGINT and now - self._signal.time > SAME_REQUEST_SECONDS:
+        elif now - self._signal.time > SAME_REQUEST_SECONDS:
             os.write(2, f"\nmrpo: {name} after {self._signal.cause}: ending at once, unsaved\n".encode())
-            os._exit(FAILED)
+            os._exit(FAILED if number == signal.SIGINT else REQUEUE)
 
 
 def seconds_to_slurm_end(environment: Mapping[str, str]) -> float | None:

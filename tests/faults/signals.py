@@ -2,7 +2,8 @@
 
 ``python tests/faults/signals.py TIMES --out FOLDER`` starts the quickstart, and TIMES times for each phase and signal
 sends the signal as the phase begins. The run must be saved at the end of the last whole step and exit with the code for
-"run the same command again". Prints the seconds from the signal to the exit; exits with 1 at the first that doesn't.
+"run the same command again". Then it sends a second signal while a run saves, which must end at once and leave no
+process behind. Prints the seconds from the signal to the exit; exits with 1 at the first that isn't as it must be.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import sys
 import time
 from pathlib import Path
 
-from mrpo.checkpoint.signals import REQUEUE
+import psutil
+
+from mrpo.checkpoint.signals import FAILED, REQUEUE, SAME_REQUEST_SECONDS
 from mrpo.checkpoint.store import CheckpointStore
 from mrpo.observe.run_folder import STOPPED, RunFolder
 
@@ -23,8 +26,7 @@ PHASES = ("rollout", "old_log_prob", "advantage", "update_actor", "update_weight
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
-def stop_in(phase: str, number: signal.Signals, run: RunFolder) -> float:
-    """Seconds from the signal to the exit."""
+def train_until(phase: str, run: RunFolder) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "mrpo.cli.main", "train", "recipe=quickstart", f"run_dir={run.path}"]
     command += ["trainer.total_training_steps=5", "checkpoint.every=1", "trainer.test_freq=1"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -32,6 +34,12 @@ def stop_in(phase: str, number: signal.Signals, run: RunFolder) -> float:
         if process.poll() is not None:
             raise SystemExit(f"{run.path} ended with {process.returncode} before {phase}")
         time.sleep(0.01)
+    return process
+
+
+def stop_in(phase: str, number: signal.Signals, run: RunFolder) -> float:
+    """Seconds from the signal to the exit."""
+    process = train_until(phase, run)
     began = time.monotonic()
     process.send_signal(number)
     code = process.wait()
@@ -42,6 +50,21 @@ def stop_in(phase: str, number: signal.Signals, run: RunFolder) -> float:
         raise SystemExit(
             f"{run.path}: exit code {code}, {last['phase']}, saved {saved and saved.step} of steps {whole}"
         )
+    return time.monotonic() - began
+
+
+def stop_twice(second: signal.Signals, code: int, run: RunFolder) -> float:
+    """Seconds from the second signal to the end of the run's last process."""
+    process = train_until("update_actor", run)
+    tree = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(SAME_REQUEST_SECONDS + 0.1)
+    began = time.monotonic()
+    process.send_signal(second)
+    if process.wait() != code or run.events()[-1]["phase"] == STOPPED:
+        raise SystemExit(f"{run.path}: exit code {process.returncode}, last {run.events()[-1]['phase']}")
+    if left := psutil.wait_procs(tree, timeout=30)[1]:
+        raise SystemExit(f"{run.path}: these are left: {left}")
     return time.monotonic() - began
 
 
@@ -59,6 +82,9 @@ def main() -> None:
             number = SIGNALS[time_number % len(SIGNALS)]
             seconds = stop_in(phase, number, RunFolder(options.out / f"{phase}-{time_number}"))
             print(f"{number.name} in {phase}: saved, exit code {REQUEUE}, after {seconds:.1f} s", flush=True)
+    for number, code in ((signal.SIGTERM, REQUEUE), (signal.SIGINT, FAILED)):
+        seconds = stop_twice(number, code, RunFolder(options.out / f"second-{number.name}"))
+        print(f"{number.name} after SIGTERM: exit code {code}, nothing left after {seconds:.1f} s", flush=True)
 
 
 if __name__ == "__main__":

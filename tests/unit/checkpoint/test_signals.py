@@ -54,28 +54,21 @@ def test_first_signal_asks_to_save(number: signal.Signals) -> None:
         assert (out, errors, process.returncode) == (f"{number.name}\nsaved True\n", "", REQUEUE)
 
 
-def test_second_signal_from_a_person_ends_at_once() -> None:
+@pytest.mark.parametrize(
+    ("second", "code"), [(signal.SIGINT, FAILED), (signal.SIGTERM, REQUEUE), (signal.SIGUSR1, REQUEUE)]
+)
+def test_second_signal_ends_at_once(second: signal.Signals, code: int) -> None:
     with driver(saving=60) as process:
         assert process.stdout is not None
         process.send_signal(signal.SIGUSR1)
         assert process.stdout.readline() == "SIGUSR1\n"
         time.sleep(SAME_REQUEST_SECONDS + 0.2)
         start = time.monotonic()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(second)
         out, errors = process.communicate(timeout=20)
         assert time.monotonic() - start < 10
-        assert (out, process.returncode) == ("", FAILED)
-        assert "SIGINT after SIGUSR1: ending at once" in errors
-
-
-def test_second_signal_from_a_scheduler_does_not_break_off_saving() -> None:
-    with driver(saving=SAME_REQUEST_SECONDS + 0.5) as process:
-        assert process.stdout is not None
-        process.send_signal(signal.SIGUSR1)
-        process.stdout.readline()
-        time.sleep(SAME_REQUEST_SECONDS + 0.2)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == REQUEUE
+        assert (out, process.returncode) == ("", code)
+        assert f"{second.name} after SIGUSR1: ending at once" in errors
 
 
 def test_same_request_delivered_twice_is_one() -> None:
