@@ -5,7 +5,8 @@
 #   run.sh rollout-nodes      the same as a heterogeneous job: a trainer node and a rollout node
 #   run.sh seeds              the same as a job array: two jobs at once on one machine
 #   run.sh lost-node          a node that never joins is named, and left out of the next attempt (a counter, no training)
-#   run.sh train [key=value…] the real `mrpo train`, by default recipe=quickstart
+#   run.sh train [key=value…] the real `mrpo train` on two nodes: preempted by `scancel --signal` after its third step, later
+#                             signalled before its wall-clock limit, requeued each time, and every step once in the end
 #
 # FOLDER (default: a new temporary one, kept only if something fails) gets all files. TIME_LIMIT and SAVE_SECONDS set when
 # the signal comes. Needs what cluster.sh needs, and mrpo on the PATH.
@@ -42,16 +43,29 @@ case $scenario in
   seeds) nodes='{seeds: [0, 1], trainer: {nodes: 1, cpus_per_node: 2}' ;;
   *) nodes='{trainer: {nodes: 2, cpus_per_node: 2, partition: main}' ;;
 esac
+if [ "$scenario" = train ]; then
+  TIME_LIMIT=${TIME_LIMIT:-00:04:00} SAVE_SECONDS=${SAVE_SECONDS:-120}
+  steps=${STEPS:-40}
+  [ $# -gt 0 ] || set -- recipe=quickstart trainer.nnodes=2 trainer.n_gpus_per_node=1
+  set -- "$@" trainer.total_training_steps="$steps" interrupt.grace=90 interrupt.slurm_margin=60
+fi
 lines=$(printf "'%s', " "${setup[@]}")
 cat > "$folder/lab/slurm.yaml" << YAML
 $nodes, setup: [${setup:+$lines}],
- time: "${TIME_LIMIT:-00:05:00}", save_seconds: ${SAVE_SECONDS:-150}, join_seconds: ${JOIN_SECONDS:-90}, attempts: 4}
+ time: "${TIME_LIMIT:-00:05:00}", save_seconds: ${SAVE_SECONDS:-150}, join_seconds: ${JOIN_SECONDS:-90}, attempts: 9}
 YAML
 
 cd "$folder/lab"
 [ $# -gt 0 ] || set -- recipe=quickstart
 mrpo launch slurm "$@" cluster=slurm.yaml run_dir="$folder/run" | tee "$folder/submitted"
 job=$(grep -o '[0-9]*$' "$folder/submitted" | tail -n 1)
+if [ "$scenario" = train ]; then
+  for _ in $(seq 240); do
+    [ "$(wc -l 2> /dev/null < "$folder/run/metrics.jsonl" || echo 0)" -lt 3 ] || break
+    sleep 1
+  done
+  scancel --signal=USR1 --batch "$job"
+fi
 for _ in $(seq "${SECONDS_TO_END:-900}"); do
   left=$(squeue --noheader --format=%T --job "$job" 2> /dev/null) || break
   [ -n "$left" ] || break
@@ -77,7 +91,22 @@ assert all(a["nodes"] == a["ran_on"] and len(a["nodes"]) == int(sys.argv[2]) for
 PY
 }
 
+every_step_once() { # every_step_once RUN_FOLDER STEPS
+  [ "$(grep -c 'mrpo train ended with 75' logs/*.log)" -ge 2 ] || fail "it was not preempted and then out of time"
+  python - "$1" "$2" << 'PY' || fail "a step is lost, or was made twice"
+import json, sys
+from pathlib import Path
+run, steps = Path(sys.argv[1]), int(sys.argv[2])
+made = [json.loads(line)["step"] for line in open(run / "metrics.jsonl")]
+resumed = [e["detail"] for e in map(json.loads, open(run / "events.jsonl")) if e["phase"] == "resume"]
+print(f"steps {made[0]} to {made[-1]}, each once; resumed: {resumed}")
+assert made == list(range(1, steps + 1)), made
+assert sorted(int(file.stem) for file in (run / "rollouts").iterdir()) == made
+PY
+}
+
 case $scenario in
+  train) every_step_once "$folder/run" "$steps" ;;
   resume) went_on "$folder/run" 2 ;;
   rollout-nodes) went_on "$folder/run" 2 && grep -q '"mrpo_rollout": "n[1-3]"' "$folder/run/count.json" ;;
   seeds)
