@@ -13,6 +13,7 @@ from rich.console import Console
 
 from mrpo.checkpoint.manifest import CheckpointError
 from mrpo.checkpoint.signals import BAD_INPUT, DONE, FAILED, REQUEUE, Interruption
+from mrpo.checkpoint.storage import open_storage
 from mrpo.config.check import check_files
 from mrpo.config.load import load_run_config, prepared_folder
 from mrpo.config.recipes import Recipe
@@ -41,6 +42,8 @@ def main(argv: list[str]) -> int:
     check_files(config, recipe, prepared)
     device = device_of(config)
     verl = to_verl(config, recipe.folder, Path("run"), device)  # refuse what verl would before making a folder
+    if config.checkpoint.folder is not None:
+        open_storage(config.checkpoint.folder, Path("run"))  # likewise
     interrupt = config.interrupt
     interruption = Interruption(interrupt.grace, interrupt.wall_clock, interrupt.slurm_margin)
     folder = _folder(config, recipe)

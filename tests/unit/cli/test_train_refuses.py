@@ -25,6 +25,10 @@ def mrpo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         (["recipe=quickstat"], "Did you mean 'quickstart'?"),
         (["recipe=quickstart", "data.train_files=[/none.parquet]"], "data.train_files[0]: no such file"),
         (["recipe=quickstart", "trainer.n_gpus_per_node=7"], "7 ranks can't share"),
+        (
+            ["recipe=quickstart", "checkpoint.folder=foo://bucket"],
+            "checkpoint.folder: given foo://bucket: Protocol not known",
+        ),
         (["trainer.n_gpus_per_node=7"], "Say recipe=NAME"),
     ],
 )
