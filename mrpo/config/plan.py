@@ -89,10 +89,10 @@ def actors_of(config: RunConfig) -> list[Actors]:
     workers = config.scoring.workers
     found = [
         Actors("controller", 1, 0, "any node"),
-        Actors("TransferQueue", 1 + trainer.nnodes, 0, "any node"),
+        Actors("TransferQueue", 1 + trainer.nnodes, 0, "trainer's nodes"),
         Actors("trainer rank", config.ranks, 1, f"{trainer.n_gpus_per_node} a node"),
         engines,
-        Actors("agent worker", rollout.agent_workers, 0, "all nodes in turn"),
+        Actors("agent worker", rollout.agent_workers, 0, "trainer's nodes in turn"),
         Actors("reward worker", workers, 0, "nodes for rewards in turn"),
     ]
     for name, reward in config.rewards.items():
@@ -194,11 +194,13 @@ def _lay_out(plan: Plan, config: RunConfig, groups: Groups | None) -> None:
     plan.nodes[0].take("controller", cpus=1)
     for _ in range(1 + config.trainer.nnodes):
         plan.nodes[0].take("TransferQueue", cpus=1)
-    for_rewards = [node for node in plan.nodes if groups is None or node.group == group_of("reward", groups)]
-    for i in range(config.rollout.agent_workers):
-        plan.nodes[i % len(plan.nodes)].take("agent worker")
-    for i in range(config.scoring.workers):
-        for_rewards[i % len(for_rewards)].take("reward worker")
+    for what, role, count in (
+        ("agent worker", "trainer", config.rollout.agent_workers),
+        ("reward worker", "reward", config.scoring.workers),
+    ):
+        there = [node for node in plan.nodes if groups is None or node.group == group_of(role, groups)]
+        for i in range(count):
+            there[i % len(there)].take(what)
     if gpu and groups is not None:
         _count_cpus(plan, groups)
 

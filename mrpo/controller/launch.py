@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mrpo.checkpoint.signals import Interruption
 from mrpo.config.run import RunConfig
+from mrpo.controller.other_nodes import on_other_nodes
 from mrpo.observe.logs import collect_actor_logs
 from mrpo.observe.run_folder import DONE, FAILED, PLAN, STOPPED, STUCK, RunFolder
 from mrpo.runtime.fork_server import ForkServer
@@ -94,10 +95,10 @@ def launch(
     began = time.time()
     scratch = _scratch()
     fork_server = None
+    own_ray = not os.environ.get("RAY_ADDRESS")
     try:
         runtime_env: dict[str, Any] = {"env_vars": variables}
-        own_ray = not os.environ.get("RAY_ADDRESS")  # a fork server belongs to one raylet, which must be ours
-        if device == "cpu" and config.trainer.fork_workers and own_ray:
+        if device == "cpu" and config.trainer.fork_workers and own_ray:  # a fork server belongs to one raylet
             folder.event("import libraries")
             fork_server = ForkServer(scratch, folder.logs / "fork_server.log")
             runtime_env["py_executable"] = str(fork_server.executable)
@@ -135,7 +136,9 @@ def launch(
         folder.event(FAILED, detail=str(error).strip().splitlines()[-1][:500] if str(error).strip() else "")
         raise RunFailed(str(error)) from caught
     finally:
-        logs = Path(_ray_node().get_logs_dir_path()) if ray.is_initialized() else None
+        logs = _ray_logs() if ray.is_initialized() else None
+        if logs is not None and not own_ray:
+            on_other_nodes(_collect_logs_here, folder.logs.resolve(), seconds=60)
         ray.shutdown()
         if fork_server is not None:
             fork_server.stop()
@@ -156,6 +159,17 @@ def _scratch() -> Path:
         if owner.isdigit() and not Path("/proc", owner).exists():
             shutil.rmtree(stale, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=f"mrpo-{os.getpid()}-", dir="/tmp"))
+
+
+def _ray_logs() -> Path:
+    return Path(_ray_node().get_logs_dir_path())
+
+
+def _collect_logs_here(logs: Path) -> None:
+    """The logs of the node that this runs on, into a folder of its own; run folders are on a shared file system."""
+    context = ray.get_runtime_context()
+    name = next(node["NodeName"] for node in ray.nodes() if node["NodeID"] == context.get_node_id())
+    collect_actor_logs(_ray_logs(), logs / name)
 
 
 def _ray_node() -> Any:

@@ -1,7 +1,8 @@
-"""Put trainer ranks, engines, reward workers and reward models on the nodes that are there for them.
+"""Put each part of a run on the nodes that are there for it: who loses a rollout or reward node loses nothing else.
 
 ``mrpo launch`` starts each Ray node with a custom resource for what it is for. A pool of verl's asks for the one of its
-role, by its name, wherever the cluster has any node with it; elsewhere Ray places it as it likes.
+role, by its name, wherever the cluster has any node with it; elsewhere Ray places it as it likes. Agent workers and
+TransferQueue's storage, without which a run can't go on, are with the trainer ranks.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import ray
+from omegaconf import DictConfig, open_dict
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from verl.single_controller.ray.base import RayResourcePool
 
 TRAINER, ROLLOUT, REWARD = "mrpo_trainer", "mrpo_rollout", "mrpo_reward"
@@ -25,6 +28,19 @@ def nodes_for(resource: str) -> list[str]:
     """Ids of the nodes with this resource; of all that have CPUs if none has it."""
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
     return [node["NodeID"] for node in nodes if resource in node["Resources"]] or [node["NodeID"] for node in nodes]
+
+
+def in_turn(resource: str, actors: int) -> list[NodeAffinitySchedulingStrategy]:
+    """Where each of so many actors goes: over the nodes for ``resource`` in turn."""
+    nodes = nodes_for(resource)
+    return [NodeAffinitySchedulingStrategy(nodes[i % len(nodes)], soft=True) for i in range(actors)]
+
+
+def store_with_trainers(config: DictConfig) -> None:
+    """Have TransferQueue keep its rows on the trainer's nodes, if there are any."""
+    if TRAINER in ray.cluster_resources():
+        with open_dict(config):
+            config.transfer_queue.backend.SimpleStorage.required_node_resource = TRAINER
 
 
 def apply() -> None:

@@ -14,14 +14,13 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 from ray.util.placement_group import remove_placement_group
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from verl.checkpoint_engine.base import CheckpointEngineManager
 from verl.experimental.reward_loop import RewardLoopManager
 from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
 from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerManager
 from verl.workers.rollout.replica import RolloutReplica
 
-from mrpo.controller.node_roles import REWARD, nodes_for
+from mrpo.controller.node_roles import REWARD, in_turn
 
 NO_ENGINE = "No available servers in load balancer"
 START_SECONDS = 600.0
@@ -146,11 +145,9 @@ class RestartedRewardWorkers(RewardLoopManager):
         worker = ray.remote(max_restarts=-1, max_task_retries=3)(RewardLoopWorker)
         # Ray forgets large arguments that nobody holds, before it restarts
         self.config_reference = ray.put(self.config)
-        nodes = nodes_for(REWARD)
         self.reward_loop_workers = [
-            worker.options(
-                name=f"reward_loop_worker_{i}",
-                scheduling_strategy=NodeAffinitySchedulingStrategy(nodes[i % len(nodes)], soft=True),
-            ).remote(self.config_reference, self.reward_router_address)
-            for i in range(self.config.reward.num_workers)
+            worker.options(name=f"reward_loop_worker_{i}", scheduling_strategy=where).remote(
+                self.config_reference, self.reward_router_address
+            )
+            for i, where in enumerate(in_turn(REWARD, self.config.reward.num_workers))
         ]

@@ -97,9 +97,17 @@ class ResumableTrainer(PPOTrainer):
             buffer = self.replay_buffer
             unfinished = [*list(buffer.pending_keys.values()), *list(buffer.running_keys.values())]
             waiting = sorted(uid for uids in unfinished for uid in list(uids))  # the main thread may be changing them
-            return f"{self.phase}, {len(waiting)} prompts without an end: {', '.join(waiting[:4])}"
+            return (
+                f"{self.phase}, {len(waiting)} prompts without an end: {', '.join(waiting[:4])}; "
+                f"engines: {located(self._engines())}; "
+                f"reward workers: {located(self.reward_loop_manager.reward_loop_workers)}"
+            )
         ranks = getattr(self, "actor_rollout_wg", None)
         return f"{self.phase}" + (f", trainer ranks: {located(ranks.workers)}" if ranks else "")
+
+    def _engines(self) -> list[Any]:
+        managers = (getattr(self, name, None) for name in ("standalone_checkpoint_manager", "checkpoint_manager"))
+        return [server for manager in managers if manager for replica in manager.replicas for server in replica.servers]
 
     def _tell_standstill(self, what: str) -> None:
         self.folder.event("standstill", step=getattr(self, "global_steps", None), detail=what)

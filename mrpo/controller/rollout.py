@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import logging
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import ray
@@ -20,6 +21,7 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorke
 from mrpo.budget.ids import as_ids
 from mrpo.budget.sequential import Observed, ReinforceAda
 from mrpo.config.budget import RoundsConfig
+from mrpo.controller.node_roles import TRAINER, in_turn
 from mrpo.controller.rows import SEEN
 
 logger = logging.getLogger(__name__)
@@ -128,3 +130,12 @@ class SeededAgentLoopManager(AgentLoopManagerTQ):
         super().__init__(*args, **kwargs)
         in_rounds = self.config.mrpo.run.budget.rounds is not None
         self.agent_loop_workers_class = ray.remote(RoundsWorker if in_rounds else SeededAgentLoopWorker)
+
+    async def _init_agent_loop_workers(self) -> None:
+        """As verl's, but on the trainer's nodes: a run can't do without any of them."""
+        self.agent_loop_workers = [
+            self.agent_loop_workers_class.options(
+                name=f"agent_loop_worker_{i}_{uuid4().hex[:8]}", scheduling_strategy=where
+            ).remote(self.config, self.llm_client, self.teacher_client, self.reward_loop_worker_handles)
+            for i, where in enumerate(in_turn(TRAINER, self.rollout_config.agent.num_workers))
+        ]

@@ -22,6 +22,7 @@ class TaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):  # type: ignore[
         require_loaded()
         validate_config(config, need_reference_policy(config), need_critic(config))
         node_roles.apply()
+        node_roles.store_with_trainers(config)
         TRAINER_REGISTRY.update(TRAINERS)
         trainer_base.RewardLoopManager = RestartedRewardWorkers  # type: ignore[misc]
         super().run(config)

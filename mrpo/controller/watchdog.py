@@ -13,6 +13,7 @@ from pathlib import Path
 import ray
 
 from mrpo.config.checkpoint import WatchdogConfig
+from mrpo.controller.other_nodes import on_other_nodes
 
 GAVE_UP = 70
 """Exit code of the controller (EX_SOFTWARE)."""
@@ -75,13 +76,22 @@ def located(actors: list[ray.actor.ActorHandle]) -> str:
 
 
 def dump_stacks() -> None:
-    """Have every process of this node that listens (``mrpo.runtime.plugin``) write its threads' stacks to its log."""
-    node = ray.get_runtime_context().get_node_id()
+    """Have every process that listens (``mrpo.runtime.plugin``), on all nodes, write its threads' stacks to its log."""
+    pids: dict[str, list[int]] = {}
     for actor in ray._private.state.actors().values():
-        if actor["State"] == "ALIVE" and actor["Address"]["NodeID"] == node and _listens(actor["Pid"]):
-            os.kill(actor["Pid"], signal.SIGUSR2)
+        if actor["State"] == "ALIVE":
+            pids.setdefault(actor["Address"]["NodeID"], []).append(actor["Pid"])
+    _ask_for_stacks(pids)
     faulthandler.dump_traceback(all_threads=True)
+    on_other_nodes(_ask_for_stacks, pids, seconds=20)
     time.sleep(2)  # they write it by themselves
+
+
+def _ask_for_stacks(pids: dict[str, list[int]]) -> None:
+    """``pids`` by node; those of this one are asked."""
+    for pid in pids.get(ray.get_runtime_context().get_node_id(), []):
+        if _listens(pid):
+            os.kill(pid, signal.SIGUSR2)
 
 
 def _listens(pid: int) -> bool:

@@ -145,6 +145,7 @@ def test_a_frozen_engine_is_named_and_the_run_starts_again(tmp_path: Path, undis
     for phase in ("standstill", "stuck", FAILED):
         assert "nothing has moved for" in details[phase]
         assert "prompts without an end" in details[phase]
+        assert "engines: process " in details[phase]
     assert any("most recent call first" in log.read_text() for log in folder.logs.glob("*.err"))
     assert first_difference(essence(undisturbed, STEPS), essence(folder, STEPS)) is None
 

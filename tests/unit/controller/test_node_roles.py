@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,12 +14,17 @@ from mrpo.controller.node_roles import REWARD, ROLLOUT, TRAINER, role_of
 pytestmark = pytest.mark.unit
 
 ON_A_CLUSTER = """
-import json
+import json, os, sys
+from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group_table
 from verl.single_controller.ray.base import RayResourcePool
 from mrpo.controller import node_roles
+from mrpo.controller.other_nodes import on_other_nodes
+
+def visit(folder):
+    Path(folder, ray.get_runtime_context().get_node_id()).touch()
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 nodes = {}
@@ -34,6 +40,8 @@ for name in ("global_pool", "rollout_pool_0", "rollout_pool_reward_0_helpful"):
     placed[name] = sorted({nodes[node] for node in placement_group_table(group)["bundles_to_node_id"].values()})
 placed["workers for rollouts"] = [nodes[node] for node in node_roles.nodes_for("mrpo_rollout")]
 placed["workers for rewards"] = len(set(node_roles.nodes_for("mrpo_reward")))
+on_other_nodes(visit, sys.argv[1], seconds=60)
+placed["visited"] = sorted(nodes[node] for node in os.listdir(sys.argv[1]))
 print(json.dumps(placed))
 """
 
@@ -43,10 +51,9 @@ def test_pools_are_told_by_their_names() -> None:
     assert [role_of(pool) for pool in pools] == [TRAINER, ROLLOUT, REWARD, None]
 
 
-def test_pools_land_on_the_nodes_of_their_role() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", ON_A_CLUSTER], capture_output=True, text=True, timeout=200, check=False
-    )
+def test_pools_land_on_the_nodes_of_their_role_and_other_nodes_can_be_visited(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ON_A_CLUSTER, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     placed = json.loads(done.stdout.splitlines()[-1])
     assert placed["global_pool"] == [TRAINER]
@@ -54,3 +61,4 @@ def test_pools_land_on_the_nodes_of_their_role() -> None:
     assert len(placed["rollout_pool_reward_0_helpful"]) == 1  # no node is there for it: any will do
     assert placed["workers for rollouts"] == [ROLLOUT, ROLLOUT]
     assert placed["workers for rewards"] == 4  # all nodes, the head's too
+    assert placed["visited"] == [ROLLOUT, ROLLOUT, TRAINER]  # all but the head, from where it was asked
