@@ -51,6 +51,16 @@ def train(quickstart: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
     return run
 
 
+def train_on_real_rows(recipe: str, source: Path, folder: Path) -> RunFolder:
+    """Two steps of a recipe whose prepare script finds the public files below ``source``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MRPO_DATA", str(source))
+        given = [f"recipe={recipe}", f"run_dir={folder}", "trainer.total_training_steps=2", "trainer.test_freq=2"]
+        done = mrpo("train", *given, timeout=1400)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return RunFolder(folder)
+
+
 @pytest.fixture(scope="session")
 def few_prompts(quickstart: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight of the quickstart's prompts, so that from the second step on every prompt has a history."""

@@ -7,7 +7,7 @@ import pytest
 from mrpo.observe.run_folder import RunFolder
 from tests.unit.rewards.library.rows import real_file
 
-from .conftest import mrpo
+from .conftest import train_on_real_rows
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
@@ -15,19 +15,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     source = real_file("gd2po_safe_alignment/alpaca_prompt_only/train.parquet").parents[2]
-    folder = tmp_path_factory.mktemp("safe_alignment") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MRPO_DATA", str(source))
-        done = mrpo(
-            "train",
-            "recipe=safe_alignment/cpu",
-            f"run_dir={folder}",
-            "trainer.total_training_steps=2",
-            "trainer.test_freq=2",
-            timeout=1400,
-        )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return RunFolder(folder)
+    return train_on_real_rows("safe_alignment/cpu", source, tmp_path_factory.mktemp("safe_alignment") / "run")
 
 
 def test_both_served_models_and_the_length_score_every_rollout(run: RunFolder) -> None:

@@ -9,7 +9,7 @@ import pytest
 from mrpo.observe.run_folder import RunFolder
 from tests.unit.rewards.library.rows import real_file
 
-from .conftest import mrpo
+from .conftest import train_on_real_rows
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
@@ -17,19 +17,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     source = real_file("toolrl/dataset/rlla_4k_raw/rlla_sft.json").parents[3]
-    folder = tmp_path_factory.mktemp("tool_calling") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MRPO_DATA", str(source))
-        done = mrpo(
-            "train",
-            "recipe=tool_calling/cpu",
-            f"run_dir={folder}",
-            "trainer.total_training_steps=2",
-            "trainer.test_freq=2",
-            timeout=1400,
-        )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return RunFolder(folder)
+    return train_on_real_rows("tool_calling/cpu", source, tmp_path_factory.mktemp("tool_calling") / "run")
 
 
 def test_every_reward_scores_real_rows(run: RunFolder) -> None:
