@@ -42,7 +42,8 @@ class Interruption:
 
     The first signal, or a time limit, only sets ``request``; the caller looks at it and has ``grace`` seconds to save.
     A second signal ends the process at once, unsaved: with ``FAILED`` if it is a SIGINT, from a person who won't wait,
-    else with ``REQUEUE``, so that a scheduler's run goes on from its last checkpoint.
+    with ``REQUEUE`` if it is a SIGTERM, so that a scheduler's run goes on from its last checkpoint. SIGUSR1 is only
+    ever a warning, and may come as often as it likes.
 
     Args:
         grace: seconds for saving, counted from the request.
@@ -102,7 +103,7 @@ class Interruption:
         name, now = signal.Signals(number).name, time.monotonic()
         if self._signal is None:
             self._signal = Request(name, now)
-        elif now - self._signal.time > SAME_REQUEST_SECONDS:
+        elif number != signal.SIGUSR1 and now - self._signal.time > SAME_REQUEST_SECONDS:
             os.write(2, f"\nmrpo: {name} after {self._signal.cause}: ending at once, unsaved\n".encode())
             os._exit(FAILED if number == signal.SIGINT else REQUEUE)
 

@@ -7,6 +7,7 @@ Kubernetes ends both after the pod's grace period in any case.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import time
@@ -22,7 +23,7 @@ def main(argv: list[str]) -> int:
     if argv == ["head"]:
         runs = training_processes()
         for process in runs:
-            process.terminate()
+            process.send_signal(signal.SIGUSR1)  # Ray's own stop sends a SIGTERM: this must not be its second
         return int(bool(psutil.wait_procs(runs, timeout=seconds)[1]))
     host, port = os.environ["FQ_RAY_IP"], int(os.environ["RAY_PORT"])
     return int(not until(lambda: not answers(host, port), seconds))

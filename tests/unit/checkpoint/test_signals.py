@@ -54,9 +54,7 @@ def test_first_signal_asks_to_save(number: signal.Signals) -> None:
         assert (out, errors, process.returncode) == (f"{number.name}\nsaved True\n", "", REQUEUE)
 
 
-@pytest.mark.parametrize(
-    ("second", "code"), [(signal.SIGINT, FAILED), (signal.SIGTERM, REQUEUE), (signal.SIGUSR1, REQUEUE)]
-)
+@pytest.mark.parametrize(("second", "code"), [(signal.SIGINT, FAILED), (signal.SIGTERM, REQUEUE)])
 def test_second_signal_ends_at_once(second: signal.Signals, code: int) -> None:
     with driver(saving=60) as process:
         assert process.stdout is not None
@@ -69,6 +67,16 @@ def test_second_signal_ends_at_once(second: signal.Signals, code: int) -> None:
         assert time.monotonic() - start < 10
         assert (out, process.returncode) == ("", code)
         assert f"{second.name} after SIGUSR1: ending at once" in errors
+
+
+def test_a_warning_after_any_signal_breaks_nothing_off() -> None:
+    with driver(saving=SAME_REQUEST_SECONDS + 0.5) as process:
+        assert process.stdout is not None
+        process.send_signal(signal.SIGTERM)
+        process.stdout.readline()
+        time.sleep(SAME_REQUEST_SECONDS + 0.2)
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait(20) == REQUEUE
 
 
 def test_same_request_delivered_twice_is_one() -> None:

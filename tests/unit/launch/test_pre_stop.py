@@ -21,7 +21,7 @@ def save(*_):
     time.sleep(0.5)
     open(sys.argv[0] + ".saved", "w").close()
     sys.exit(75)
-signal.signal(signal.SIGTERM, save)
+signal.signal(signal.SIGUSR1, save)
 open(sys.argv[0] + ".ready", "w").close()
 time.sleep(60)
 """
