@@ -7,6 +7,7 @@
 #   run.sh lost-node          a node that never joins is named, and left out of the next attempt (a counter, no training)
 #   run.sh train [key=value…] the real `mrpo train` on two nodes: preempted by `scancel --signal` after its third step, later
 #                             signalled before its wall-clock limit, requeued each time, and every step once in the end
+#   run.sh train-apart …      the same as a heterogeneous job: a trainer node and a rollout node
 #
 # FOLDER (default: a new temporary one, kept only if something fails) gets all files. TIME_LIMIT and SAVE_SECONDS set when
 # the signal comes. Needs what cluster.sh needs, and mrpo on the PATH.
@@ -31,7 +32,7 @@ trap '"$here/cluster.sh" down "$folder/slurm"' EXIT
 export SLURM_CONF=$folder/slurm/slurm.conf
 
 setup=()
-if [ "$scenario" != train ]; then # the counter and the broken node come first on the job's PATH
+if [[ "$scenario" != train* ]]; then # the counter and the broken node come first on the job's PATH
   printf '#!/bin/bash\nexec python %s "$@"\n' "$here/counting_fault_injection.py" > "$folder/bin/mrpo"
   cp "$here/ray_fault_injection.sh" "$folder/bin/ray"
   chmod +x "$folder/bin/"*
@@ -39,14 +40,15 @@ if [ "$scenario" != train ]; then # the counter and the broken node come first o
   [ "$scenario" != lost-node ] || setup+=("export BROKEN_NODE=n2")
 fi
 case $scenario in
-  rollout-nodes) nodes='{trainer: {nodes: 1, cpus_per_node: 2}, rollout: {nodes: 1, cpus_per_node: 2}' ;;
+  rollout-nodes | train-apart) nodes='{trainer: {nodes: 1, cpus_per_node: 2}, rollout: {nodes: 1, cpus_per_node: 2}' ;;
   seeds) nodes='{seeds: [0, 1], trainer: {nodes: 1, cpus_per_node: 2}' ;;
   *) nodes='{trainer: {nodes: 2, cpus_per_node: 2, partition: main}' ;;
 esac
-if [ "$scenario" = train ]; then
+if [[ "$scenario" = train* ]]; then
   TIME_LIMIT=${TIME_LIMIT:-00:04:00} SAVE_SECONDS=${SAVE_SECONDS:-120}
   steps=${STEPS:-40}
-  [ $# -gt 0 ] || set -- recipe=quickstart trainer.nnodes=2 trainer.n_gpus_per_node=1
+  [ $# -gt 0 ] || set -- recipe=quickstart
+  [ "$scenario" = train-apart ] || set -- "$@" trainer.nnodes=2 trainer.n_gpus_per_node=1
   set -- "$@" trainer.total_training_steps="$steps" interrupt.grace=90 interrupt.slurm_margin=60
 fi
 lines=$(printf "'%s', " "${setup[@]}")
@@ -59,7 +61,7 @@ cd "$folder/lab"
 [ $# -gt 0 ] || set -- recipe=quickstart
 mrpo launch slurm "$@" cluster=slurm.yaml run_dir="$folder/run" | tee "$folder/submitted"
 job=$(grep -o '[0-9]*$' "$folder/submitted" | tail -n 1)
-if [ "$scenario" = train ]; then
+if [[ "$scenario" = train* ]]; then
   for _ in $(seq 240); do
     [ "$(wc -l 2> /dev/null < "$folder/run/metrics.jsonl" || echo 0)" -lt 3 ] || break
     sleep 1
@@ -106,7 +108,7 @@ PY
 }
 
 case $scenario in
-  train) every_step_once "$folder/run" "$steps" ;;
+  train*) every_step_once "$folder/run" "$steps" ;;
   resume) went_on "$folder/run" 2 ;;
   rollout-nodes) went_on "$folder/run" 2 && grep -q '"mrpo_rollout": "n[1-3]"' "$folder/run/count.json" ;;
   seeds)
