@@ -136,8 +136,11 @@ class KubernetesNodes(NodeGroup):
 
 
 class KubernetesCluster(StrictModel):
-    """A RayJob of KubeRay: a Ray cluster made for the run and taken away after it."""
+    """A Ray cluster by KubeRay: made for the run and taken away after it, or one that stays."""
 
+    kind: Literal["RayJob", "RayCluster"] = "RayJob"
+    """A RayJob runs the training, and again after a failure. A RayCluster only waits for commands, the first of which
+    stands at the beginning of the written file: for trying things out."""
     image: str
     """Image with mrpo installed, with its tag or digest."""
     volume: str

@@ -1,5 +1,7 @@
 """A run as a RayJob of KubeRay: a head pod with ``mrpo train``, and a group of pods for each part of the run.
 
+A RayCluster is the same without the job.
+
 Each attempt is a Ray cluster of its own; ``backoffLimit`` starts the next one, and the same entrypoint goes on from the
 newest checkpoint on the volume. The recipe travels along as a ConfigMap, so that it needn't be in the image.
 """
@@ -27,37 +29,60 @@ ROLES = ("trainer", "rollout", "reward")
 
 
 def render_kubernetes(job: Job, cluster: KubernetesCluster) -> dict[str, str]:
-    """The manifests, a ConfigMap and a RayJob, in one file, by its name."""
-    documents = [config_map(job, cluster), ray_job(job, cluster)]
-    note = "# Written by: mrpo launch kubernetes. Submit it again with: kubectl replace --force -f THIS_FILE\n"
-    text = yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=120)
-    return {f"{job.label}.yaml": note + text}
+    """The manifests, a ConfigMap and a RayJob or RayCluster, in one file, by its name."""
+    if cluster.kind == "RayJob":
+        resource, then = ray_job(job, cluster), "Submit it again with: kubectl replace --force -f THIS_FILE"
+    else:
+        resource, then = ray_cluster(job, cluster), f"Once its pods are ready: {_exec(job, cluster)}"
+    text = yaml.safe_dump_all([config_map(job, cluster), resource], sort_keys=False, allow_unicode=True, width=120)
+    return {f"{job.label}.yaml": f"# Written by: mrpo launch kubernetes. {then}\n{text}"}
 
 
 def ray_job(job: Job, cluster: KubernetesCluster) -> dict[str, Any]:
-    cpu = on_cpu(cluster.groups)
-    more = ["trainer.device=cpu"] if cpu and job.config.trainer.device == "auto" else []
-    metadata: dict[str, Any] = _metadata(job, cluster)
-    metadata["labels"] |= _queue_labels(cluster)
-    spec: dict[str, Any] = {
-        "entrypoint": shlex.join(job.command(*more)),
+    spec = {
+        "entrypoint": _command(job, cluster),
         "backoffLimit": cluster.attempts - 1,
         "shutdownAfterJobFinishes": True,
         "ttlSecondsAfterFinished": cluster.ttl_seconds,
         "submitterPodTemplate": submitter_pod(cluster),
-        "rayClusterSpec": {
-            "rayVersion": importlib.metadata.version("ray"),
-            "authOptions": {"mode": "token"},
-            "headGroupSpec": {
-                "rayStartParams": {"num-gpus": "0"},
-                "template": ray_pod(cluster, "head", cluster.head, _recipe_mount(job, cluster)),
-            },
-            "workerGroupSpecs": _workers(job, cluster, cpu),
-        },
+        "rayClusterSpec": _cluster_spec(job, cluster),
     }
-    if cluster.queue == "kueue":
-        spec["suspend"] = True  # Kueue lifts this once there is room for all pods
-    return {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": metadata, "spec": spec}
+    return _resource("RayJob", job, cluster, spec)
+
+
+def ray_cluster(job: Job, cluster: KubernetesCluster) -> dict[str, Any]:
+    return _resource("RayCluster", job, cluster, _cluster_spec(job, cluster))
+
+
+def _resource(kind: str, job: Job, cluster: KubernetesCluster, spec: dict[str, Any]) -> dict[str, Any]:
+    metadata: dict[str, Any] = _metadata(job, cluster)
+    metadata["labels"] |= _queue_labels(cluster)
+    suspend = {"suspend": True} if cluster.queue == "kueue" else {}  # until Kueue has room for all pods, and says so
+    return {"apiVersion": "ray.io/v1", "kind": kind, "metadata": metadata, "spec": spec | suspend}
+
+
+def _command(job: Job, cluster: KubernetesCluster) -> str:
+    more = ["trainer.device=cpu"] if on_cpu(cluster.groups) and job.config.trainer.device == "auto" else []
+    return shlex.join(job.command(*more))
+
+
+def _exec(job: Job, cluster: KubernetesCluster) -> str:
+    """How to run the training on the head of a RayCluster."""
+    kubectl = "kubectl" if cluster.namespace is None else f"kubectl -n {cluster.namespace}"
+    head = f"$({kubectl} get pod -o name -l ray.io/node-type=head,ray.io/cluster={_name(job, cluster)})"
+    return f"{kubectl} exec -it {head} -- {_command(job, cluster)}"
+
+
+def _cluster_spec(job: Job, cluster: KubernetesCluster) -> dict[str, Any]:
+    return {
+        "rayVersion": importlib.metadata.version("ray"),
+        "authOptions": {"mode": "token"},
+        "headGroupSpec": {
+            "rayStartParams": {"num-gpus": "0"},
+            "template": ray_pod(cluster, "head", cluster.head, _recipe_mount(job, cluster)),
+        },
+        "workerGroupSpecs": _workers(job, cluster, on_cpu(cluster.groups)),
+    }
 
 
 def _workers(job: Job, cluster: KubernetesCluster, cpu: bool) -> list[dict[str, Any]]:

@@ -29,3 +29,4 @@ def closed(schema: Any) -> Any:
 RAY_JOB = closed(json.loads(gzip.decompress(Path(__file__).with_name("kuberay_rayjob_1.7.0.json.gz").read_bytes())))
 # An API object's metadata is described by Kubernetes, not by the CRD.
 RAY_JOB["properties"]["metadata"] = {"type": "object", "required": ["name"]}
+RAY_CLUSTER = RAY_JOB["properties"]["spec"]["properties"]["rayClusterSpec"]

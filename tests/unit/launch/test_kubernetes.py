@@ -20,7 +20,7 @@ from mrpo.launch.kubernetes import render_kubernetes
 from mrpo.launch.template import FOLDER
 
 from .jobs import GPUS, kubernetes, make
-from .kuberay import RAY_JOB
+from .kuberay import RAY_CLUSTER, RAY_JOB
 
 pytestmark = pytest.mark.unit
 
@@ -63,6 +63,20 @@ def pods(ray_job: dict[str, Any]) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_kuberay_takes_the_ray_job_and_drops_nothing(variant: str) -> None:
     jsonschema.validate(documents(**VARIANTS[variant])[1], RAY_JOB)
+
+
+def test_a_ray_cluster_is_the_jobs_own_and_tells_how_to_train_on_it() -> None:
+    given = kubernetes(kind="RayCluster", namespace="mrpo", name="lab")
+    [text] = render_kubernetes(make("trainer.project_name='a b'", runs="/data/runs"), given).values()
+    _, cluster = yaml.safe_load_all(text)
+    jsonschema.validate(cluster["spec"], RAY_CLUSTER)
+    job = documents(namespace="mrpo", name="lab")[1]
+    assert (cluster["kind"], cluster["metadata"]) == ("RayCluster", job["metadata"])
+    assert cluster["spec"] == job["spec"]["rayClusterSpec"]
+    head, _, command = text.splitlines()[0].partition(" -- ")
+    assert "kubectl -n mrpo exec -it $(kubectl -n mrpo get pod" in head
+    assert "ray.io/cluster=lab" in head
+    assert shlex.split(command)[:4] == ["mrpo", "train", "recipe=quickstart", "trainer.project_name='a b'"]
 
 
 def test_the_schema_refuses_what_kuberay_does_not_know() -> None:
