@@ -104,7 +104,8 @@ class Interruption:
         if self._signal is None:
             self._signal = Request(name, now)
         elif number != signal.SIGUSR1 and now - self._signal.time > SAME_REQUEST_SECONDS:
-            os.write(2, f"\nmrpo: {name} after {self._signal.cause}: ending at once, unsaved\n".encode())
+            message = f"{name} after {self._signal.cause}: ending at once; what isn't saved by now is lost"
+            os.write(2, f"\nmrpo: {message}\n".encode())
             os._exit(FAILED if number == signal.SIGINT else REQUEUE)
 
 

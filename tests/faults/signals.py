@@ -23,6 +23,7 @@ from mrpo.observe.run_folder import STOPPED, RunFolder
 
 STEP = 2
 PHASES = ("rollout", "old_log_prob", "advantage", "update_actor", "update_weights", "validate", "save")
+AT_ONCE_SECONDS = 2.0
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
@@ -54,16 +55,17 @@ def stop_in(phase: str, number: signal.Signals, run: RunFolder) -> float:
 
 
 def stop_twice(second: signal.Signals, code: int, run: RunFolder) -> float:
-    """Seconds from the second signal to the end of the run's last process."""
+    """Seconds from the second signal to the end of the last process: Ray's agents look for their head for a while."""
     process = train_until("update_actor", run)
     tree = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGTERM)
     time.sleep(SAME_REQUEST_SECONDS + 0.1)
     began = time.monotonic()
     process.send_signal(second)
-    if process.wait() != code or run.events()[-1]["phase"] == STOPPED:
-        raise SystemExit(f"{run.path}: exit code {process.returncode}, last {run.events()[-1]['phase']}")
-    if left := psutil.wait_procs(tree, timeout=30)[1]:
+    process.wait()
+    if process.returncode != code or time.monotonic() - began > AT_ONCE_SECONDS:
+        raise SystemExit(f"{run.path}: exit code {process.returncode} after {time.monotonic() - began:.1f} s")
+    if left := psutil.wait_procs(tree, timeout=180)[1]:
         raise SystemExit(f"{run.path}: these are left: {left}")
     return time.monotonic() - began
 
