@@ -5,6 +5,7 @@ This module runs in the command's own process, which stays light: verl, torch an
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -137,13 +138,15 @@ def launch(
         raise RunFailed(str(error)) from caught
     finally:
         logs = _ray_logs() if ray.is_initialized() else None
-        if logs is not None and not own_ray:
-            on_other_nodes(_collect_logs_here, folder.logs.resolve(), seconds=60)
+        job = None if own_ray or logs is None else ray.get_runtime_context().get_job_id()
+        if job is not None:
+            with contextlib.suppress(Exception):  # whatever is wrong with Ray, it has been told already
+                on_other_nodes(_collect_logs_here, folder.logs.resolve(), job, seconds=20)
         ray.shutdown()
         if fork_server is not None:
             fork_server.stop()
         if logs is not None and logs.is_dir():
-            collect_actor_logs(logs, folder.logs)
+            collect_actor_logs(logs, folder.logs, job)
         shutil.rmtree(scratch, ignore_errors=True)
         poll()
 
@@ -165,11 +168,11 @@ def _ray_logs() -> Path:
     return Path(_ray_node().get_logs_dir_path())
 
 
-def _collect_logs_here(logs: Path) -> None:
+def _collect_logs_here(logs: Path, job: str) -> None:
     """The logs of the node that this runs on, into a folder of its own; run folders are on a shared file system."""
     context = ray.get_runtime_context()
     name = next(node["NodeName"] for node in ray.nodes() if node["NodeID"] == context.get_node_id())
-    collect_actor_logs(_ray_logs(), logs / name)
+    collect_actor_logs(_ray_logs(), logs / name, job)
 
 
 def _ray_node() -> Any:

@@ -10,12 +10,12 @@ from mrpo.observe.cause import root_cause
 
 __all__ = ["collect_actor_logs", "root_cause"]
 
-_WORKER = re.compile(r"worker-[0-9a-f]+-[0-9a-f]+-(?P<pid>\d+)\.(?P<stream>out|err)")
+_WORKER = re.compile(r"worker-[0-9a-f]+-(?P<job>[0-9a-f]+)-(?P<pid>\d+)\.(?P<stream>out|err)")
 _LABEL = re.compile(rb"^:(actor|task)_name:(.+)$", re.MULTILINE)
 _RAY_SERVICES = ("raylet", "gcs_server", "dashboard", "dashboard_agent", "runtime_env_agent", "monitor", "log_monitor")
 
 
-def collect_actor_logs(session_logs: Path, destination: Path) -> list[Path]:
+def collect_actor_logs(session_logs: Path, destination: Path, job: str | None = None) -> list[Path]:
     """Copy each worker's output to ``destination/<Actor>-<pid>.{out,err}`` and Ray's own errors to ``…/ray/``.
 
     A stream that holds nothing besides Ray's labels is left out. Safe to call again while the run goes on: files are
@@ -24,6 +24,7 @@ def collect_actor_logs(session_logs: Path, destination: Path) -> list[Path]:
     Args:
         session_logs: the ``logs`` folder of Ray's session.
         destination: made if it isn't there.
+        job: Ray's id of the job whose workers count, where a Ray has several; None: all.
     Returns:
         The files written.
     Raises:
@@ -34,7 +35,8 @@ def collect_actor_logs(session_logs: Path, destination: Path) -> list[Path]:
     destination.mkdir(parents=True, exist_ok=True)
     workers: dict[str, list[tuple[Path, str]]] = {}
     for file in sorted(session_logs.iterdir()):
-        if match := _WORKER.fullmatch(file.name):
+        match = _WORKER.fullmatch(file.name)
+        if match and job in (None, match["job"]):
             workers.setdefault(match["pid"], []).append((file, match["stream"]))
     written = []
     for pid, streams in workers.items():

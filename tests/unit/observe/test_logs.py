@@ -24,8 +24,8 @@ def _session(tmp_path: Path, files: dict[str, str]) -> Path:
     return logs
 
 
-def _worker(pid: int, end: str) -> str:
-    return f"worker-{_ID}-01000000-{pid}.{end}"
+def _worker(pid: int, end: str, job: str = "01000000") -> str:
+    return f"worker-{_ID}-{job}-{pid}.{end}"
 
 
 def test_worker_streams_are_named_by_actor_and_process(tmp_path: Path) -> None:
@@ -49,6 +49,15 @@ def test_worker_streams_are_named_by_actor_and_process(tmp_path: Path) -> None:
     ]
     assert all(file.parent == tmp_path / "run" for file in written)
     assert (tmp_path / "run" / "TaskRunner-11.out").read_text().endswith("hello\n")
+
+
+def test_a_job_on_a_shared_ray_gets_its_own_workers_logs_only(tmp_path: Path) -> None:
+    files = {
+        _worker(11, "out", "01000000"): ":actor_name:A\nhers\n",
+        _worker(12, "out", "02000000"): ":actor_name:A\nmine\n",
+    }
+    written = collect_actor_logs(_session(tmp_path, files), tmp_path / "run", job="02000000")
+    assert [file.name for file in written] == ["A-12.out"]
 
 
 def test_stream_with_nothing_but_labels_is_left_out_and_the_other_one_kept(tmp_path: Path) -> None:
