@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -69,7 +69,7 @@ def pieces(config: RunConfig) -> list[Piece]:
     return found
 
 
-def group_of(role: str, groups: Groups) -> str:
+def group_of(role: str, groups: Container[str]) -> str:
     """The nodes that a role is on: its own, else the trainer's."""
     return role if role in groups else "trainer"
 

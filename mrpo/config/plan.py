@@ -189,16 +189,17 @@ def _lay_out(plan: Plan, config: RunConfig, groups: Groups | None) -> None:
         given = {role: group.nodes for role, group in groups.items()} if groups is not None else {"trainer": least}
         plan.nodes = [Node(role) for role, number in given.items() for _ in range(number)]
         for part in parts:
-            there = [node for node in plan.nodes if node.group == (part.role if part.role in given else "trainer")]
+            there = [node for node in plan.nodes if node.group == group_of(part.role, given)]
             there[part.home % len(there)].take(part.what, part.devices, part.cpus)
     plan.nodes[0].take("controller", cpus=1)
     for _ in range(1 + config.trainer.nnodes):
         plan.nodes[0].take("TransferQueue", cpus=1)
+    present = {node.group for node in plan.nodes}
     for what, role, count in (
         ("agent worker", "trainer", config.rollout.agent_workers),
         ("reward worker", "reward", config.scoring.workers),
     ):
-        there = [node for node in plan.nodes if groups is None or node.group == group_of(role, groups)]
+        there = [node for node in plan.nodes if node.group == group_of(role, present)]
         for i in range(count):
             there[i % len(there)].take(what)
     if gpu and groups is not None:

@@ -5,7 +5,6 @@ This module runs in the command's own process, which stays light: verl, torch an
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -140,8 +139,7 @@ def launch(
         logs = _ray_logs() if ray.is_initialized() else None
         job = None if own_ray or logs is None else ray.get_runtime_context().get_job_id()
         if job is not None:
-            with contextlib.suppress(Exception):  # whatever is wrong with Ray, it has been told already
-                on_other_nodes(_collect_logs_here, folder.logs.resolve(), job, seconds=20)
+            _collect_logs_elsewhere(folder, job)
         ray.shutdown()
         if fork_server is not None:
             fork_server.stop()
@@ -166,6 +164,16 @@ def _scratch() -> Path:
 
 def _ray_logs() -> Path:
     return Path(_ray_node().get_logs_dir_path())
+
+
+def _collect_logs_elsewhere(folder: RunFolder, job: str) -> None:
+    """Logs of the other nodes. What is missing is said beside them: it must not change how the run ended."""
+    try:
+        troubles = on_other_nodes(_collect_logs_here, folder.logs.resolve(), job, seconds=20)
+    except Exception as error:
+        troubles = [f"all other nodes: {type(error).__name__}: {error}"]
+    if troubles:
+        (folder.logs / "not_collected.txt").write_text("\n".join(troubles), encoding="utf-8")
 
 
 def _collect_logs_here(logs: Path, job: str) -> None:

@@ -1,16 +1,23 @@
-"""Does the run fit the cluster, and how many slots a cluster without GPUs must offer for it."""
+"""Does the run fit the cluster, and what its nodes must offer Ray: roles, and slots where there are no GPUs."""
 
 from __future__ import annotations
 
+import json
 import math
 
-from mrpo.config.placement import Groups, Piece, misfits
+from mrpo.config.placement import Groups, Piece, group_of, misfits
 from mrpo.config.run import RunConfig
 from mrpo.errors import ConfigError
 
 
 def on_cpu(groups: Groups) -> bool:
     return groups["trainer"].gpus_per_node == 0
+
+
+def resources(group: str, groups: Groups) -> str:
+    """Which roles a group's nodes are for, as JSON of custom resources that placement can ask for."""
+    roles = [role for role in ("trainer", "rollout", "reward") if group_of(role, groups) == group]
+    return json.dumps({f"mrpo_{role}": 1 for role in roles})
 
 
 def check_capacity(config: RunConfig, groups: Groups) -> None:

@@ -9,7 +9,6 @@ newest checkpoint on the volume. The recipe travels along as a ConfigMap, so tha
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import shlex
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,13 +18,12 @@ import yaml
 from mrpo.config.cluster import KubernetesCluster
 from mrpo.config.placement import by_group
 from mrpo.errors import ConfigError
-from mrpo.launch.capacity import on_cpu, slots
+from mrpo.launch.capacity import on_cpu, resources, slots
 from mrpo.launch.job import Job
 from mrpo.launch.pods import WORKDIR, ray_pod, submitter_pod
 
 MOST_RECIPE_BYTES = 900_000
 """A ConfigMap holds at most 1 MiB."""
-ROLES = ("trainer", "rollout", "reward")
 
 
 def render_kubernetes(job: Job, cluster: KubernetesCluster) -> dict[str, str]:
@@ -89,11 +87,10 @@ def _workers(job: Job, cluster: KubernetesCluster, cpu: bool) -> list[dict[str, 
     workers = []
     for role, held in by_group(job.config, cluster.groups).items():
         group = cluster.groups[role]
-        roles = [role] if role != "trainer" else [r for r in ROLES if r == "trainer" or r not in cluster.groups]
         gpus = slots(held, group.nodes) if cpu else group.gpus_per_node
         start = {
             "num-gpus": str(gpus),
-            "resources": "'" + json.dumps({f"mrpo_{name}": 1 for name in roles}) + "'",  # quoted for a shell
+            "resources": f"'{resources(role, cluster.groups)}'",  # quoted for a shell
         }
         if cpu:  # logical ones: verl asks for a CPU per worker, and most of them wait
             start["num-cpus"] = str(16 + 4 * gpus + job.config.scoring.workers)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import Any
 
 from mrpo.config.cluster import SlurmCluster, SlurmNodes
 from mrpo.config.placement import by_group
-from mrpo.launch.capacity import on_cpu, slots
+from mrpo.launch.capacity import on_cpu, resources, slots
 from mrpo.launch.job import Job, override
 from mrpo.launch.template import render
-
-ROLES = ("trainer", "rollout", "reward")
 
 
 def render_slurm(job: Job, cluster: SlurmCluster, workdir: Path, venv: Path) -> dict[str, str]:
@@ -68,10 +65,7 @@ def _options(group: SlurmNodes) -> list[str]:
 
 
 def _ray_options(role: str, gpus: int, cluster: SlurmCluster) -> str:
-    """GPUs of a node, and which roles it is for, as custom resources that placement can ask for."""
-    roles = [role] if role != "trainer" else [r for r in ROLES if r == "trainer" or r not in cluster.groups]
-    resources = json.dumps({f"mrpo_{name}": 1 for name in roles})
-    return f"--num-gpus={gpus} --resources={shlex.quote(resources)}"
+    return f"--num-gpus={gpus} --resources={shlex.quote(resources(role, cluster.groups))}"
 
 
 def _setup(cluster: SlurmCluster, venv: Path) -> list[str]:

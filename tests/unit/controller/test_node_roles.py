@@ -40,7 +40,8 @@ for name in ("global_pool", "rollout_pool_0", "rollout_pool_reward_0_helpful"):
     placed[name] = sorted({nodes[node] for node in placement_group_table(group)["bundles_to_node_id"].values()})
 placed["workers for rollouts"] = [nodes[node] for node in node_roles.nodes_for("mrpo_rollout")]
 placed["workers for rewards"] = len(set(node_roles.nodes_for("mrpo_reward")))
-on_other_nodes(visit, sys.argv[1], seconds=60)
+assert on_other_nodes(visit, sys.argv[1], seconds=60) == []
+placed["troubles"] = on_other_nodes(visit, "/nowhere", seconds=60)
 placed["visited"] = sorted(nodes[node] for node in os.listdir(sys.argv[1]))
 print(json.dumps(placed))
 """
@@ -61,4 +62,6 @@ def test_pools_land_on_the_nodes_of_their_role_and_other_nodes_can_be_visited(tm
     assert len(placed["rollout_pool_reward_0_helpful"]) == 1  # no node is there for it: any will do
     assert placed["workers for rollouts"] == [ROLLOUT, ROLLOUT]
     assert placed["workers for rewards"] == 4  # all nodes, the head's too
+    assert len(placed["troubles"]) == 3
+    assert all("No such file" in trouble for trouble in placed["troubles"])
     assert placed["visited"] == [ROLLOUT, ROLLOUT, TRAINER]  # all but the head, from where it was asked
