@@ -11,18 +11,18 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.table import Table
 
-from mrpo.checkpoint.signals import BAD_INPUT, DONE, FAILED, Interruption
 from mrpo.checkpoint.store import CheckpointStore, Found
 from mrpo.cli.train import device_of
 from mrpo.config.check import check_files
 from mrpo.config.load import prepared_folder, validate
 from mrpo.config.recipes import Recipe, find_recipe
 from mrpo.config.run import RunConfig
-from mrpo.controller.verl_config import to_verl
+from mrpo.config.verl import to_verl
+from mrpo.driver.interruption import BAD_INPUT, DONE, FAILED, Interruption
 from mrpo.errors import ConfigError
 from mrpo.observe.live import LiveDisplay
-from mrpo.observe.logs import root_cause
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.logs import root_cause
+from mrpo.record.run_folder import RunFolder
 
 USAGE = """usage: mrpo evaluate RUN [step=N] [key=value ...]
 
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     interruption = Interruption(config.interrupt.grace)
     with folder.claim(), interruption, LiveDisplay(folder, console) as display:
         display.skip_history()
-        from mrpo.controller.launch import RunFailed, launch  # imports Ray, which a refused config doesn't wait for
+        from mrpo.driver.attempt import RunFailed, launch  # imports Ray, which a refused config doesn't wait for
 
         try:
             launch(config, verl, folder, interruption, display.poll)

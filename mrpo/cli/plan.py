@@ -19,11 +19,11 @@ from mrpo.config.model_size import ModelShape, Quantity, UnknownSize, read_shape
 from mrpo.config.placement import Groups
 from mrpo.config.plan import GIB, Plan, Sizes, make_plan
 from mrpo.config.run import RunConfig
-from mrpo.controller.verl_config import to_verl
+from mrpo.config.verl import to_verl
 from mrpo.errors import ConfigError
 from mrpo.launch.cluster_file import load_any_cluster
-from mrpo.observe.jsonl import CorruptLineError
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.jsonl import CorruptLineError
+from mrpo.record.run_folder import RunFolder
 
 USAGE = """usage: mrpo plan recipe=NAME [cluster=FILE.yaml] [key=value ...] [--full]
 

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from mrpo.errors import ConfigError
-from mrpo.observe.jsonl import CorruptLineError
 from mrpo.observe.report import write_report
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.jsonl import CorruptLineError
+from mrpo.record.run_folder import RunFolder
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,7 +23,7 @@ from mrpo.config.check import check_reward
 from mrpo.config.load import load_run_config
 from mrpo.config.run import RewardConfig, RunConfig
 from mrpo.errors import ConfigError
-from mrpo.observe import jsonl
+from mrpo.record import jsonl
 from mrpo.registry import module_names
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.scorer import Scorer

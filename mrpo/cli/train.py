@@ -12,18 +12,18 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from mrpo.checkpoint.manifest import CheckpointError
-from mrpo.checkpoint.signals import BAD_INPUT, DONE, FAILED, REQUEUE, Interruption
 from mrpo.checkpoint.storage import open_storage
 from mrpo.config.check import check_files
 from mrpo.config.load import load_run_config, prepared_folder
 from mrpo.config.recipes import Recipe
 from mrpo.config.run import RunConfig
-from mrpo.controller.verl_config import to_verl
+from mrpo.config.verl import to_verl
+from mrpo.driver.interruption import BAD_INPUT, DONE, FAILED, REQUEUE, Interruption
 from mrpo.errors import ConfigError
 from mrpo.observe.live import LiveDisplay
-from mrpo.observe.logs import root_cause
-from mrpo.observe.run_folder import FAILED as ENDED_BADLY
-from mrpo.observe.run_folder import STOPPED, RunFolder
+from mrpo.record.logs import root_cause
+from mrpo.record.run_folder import FAILED as ENDED_BADLY
+from mrpo.record.run_folder import STOPPED, RunFolder
 
 USAGE = """usage: mrpo train recipe=NAME [key=value ...]
 
@@ -33,7 +33,7 @@ USAGE = """usage: mrpo train recipe=NAME [key=value ...]
 
 
 def main(argv: list[str]) -> int:
-    """Exit codes: see ``mrpo.checkpoint.signals``."""
+    """Exit codes: see ``mrpo.driver.interruption``."""
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE, end="")
         return DONE if argv else BAD_INPUT
@@ -69,8 +69,8 @@ def _run(
     interruption: Interruption,
     display: LiveDisplay,
 ) -> tuple[int, str]:
-    from mrpo.controller.launch import RunFailed  # imports Ray, which a refused config doesn't wait for
-    from mrpo.controller.supervise import train
+    from mrpo.driver.attempt import RunFailed  # imports Ray, which a refused config doesn't wait for
+    from mrpo.driver.supervise import train
 
     try:
         if config.prepare is not None and not prepared.exists():
@@ -127,7 +127,7 @@ def prepare(
     Raises:
         RunFailed: the script failed; the message is the end of what it printed.
     """
-    from mrpo.controller.launch import RunFailed
+    from mrpo.driver.attempt import RunFailed
 
     folder.event("prepare model and data")
     display.poll()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from mrpo.errors import ConfigError
 from mrpo.observe.live import GONE, watch
-from mrpo.observe.run_folder import PLAN, RunFolder
+from mrpo.record.run_folder import PLAN, RunFolder
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from mrpo.config.check import check_files
 from mrpo.config.load import load_run_config, prepared_folder
 from mrpo.config.recipes import Recipe
 from mrpo.config.run import RunConfig
-from mrpo.controller.verl_config import to_verl
+from mrpo.config.verl import to_verl
 from mrpo.errors import ConfigError
 
 MOST_SLUG_LETTERS = 31

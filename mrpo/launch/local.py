@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from mrpo.checkpoint.signals import BAD_INPUT, DONE, REQUEUE
+from mrpo.driver.interruption import BAD_INPUT, DONE, REQUEUE
 from mrpo.launch.job import Job
 from mrpo.launch.template import render
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mrpo.observe import metrics as names
 from mrpo.observe.axes import GREY, INK, band, curve, decimals, empty, steps_axis
-from mrpo.observe.jsonl import Record
 from mrpo.observe.prompts import RecentPrompts, rank_correlation
 from mrpo.observe.summary import quarters
+from mrpo.record import metrics as names
+from mrpo.record.jsonl import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mrpo.observe.jsonl import Record
 from mrpo.observe.summary import smooth, window
+from mrpo.record.jsonl import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,9 +8,9 @@ from typing import Any
 
 from mrpo.observe.allocation import draw_allocation, uniform_note
 from mrpo.observe.axes import INK, STYLE
-from mrpo.observe.jsonl import Record
 from mrpo.observe.made_of import draw_made_of
 from mrpo.observe.prompts import RecentPrompts
+from mrpo.record.jsonl import Record
 
 _HEAD, _ROW = 0.45, 2.75
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from mrpo.observe import metrics as names
 from mrpo.observe.axes import GREY, INK, STYLE, band, curve, empty, reward_style, short, steps_axis
-from mrpo.observe.jsonl import Record
 from mrpo.observe.summary import quarters, window
 from mrpo.observe.timing import draw_step_time
+from mrpo.record import metrics as names
+from mrpo.record.jsonl import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from mrpo.observe import metrics as names
 from mrpo.observe.axes import FAINT, INK, decimals, empty, short
-from mrpo.observe.jsonl import Record
 from mrpo.observe.summary import last_quarter
+from mrpo.record import metrics as names
+from mrpo.record.jsonl import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

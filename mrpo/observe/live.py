@@ -9,11 +9,11 @@ from types import TracebackType
 from rich.console import Console
 from rich.live import Live
 
-from mrpo.observe.jsonl import Record
 from mrpo.observe.panel import draw
 from mrpo.observe.plain import line_for
 from mrpo.observe.progress import Progress, in_order
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.jsonl import Record
+from mrpo.record.run_folder import RunFolder
 
 GONE = "gone"
 """The outcome of a run that is gone without having said how it ended."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mrpo.observe import metrics as names
 from mrpo.observe.axes import GREY, INK, curve, empty, reward_style, short, steps_axis
 from mrpo.observe.heatmap import draw_pairs, pair_means
-from mrpo.observe.jsonl import Record
 from mrpo.observe.summary import quarters, smooth, window
+from mrpo.record import metrics as names
+from mrpo.record.jsonl import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mrpo.observe.progress import Progress, change, clock, direction, sparkline
-from mrpo.observe.run_folder import DONE, STOPPED, RunFolder
+from mrpo.record.run_folder import DONE, STOPPED, RunFolder
 
 # Blue and orange, told apart by every eye; the arrow says the same without colour.
 _ARROWS = {1: ("▲", "bright_blue"), 0: ("·", "dim"), -1: ("▼", "orange1")}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mrpo.observe.jsonl import Record
 from mrpo.observe.progress import Progress, change, clock
-from mrpo.observe.run_folder import ATTEMPT, DONE, FAILED, PLAN, STOPPED, RunFolder
+from mrpo.record.jsonl import Record
+from mrpo.record.run_folder import ATTEMPT, DONE, FAILED, PLAN, STOPPED, RunFolder
 
 
 def line_for(progress: Progress, record: Record, folder: RunFolder) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, median_low
 
-from mrpo.observe import metrics as names
-from mrpo.observe.jsonl import Record
-from mrpo.observe.run_folder import ATTEMPT, ENDS, PLAN
+from mrpo.record import metrics as names
+from mrpo.record.jsonl import Record
+from mrpo.record.run_folder import ATTEMPT, ENDS, PLAN
 
 _RECENT = 9
 """Steps that the time left is judged by: enough for a median, few enough to follow a run that changes its pace."""

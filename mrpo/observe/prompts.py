@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from statistics import StatisticsError, correlation, fmean, variance
 from typing import Any, NamedTuple
 
-from mrpo.observe.jsonl import Record
-from mrpo.observe.metrics import number
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.jsonl import Record
+from mrpo.record.metrics import number
+from mrpo.record.run_folder import RunFolder
 
 _MOST_ROLLOUTS = 20_000
 _LEAST_STEPS, _LEAST_PROMPTS = 4, 3

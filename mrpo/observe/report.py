@@ -10,12 +10,12 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from mrpo.observe import metrics as names
-from mrpo.observe.jsonl import Record
 from mrpo.observe.progress import Progress, clock, in_order
 from mrpo.observe.prompts import recent_prompts, reward_weights
-from mrpo.observe.run_folder import RunFolder
 from mrpo.observe.summary import quarters, samples
+from mrpo.record import metrics as names
+from mrpo.record.jsonl import Record
+from mrpo.record.run_folder import RunFolder
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 _COLUMNS = (

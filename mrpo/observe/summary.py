@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TypeVar
 
-from mrpo.observe.jsonl import Record
-from mrpo.observe.metrics import number
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.jsonl import Record
+from mrpo.record.metrics import number
+from mrpo.record.run_folder import RunFolder
 
 _T = TypeVar("_T")
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
-from mrpo.observe import metrics as names
 from mrpo.observe.axes import INK, empty, steps_axis
-from mrpo.observe.jsonl import Record
+from mrpo.record import metrics as names
+from mrpo.record.jsonl import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from statistics import median
 
-from mrpo.observe.run_folder import ATTEMPT, RunFolder
+from mrpo.record.run_folder import ATTEMPT, RunFolder
 
 
 def train(folder: Path, steps: int, *overrides: str) -> RunFolder:

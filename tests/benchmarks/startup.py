@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.run_folder import RunFolder
 
 
 def seconds_to_first_step(fork: bool) -> float:

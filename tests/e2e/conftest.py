@@ -13,7 +13,7 @@ import pytest
 
 from mrpo.config.load import prepared_folder
 from mrpo.config.recipes import find_recipe
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.run_folder import RunFolder
 
 Train = Callable[..., RunFolder]
 

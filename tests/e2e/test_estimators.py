@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import pytest
 
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.run_folder import RunFolder
 
 pytestmark = pytest.mark.e2e
 

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from mrpo.advantages import compute_advantages
 from mrpo.config.recipes import find_recipe
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.run_folder import RunFolder
 
 pytestmark = pytest.mark.e2e
 

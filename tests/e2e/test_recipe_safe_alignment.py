@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.run_folder import RunFolder
 from tests.unit.rewards.library.rows import real_file
 
 from .conftest import train_on_real_rows

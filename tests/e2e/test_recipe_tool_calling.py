@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.run_folder import RunFolder
 from tests.unit.rewards.library.rows import real_file
 
 from .conftest import train_on_real_rows

@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mrpo.checkpoint.signals import BAD_INPUT, DONE, REQUEUE
 from mrpo.checkpoint.store import CheckpointStore
-from mrpo.observe.jsonl import Record
-from mrpo.observe.run_folder import FAILED, STOPPED, RunFolder
+from mrpo.driver.interruption import BAD_INPUT, DONE, REQUEUE
+from mrpo.record.jsonl import Record
+from mrpo.record.run_folder import FAILED, STOPPED, RunFolder
 from tests.faults.kill_resume import essence, first_difference
 
 from .conftest import mrpo

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForSequenceClassification
 
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.run_folder import RunFolder
 
 from .conftest import Train, mrpo
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.run_folder import RunFolder
 
 from .conftest import mrpo
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from mrpo.checkpoint.store import CheckpointStore
-from mrpo.observe.run_folder import DONE, RunFolder
+from mrpo.record.run_folder import DONE, RunFolder
 
 pytestmark = pytest.mark.e2e
 

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from mrpo.checkpoint.store import CheckpointStore
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.run_folder import RunFolder
 
 BUDGET = ["budget.method=neyman", "budget.signal=estimator", "budget.low=2", "budget.high=24"]
 OF_THE_MACHINE = ("time", "train/perf/", "train/mfu/", "train/tokens_per_second", "verl/sync/", "checkpoint/")

@@ -26,8 +26,8 @@ from ray.util.state import list_actors
 from mrpo.config.cluster import KubernetesCluster
 from mrpo.launch.job import make_job
 from mrpo.launch.kubernetes import render_kubernetes
-from mrpo.observe.jsonl import Record
-from mrpo.observe.run_folder import FAILED, RunFolder
+from mrpo.record.jsonl import Record
+from mrpo.record.run_folder import FAILED, RunFolder
 
 STEPS = 5
 KILLS = {"rollout": ("rollout", 2), "trainer": ("update_actor", 4)}

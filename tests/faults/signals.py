@@ -17,9 +17,9 @@ from pathlib import Path
 
 import psutil
 
-from mrpo.checkpoint.signals import FAILED, REQUEUE, SAME_REQUEST_SECONDS
 from mrpo.checkpoint.store import CheckpointStore
-from mrpo.observe.run_folder import STOPPED, RunFolder
+from mrpo.driver.interruption import FAILED, REQUEUE, SAME_REQUEST_SECONDS
+from mrpo.record.run_folder import STOPPED, RunFolder
 
 STEP = 2
 PHASES = ("rollout", "old_log_prob", "advantage", "update_actor", "update_weights", "validate", "save")

@@ -17,7 +17,7 @@ import yaml
 from mrpo.cli.plan import main
 from mrpo.config.load import load_run_config, validate
 from mrpo.errors import ConfigError
-from mrpo.observe import jsonl
+from mrpo.record import jsonl
 from tests.unit.config.test_model_size import QWEN_1_5B
 from tests.unit.config.test_plan import RECIPES
 

@@ -14,7 +14,7 @@ import pytest
 
 from mrpo.cli.audit import read_rollouts
 from mrpo.cli.main import main
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.run_folder import RunFolder
 from mrpo.registry import module_names
 
 pytestmark = pytest.mark.unit

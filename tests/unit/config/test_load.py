@@ -12,7 +12,7 @@ import yaml
 from mrpo.config.check import check_files
 from mrpo.config.load import load_run_config, prepared_folder
 from mrpo.config.recipes import recipe_names
-from mrpo.controller.verl_config import to_verl
+from mrpo.config.verl import to_verl
 from mrpo.errors import ConfigError
 
 pytestmark = pytest.mark.unit
@@ -156,7 +156,7 @@ def test_the_prepared_folder_follows_command_scripts_and_seed(recipe: Path) -> N
 def test_loading_a_config_imports_neither_torch_nor_ray_nor_verl() -> None:
     code = (
         "import sys; from pathlib import Path; from mrpo.config.load import load_run_config;"
-        "from mrpo.controller.verl_config import to_verl; c, r = load_run_config(['recipe=quickstart']);"
+        "from mrpo.config.verl import to_verl; c, r = load_run_config(['recipe=quickstart']);"
         "to_verl(c, r.folder, Path('run'), 'cpu'); print({'torch', 'ray', 'verl', 'vllm'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.run_folder import RunFolder
 
 from .runs import new_run
 

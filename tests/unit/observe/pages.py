@@ -6,7 +6,7 @@ import base64
 from html.parser import HTMLParser
 
 from mrpo.observe.report import write_report
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.run_folder import RunFolder
 
 
 class Page(HTMLParser):

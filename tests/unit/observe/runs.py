@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.run_folder import RunFolder
 
 REWARDS = ("correct", "format", "short")
 STARTUP = (("start ray", 8.0), ("load model", 24.0), ("start vLLM", 46.0))

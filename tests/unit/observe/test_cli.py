@@ -12,7 +12,7 @@ import pytest
 
 import mrpo
 from mrpo.cli import report, watch
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.run_folder import RunFolder
 
 from .runs import new_run, recorded_run
 
@@ -34,12 +34,12 @@ import mrpo.cli.report, mrpo.cli.watch, mrpo.observe
 for module in pkgutil.iter_modules(mrpo.observe.__path__, "mrpo.observe."):
     importlib.import_module(module.name)
 before = set(sys.modules)
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.run_folder import RunFolder
 mrpo.observe.report.write_report(RunFolder(sys.argv[1]))
 print(json.dumps([sorted(before), sorted(sys.modules)]))
 """
     before, after = map(set, json.loads(_python(code, str(recorded_run(tmp_path).path))))
-    assert {"mrpo.observe.live", "mrpo.observe.figure", "mrpo.observe.logs"} <= before
+    assert {"mrpo.observe.live", "mrpo.observe.figure", "mrpo.record.logs"} <= before
     assert not {"torch", "ray", "verl"} & after
     assert not {"matplotlib", "numpy"} & before
     assert "matplotlib" in after
@@ -98,7 +98,7 @@ def test_process_killed_in_mid_run_leaves_a_folder_that_can_be_read(tmp_path: Pa
     folder = new_run(tmp_path)
     code = """
 import os, sys
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.run_folder import RunFolder
 folder = RunFolder(sys.argv[1])
 folder.plan(9, ["a"])
 for step in (1, 2, 3):
@@ -114,7 +114,7 @@ def test_writers_in_several_processes_do_not_tear_each_others_lines(tmp_path: Pa
     folder = new_run(tmp_path)
     code = """
 import sys
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.run_folder import RunFolder
 for place in range(300):
     RunFolder(sys.argv[1]).event(sys.argv[2], detail="x" * (place * 20))
 """

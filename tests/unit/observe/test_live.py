@@ -14,7 +14,7 @@ from rich.console import Console
 from mrpo.observe.live import LiveDisplay, watch
 from mrpo.observe.panel import draw
 from mrpo.observe.report import read_progress
-from mrpo.observe.run_folder import RunFolder
+from mrpo.record.run_folder import RunFolder
 
 from .runs import metrics_of, new_run, recorded_run
 

@@ -1,0 +1,230 @@
+"""Our RunConfig as verl's configuration. verl is not imported: its YAML is composed from where it lies.
+
+Three layers, the later ones win: verl's own defaults; what follows from the RunConfig (and, on CPU, from what a CPU
+lacks); the user's ``verl`` section, whose keys must be verl's.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from mrpo.config.run import RunConfig
+from mrpo.errors import ConfigError, unknown_name
+
+BUCKET_MEGABYTES = {"cpu": 512, "cuda": 2048}
+"""Size of a weight update's parcels. A model's largest tensor, often its embedding, must fit in one."""
+
+
+def to_verl(config: RunConfig, recipe_folder: Path, run_dir: Path, device: str) -> DictConfig:
+    """verl's config for a run on ``device`` ("cpu" or "cuda"), with ours in it under ``mrpo``.
+
+    Raises:
+        ConfigError: ``verl`` holds a key that verl doesn't have.
+    """
+    spec = importlib.util.find_spec("verl")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError("verl is not installed; run `mrpo doctor`.")
+    with initialize_config_dir(str(Path(spec.submodule_search_locations[0], "trainer", "config")), version_base=None):
+        verl = compose("ppo_trainer")
+    OmegaConf.set_struct(verl, False)
+    layers: list[Any] = [verl, derived(config, run_dir, device)]
+    if device == "cpu":
+        layers.append(_for_cpu(config))
+    verl = OmegaConf.merge(*layers)  # type: ignore[assignment]
+    assert isinstance(verl, DictConfig)
+    _merge_known(verl, config.verl, "verl")
+    with open_dict(verl):
+        verl.mrpo = {
+            "run": config.model_dump(mode="json"),
+            "recipe_folder": str(recipe_folder),
+            "run_dir": str(run_dir),
+        }
+    _refuse_what_we_replace(verl)
+    return verl
+
+
+def _refuse_what_we_replace(verl: DictConfig) -> None:
+    if verl.algorithm.use_kl_in_reward:
+        raise ConfigError("verl.algorithm.use_kl_in_reward: given true, allowed: false. Set actor.kl_coef instead.")
+    if verl.trainer.save_freq > 0 or verl.trainer.resume_mode != "disable":
+        raise ConfigError("verl.trainer.save_freq, resume_mode: are replaced. Set checkpoint.every and resume.mode.")
+    if (ahead := verl.trainer.v1.separate_async.num_warmup_batches) > 0:  # they would be in no checkpoint
+        raise ConfigError(f"verl.trainer.v1.separate_async.num_warmup_batches: given {ahead}, allowed: 0.")
+
+
+def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
+    """What each section says in verl's words."""
+    data, rollout, actor, trainer = config.data, config.rollout, config.actor, config.trainer
+    separate = rollout.placement == "separate"
+    strict = trainer.determinism == "strict"
+    precision = {"float32": "fp32", "bfloat16": "bf16"}[config.model.dtype]
+    mixed = {"param_dtype": precision, "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
+    engine = {"strategy": "fsdp2", "dtype": config.model.dtype, "mixed_precision": mixed, "seed": config.seed}
+    return {
+        "data": {
+            "train_files": data.train_files,
+            "val_files": data.val_files,
+            "train_batch_size": data.train_batch_size,
+            "val_batch_size": data.val_batch_size,
+            "max_prompt_length": data.max_prompt_length,
+            "max_response_length": data.max_response_length,
+            "shuffle": data.shuffle,
+            "seed": config.seed,
+            "dataloader_num_workers": 0,
+        },
+        "actor_rollout_ref": {
+            "hybrid_engine": not separate,
+            "model": {
+                "path": config.model.path,
+                "enable_gradient_checkpointing": config.model.gradient_checkpointing,
+            },
+            "actor": {
+                "strategy": "fsdp2",
+                "fsdp_config": engine,
+                "ppo_mini_batch_size": config.mini_batch_size,
+                "use_dynamic_bsz": True,
+                "ppo_max_token_len_per_gpu": actor.micro_batch_tokens,
+                "ppo_epochs": actor.epochs,
+                "data_loader_seed": config.seed,
+                "clip_ratio": actor.clip_low,
+                "clip_ratio_low": actor.clip_low,
+                "clip_ratio_high": actor.clip_high,
+                "entropy_coeff": actor.entropy_coeff,
+                "use_kl_loss": actor.kl_coef > 0,
+                "kl_loss_coef": actor.kl_coef,
+                "loss_agg_mode": actor.loss_aggregation,
+                "grad_clip": actor.grad_clip,
+                "optim": {
+                    "lr": actor.learning_rate,
+                    "lr_warmup_steps": actor.warmup_steps,
+                    "weight_decay": actor.weight_decay,
+                    "clip_grad": actor.grad_clip,
+                },
+            },
+            "ref": {
+                "strategy": "fsdp2",
+                "fsdp_config": engine,
+                "log_prob_use_dynamic_bsz": True,
+                "log_prob_max_token_len_per_gpu": actor.micro_batch_tokens,
+            },
+            "rollout": {
+                "name": "vllm",
+                "n": config.budget.trained_per_prompt,
+                "seed": config.seed,
+                "temperature": rollout.temperature,
+                "top_p": rollout.top_p,
+                "dtype": rollout.dtype,
+                "enforce_eager": rollout.eager,
+                "gpu_memory_utilization": rollout.memory_share,
+                "tensor_model_parallel_size": rollout.tensor_parallel,
+                "max_model_len": data.max_prompt_length + data.max_response_length,
+                "max_num_seqs": 1 if strict and device == "cpu" else rollout.max_sequences,
+                "enable_prefix_caching": not strict,
+                "max_num_batched_tokens": rollout.max_batched_tokens,
+                "log_prob_use_dynamic_bsz": True,
+                "log_prob_max_token_len_per_gpu": actor.micro_batch_tokens,
+                "calculate_log_probs": True,
+                "nnodes": rollout.nnodes if separate else 0,
+                "n_gpus_per_node": rollout.replicas * rollout.tensor_parallel,
+                "agent": {
+                    "num_workers": rollout.agent_workers,
+                    "agent_loop_manager_class": "mrpo.verl_seam.agent_loop.SeededAgentLoopManager",
+                },
+                "checkpoint_engine": {
+                    "backend": ("nccl" if device == "cuda" else "gloo") if separate else "naive",
+                    "update_weights_bucket_megabytes": BUCKET_MEGABYTES[device],
+                },
+            },
+        },
+        "reward": {
+            "num_workers": config.scoring.workers,
+            "reward_manager": {
+                "source": "importlib",
+                "name": "MultiRewardManager",
+                "module": {"path": "pkg://mrpo.verl_seam.reward_manager"},
+            },
+            "reward_model": {"rollout": {"name": "vllm", "free_cache_engine": False}},  # served by reward_models.py
+        },
+        "algorithm": {
+            "adv_estimator": "grpo",  # no critic; the advantages are ours
+            "filter_groups": {
+                "enable": config.budget.filter_groups is not None,
+                "metric": "reward" if config.budget.filter_groups == "total" else config.budget.filter_groups,
+            },
+        },
+        "trainer": {
+            "device": device,
+            "nnodes": trainer.nnodes,
+            "n_gpus_per_node": trainer.n_gpus_per_node,
+            "total_training_steps": trainer.total_training_steps,
+            "total_epochs": 1_000_000,  # steps decide, not epochs
+            "save_freq": -1,  # saving and going on are ours: mrpo.step.checkpointing
+            "resume_mode": "disable",
+            "test_freq": trainer.test_freq,
+            "val_before_train": trainer.val_before_train,
+            "logger": trainer.logger,
+            "project_name": trainer.project_name,
+            "experiment_name": trainer.experiment_name or run_dir.name,
+            "validation_data_dir": str(run_dir / "validation"),
+            "v1": {
+                "trainer_mode": "separate_async" if separate else "sync",
+                "separate_async": {
+                    "parameter_sync_step": data.train_batch_size // config.mini_batch_size,
+                    "num_warmup_batches": 0,
+                },
+                "sampler": {"max_off_policy_threshold": 1},
+            },
+        },
+        "transfer_queue": {"backend": {"SimpleStorage": {"num_data_storage_units": trainer.nnodes}}},
+    }
+
+
+def _for_cpu(config: RunConfig) -> dict[str, Any]:
+    """What a CPU lacks: flash attention and packed sequences, torch.compile without a compiler, vLLM's sleep mode."""
+    engine = {"use_torch_compile": False}
+    vllm = {
+        "enforce_eager": True,
+        "enable_sleep_mode": False,
+        "engine_kwargs": {
+            "vllm": {
+                "worker_extension_cls": "mrpo.verl_seam.cpu.vllm_worker.CpuWorkerExtension",
+                "distributed_executor_backend": "uni",
+            }
+        },
+    }
+    return {
+        "reward": {"reward_model": {"rollout": vllm}},
+        "actor_rollout_ref": {
+            "model": {
+                "use_remove_padding": False,
+                "override_config": {"attn_implementation": "sdpa"},
+                "external_lib": "mrpo.verl_seam.cpu.engine",
+            },
+            "actor": {"use_torch_compile": False, "fsdp_config": engine},
+            "ref": {"use_torch_compile": False, "fsdp_config": engine},
+            "rollout": {
+                **vllm,
+                "free_cache_engine": False,
+                "checkpoint_engine": {"custom_backend_module": "mrpo.verl_seam.cpu.checkpoint_engine"},
+            },
+        },
+    }
+
+
+def _merge_known(config: DictConfig, given: dict[str, Any], where: str) -> None:
+    """Set ``given`` in ``config`` in place. verl reads some keys that its YAML doesn't list: they may be added only
+    where verl leaves a section open (an empty mapping), or, like on its own command line, with a leading "+"."""
+    for key, value in given.items():
+        name, added = (key[1:], True) if key.startswith("+") else (key, False)
+        if name not in config and not added and len(config):
+            raise unknown_name(f"{where}.{name}", name, map(str, config.keys()))
+        current = config.get(name)
+        if isinstance(value, dict) and isinstance(current, DictConfig):
+            _merge_known(current, value, f"{where}.{name}")
+        else:
+            config[name] = value

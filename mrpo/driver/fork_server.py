@@ -1,0 +1,208 @@
+"""Fork server: import torch, transformers, vLLM and verl once per node, then fork every Ray worker from that process.
+
+A run starts a dozen processes, each of which would spend 7 to 9 s of CPU on the same imports; forked, they start in
+milliseconds and share the imported pages. It imports before any thread of its own exists and never touches a device, so
+that its children may. Owner: the process that started it (it dies with its owner, and its children die with it).
+
+Ray's C++ library reads which job and which raylet it belongs to once, when it is loaded, so the server imports what
+doesn't need Ray first, and the rest as soon as it is told the variables that Ray gives to its workers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import random
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mrpo.driver.fork_client import ENV
+
+BEFORE_RAY = ("torch.distributed.fsdp", "transformers", "tensordict", "datasets", "peft", "vllm")
+WITH_RAY = (
+    "ray._private.workers.default_worker",
+    "vllm.v1.engine.core",
+    "vllm.v1.worker.cpu_worker",
+    "verl.trainer.main_ppo",
+    "verl.trainer.ppo.v1",
+    "verl.workers.engine_workers",
+    "verl.workers.rollout.vllm_rollout.vllm_async_server",
+    "verl.workers.rollout.vllm_rollout.vllm_rollout",
+)
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Linux: this process is killed when its parent dies, so that nothing outlives a killed driver."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class ForkServer:
+    """Handle of a running fork server: ``python_command`` is what Ray shall start instead of ``python``."""
+
+    def __init__(
+        self, folder: Path, log: Path, before_ray: Sequence[str] = BEFORE_RAY, with_ray: Sequence[str] = WITH_RAY
+    ):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.address = folder / "fork.sock"
+        self.executable = folder / "python"
+        client = Path(__file__).with_name("fork_client.py")
+        self.executable.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{client}" "$@"\n')
+        self.executable.chmod(0o755)
+        os.environ[ENV] = str(self.address)
+        with open(log, "ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", __name__, str(self.address), ",".join(before_ray), ",".join(with_ray)],
+                stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True, preexec_fn=die_with_parent,
+            )  # fmt: skip
+        while not self.address.exists():  # bound before the imports: early clients wait in its queue
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the fork server did not start; see {log}")
+            time.sleep(0.01)
+
+    def join_ray(self, job_id: str, raylet_pid: int) -> None:
+        """Ray is up: import the rest, then serve. To be called once."""
+        assert self.process.stdin is not None
+        variables = {"RAY_JOB_ID": job_id, "RAY_RAYLET_PID": str(raylet_pid)}
+        self.process.stdin.write(json.dumps(variables).encode() + b"\n")
+        self.process.stdin.close()
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.environ.pop(ENV, None)
+
+
+def serve(address: str, before_ray: Sequence[str], with_ray: Sequence[str]) -> dict[str, Any]:
+    """Answer requests for ever; returns only in a forked child, with the request that the child shall become."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(address)
+    listener.listen(256)
+    for module in before_ray:
+        importlib.import_module(module)
+    assert "ray" not in sys.modules, "Ray was loaded before its job was known"
+    os.environ.update(json.loads(sys.stdin.readline()))
+    for module in with_ray:
+        importlib.import_module(module)
+    threads = len(os.listdir("/proc/self/task"))
+    print(f"fork server ready: {len(sys.modules)} modules, {threads} threads", flush=True)
+    gc.collect()
+    gc.freeze()  # children's collections must not touch, and so copy, the shared pages
+
+    wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    clients: dict[int, socket.socket] = {}  # child pid -> its proxy
+    selector = selectors.DefaultSelector()
+    selector.register(listener, selectors.EVENT_READ)
+    selector.register(wake_read, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is listener:
+                client, _ = listener.accept()
+                request, files = _receive(client)
+                pid = os.fork()
+                if pid == 0:
+                    signal.set_wakeup_fd(-1)
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    selector.close()
+                    for other in (listener, client, *clients.values()):
+                        other.close()
+                    os.close(wake_read)
+                    os.close(wake_write)
+                    _install_files(files, request["files"])
+                    return request
+                for file in files:
+                    os.close(file)
+                clients[pid] = client
+                client.sendall(f"{pid}\n".encode())
+                selector.register(client, selectors.EVENT_READ, pid)
+            elif key.fileobj == wake_read:
+                os.read(wake_read, 4096)
+                while clients:
+                    pid, status = os.waitpid(-1, os.WNOHANG)
+                    if pid == 0:
+                        break
+                    client = clients.pop(pid)
+                    if client.fileno() in selector.get_map():
+                        selector.unregister(client)
+                    _tell(client, f"{os.waitstatus_to_exitcode(status)}\n")
+            elif key.data in clients and isinstance(key.fileobj, socket.socket) and not key.fileobj.recv(1):
+                selector.unregister(key.fileobj)  # the proxy was killed, so the process it stands for is too
+                os.kill(key.data, signal.SIGKILL)
+
+
+def _tell(client: socket.socket, text: str) -> None:
+    try:
+        client.sendall(text.encode())
+    except OSError:
+        pass  # the proxy is gone: nobody waits for this exit code
+    finally:
+        client.close()
+
+
+def _receive(client: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    header, files, _, _ = socket.recv_fds(client, 8, 253)
+    size, body = int.from_bytes(header, "little"), b""
+    while len(body) < size:
+        body += client.recv(size - len(body))
+    return json.loads(body), list(files)
+
+
+def _install_files(received: list[int], wanted: list[int]) -> None:
+    """Give the received descriptors the numbers they had in the client, as exec would have."""
+    high = max([*received, *wanted]) + 1
+    parked = [os.dup2(file, high + i, inheritable=False) for i, file in enumerate(received)]
+    for file in received:
+        os.close(file)
+    for file, number in zip(parked, wanted, strict=True):
+        os.dup2(file, number, inheritable=True)
+        os.close(file)
+
+
+def become(request: dict[str, Any]) -> NoReturn:
+    """Run what ``python *argv`` would have run, in this forked process."""
+    die_with_parent()
+    os.setpgid(0, 0)  # Ray kills the process group of a worker that ended, which must not be everyone's
+    os.environ.clear()
+    os.environ.update(request["env"])
+    os.chdir(request["cwd"])
+    random.seed()
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
+    if "torch" in sys.modules:  # its thread pool read the fork server's environment
+        sys.modules["torch"].set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
+    if "ray" in sys.modules:  # its C++ side read RAY_… (the authentication mode among them) in the fork server
+        sys.modules["ray._raylet"].Config.initialize("")
+    argv = request["argv"]
+    while argv[0].startswith("-") and argv[0] not in ("-c", "-m"):  # interpreter flags, "-X name" and "-W name" too
+        argv = argv[2:] if argv[0] in ("-X", "-W") else argv[1:]
+    if argv[0] == "-c":
+        sys.argv = ["-c", *argv[2:]]
+        main = types.ModuleType("__main__")
+        sys.modules["__main__"] = main
+        exec(compile(argv[1], "<string>", "exec"), main.__dict__)
+    elif argv[0] == "-m":
+        sys.argv = argv[1:]
+        runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = argv
+        sys.path.insert(0, str(Path(argv[0]).parent))
+        runpy.run_path(argv[0], run_name="__main__")
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    become(serve(sys.argv[1], sys.argv[2].split(","), sys.argv[3].split(",")))

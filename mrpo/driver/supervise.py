@@ -1,0 +1,89 @@
+"""Bring a run to its end: begin where its checkpoints say, and after a failure begin again, as long as that may help.
+
+This module runs in the command's own process. It decides what an attempt begins with; ``launch`` makes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from omegaconf import DictConfig, open_dict
+
+from mrpo.checkpoint.compatible import describe, require_compatible
+from mrpo.checkpoint.resume import choose
+from mrpo.checkpoint.store import CheckpointStore, Found
+from mrpo.config.check import source_of
+from mrpo.config.checkpoint import ResumeConfig
+from mrpo.config.run import RunConfig
+from mrpo.driver.attempt import RunFailed, launch
+from mrpo.driver.interruption import Interruption
+from mrpo.record.run_folder import ATTEMPT, DONE, RunFolder
+
+
+def train(
+    config: RunConfig,
+    recipe_folder: Path,
+    verl: DictConfig,
+    folder: RunFolder,
+    interruption: Interruption,
+    poll: Callable[[], None],
+) -> str:
+    """Train until all steps are done or ``interruption`` asks to stop; returns DONE or STOPPED.
+
+    A failure is answered by another attempt from the newest checkpoint, ``resume.restarts`` times at most, and only if
+    the last one got further than the one before: what fails at the same step twice would do so for ever.
+
+    Raises:
+        ConfigError: the checkpoints are of another run, or aren't what ``resume`` asks for.
+        CheckpointError: there are checkpoints, and none is whole.
+        RunFailed: an attempt failed, and another wouldn't help.
+    """
+    store = CheckpointStore(config.checkpoint.folder or folder.checkpoints, folder.scratch)
+    sources = {
+        name: source_of(f"rewards.{name}.function", reward.function, recipe_folder)[0]
+        for name, reward in config.rewards.items()
+    }
+    identity = describe(config, sources)
+    resume, failed_at = config.resume, -1
+    for restart in range(config.resume.restarts + 1):
+        number = 1 + sum(event["phase"] == ATTEMPT for event in folder.events())
+        folder.event(ATTEMPT, detail=str(number))
+        found = _begin(store, resume, identity, folder)
+        folder.config.write_text(config.as_yaml(), encoding="utf-8")
+        if found is not None and found.step >= config.trainer.total_training_steps:
+            folder.event(DONE, detail=f"all {found.step} steps were done already")
+            return DONE
+        with open_dict(verl):
+            verl.mrpo.attempt = {
+                "number": number,
+                "start_step": found.step if found else 0,
+                "folder": str(found.folder) if found else None,
+                "identity": identity,
+            }
+        verl.trainer.val_before_train = config.trainer.val_before_train and found is None
+        try:
+            return launch(config, verl, folder, interruption, poll)
+        except RunFailed:
+            reached = max((record["step"] for record in folder.metrics()), default=0)
+            if restart == config.resume.restarts or interruption.request or not store.steps() or reached <= failed_at:
+                raise
+            failed_at = reached
+            resume = ResumeConfig(mode="require", allow=resume.allow)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _begin(
+    store: CheckpointStore, resume: ResumeConfig, identity: dict[str, object], folder: RunFolder
+) -> Found | None:
+    """The checkpoint to go on from, after saying which newer ones can't be used, and giving up what is later."""
+    found, skipped = choose(store, resume)
+    for checkpoint in skipped:
+        folder.event("skip checkpoint", detail=f"{checkpoint.name}: {checkpoint.reason}")
+    if found is None:
+        return None
+    for difference in require_compatible(found.manifest.extra["identity"], identity, resume.allow):
+        folder.event("resume", detail=f"allowed: {difference}")
+    store.rewind(found.step)
+    folder.event("resume", detail=f"from step {found.step}")
+    return found

@@ -1,0 +1,142 @@
+"""The budget in the loop: plan each prompt's rollouts from history, and enter what they earned. Shapes: N prompts, R
+rollouts, K rewards.
+
+A prompt's uid is ``{content id}-{draw}``: the first part finds its history, the second tells draws of it apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from mrpo.advantages import compute_advantages
+from mrpo.budget.allocate import allocate
+from mrpo.budget.history import PromptHistory
+from mrpo.budget.ids import prompt_id
+from mrpo.budget.metrics import allocation_metrics, outcome_metrics
+from mrpo.budget.signal import simulated
+from mrpo.budget.stats import FloatArray, IntArray, PromptStats
+from mrpo.budget.weights import rollout_weights
+from mrpo.config.advantage import AdvantageConfig
+from mrpo.config.budget import BudgetConfig
+from mrpo.step.rollouts import RolloutRows
+
+
+def prompt_uid(messages: Any, ground_truth: Any, data_source: Any, draw: int) -> str:
+    return f"{prompt_id(messages, ground_truth, data_source):016x}-{draw}"
+
+
+def content_ids(uids: Iterable[str]) -> list[int]:
+    return [int(uid.partition("-")[0], 16) for uid in uids]
+
+
+class RolloutBudget:
+    """Owner of the prompt history and of what this step has planned. The total of a step is fixed before it."""
+
+    def __init__(self, config: BudgetConfig, rewards: AdvantageConfig, prompts_per_step: int):
+        self.config, self.rewards = config, rewards
+        self.prompts_per_step = prompts_per_step
+        self.history = PromptHistory(rewards.names, decay=config.decay)
+        self.weights_K = np.array([rewards.weight(name) for name in rewards.names])
+        self.planned: dict[str, int] = {}
+        self.stats: dict[str, PromptStats] = {}
+
+    def begin_step(self) -> None:
+        self.planned, self.stats = {}, {}
+
+    def plan(self, uids: Sequence[str], given_up: Iterable[str] = ()) -> IntArray:
+        """Rollouts of each prompt, int64[N].
+
+        ``given_up`` names prompts planned in this step that were thrown away: their rollouts go to the new ones, so
+        that the step's total stays what it was.
+        """
+        for uid in given_up:
+            del self.planned[uid]
+        stats = self._stats(uids)
+        total = self._total(uids, stats)
+        options = self.config.options()
+        n_N = allocate(self.config.method, stats, total, self.config.low, self.config.high, **options)
+        self.planned |= dict(zip(uids, n_N.tolist(), strict=True))
+        self.stats |= {uid: stats.take(np.array([i])) for i, uid in enumerate(uids)}
+        return n_N
+
+    def _stats(self, uids: Sequence[str]) -> PromptStats:
+        stats = self.history.stats(
+            content_ids(uids),
+            signal=self.config.signal,
+            predictor=self.config.predictor,
+            prior=self.config.prior,
+            weights_K=self.weights_K,
+            estimator=simulated(self._estimator),
+            group_size=self.config.rollouts_per_prompt,
+        )
+        lengths_N = stats.response_length_N
+        if lengths_N is None or np.isnan(lengths_N).all():  # no response seen yet: all count alike
+            stats = replace(stats, response_length_N=np.ones(len(uids)))
+        return stats
+
+    def _estimator(self, rewards_RK: FloatArray, group_R: IntArray) -> FloatArray:
+        plain = self.rewards.model_copy(update={"batch_norm": "none"})  # a simulated group knows no batch
+        return compute_advantages(torch.from_numpy(rewards_RK), torch.from_numpy(group_R), plain).advantages_N.numpy()
+
+    def _total(self, uids: Sequence[str], stats: PromptStats) -> int:
+        if self.config.unit == "tokens":
+            assert stats.response_length_N is not None
+            return self.config.total(len(uids), float(np.nanmean(stats.response_length_N)))
+        step = self.config.total(self.prompts_per_step)
+        waiting = self.prompts_per_step - len(self.planned) - len(uids)  # prompts still to be planned in this step
+        return step - sum(self.planned.values()) - waiting * self.config.rollouts_per_prompt
+
+    def observe(self, rows: RolloutRows, advantages_N: torch.Tensor, step: int) -> dict[str, float]:
+        """Enter a batch of rollouts into the history; returns the metrics of allocation and outcome.
+
+        The outcome is measured in what the allocation was planned by (``signal``), so that it can be compared with it.
+        """
+        uids = [key.uid for key in rows.keys]
+        if unplanned := set(uids) - self.planned.keys():
+            raise RuntimeError(f"rollouts of prompts that this step didn't plan: {sorted(unplanned)[:3]}")
+        rewards = rows.rewards_NK.numpy()
+        active = self.weights_K > 0
+        total = (rewards[:, active] * self.weights_K[active]).sum(axis=1)
+        self.history.observe(content_ids(uids), rewards, total_N=total, length_N=rows.lengths_N.numpy(), step=step)
+        groups = list(dict.fromkeys(uids))
+        index = {uid: i for i, uid in enumerate(groups)}
+        n_N = np.array([rows.group_sizes[uid] for uid in groups])
+        stats = _joined([self.stats[uid] for uid in groups])
+        prompt_R = np.array([index[uid] for uid in uids])
+        outcome = {
+            "bernoulli": np.where(np.isnan(total), np.nan, total > 0),
+            "estimator": advantages_N.double().numpy(),
+        }.get(self.config.signal, total)
+        return allocation_metrics(n_N, stats) | outcome_metrics(n_N, stats, prompt_R, outcome)
+
+    def loss_weights(self, rows: RolloutRows) -> torch.Tensor:
+        """Weight of each rollout in the loss: 1/n if asked for, so that all prompts count alike; else 1.
+
+        n counts a prompt's selected rollouts; the others are in no loss.
+        """
+        weights_N = torch.ones(len(rows.keys), dtype=torch.float64)
+        if self.config.reweight_by_n:
+            selected_N = rows.selected_N
+            weights_N[selected_N] = torch.from_numpy(rollout_weights(rows.group_ids_N[selected_N].numpy()))
+        return weights_N
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.history.load_state_dict(state["history"])
+
+
+def _joined(stats: list[PromptStats]) -> PromptStats:
+    def column(name: str) -> Any:
+        parts = [getattr(s, name) for s in stats]
+        if any(part is None for part in parts):
+            return None
+        return np.concatenate(parts)
+
+    return PromptStats(*(column(name) for name in ("trials_N", "mean_N", "variance_N", "response_length_N")))

@@ -1,0 +1,153 @@
+"""Parts that may die without ending the run: rollout engines with actors of their own, and reward workers.
+
+A request to an engine that died is made again elsewhere, with the same seed, and the engine is replaced. Ray starts a
+reward worker again by itself, and gives it again what it was scoring. A dead trainer rank ends the attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
+from ray.util.placement_group import remove_placement_group
+from verl.checkpoint_engine.base import CheckpointEngineManager
+from verl.experimental.reward_loop import RewardLoopManager
+from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
+from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerManager
+from verl.workers.rollout.replica import RolloutReplica
+
+from mrpo.verl_seam.node_roles import REWARD, in_turn
+
+NO_ENGINE = "No available servers in load balancer"
+START_SECONDS = 600.0
+"""In which a replacement must have started. If it hasn't, the run goes on with the engines that are left."""
+RELEASE_SECONDS = 30.0
+"""In which the devices of a dead engine must be free again, or others be there."""
+LOOK_SECONDS = 2.0
+
+
+def is_dead_engine(error: BaseException) -> bool:
+    """Whether a request failed because its engine, or the actor around it, is gone."""
+    return isinstance(error, RayActorError) or "EngineDeadError" in f"{type(error).__name__} {error}"
+
+
+class PersistentClient(FullyAsyncLLMServerClient):
+    """Takes an engine that died out of the routing and asks another; waits while there is none."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.serving: dict[str, str] = {}
+
+    async def _acquire_server(self, request_id: str, **extra: Any) -> tuple[str, Any]:
+        while True:
+            try:
+                server_id, server = await super()._acquire_server(request_id, **extra)
+            except RuntimeError as error:
+                if NO_ENGINE not in str(error):
+                    raise
+                await asyncio.sleep(1)
+            else:
+                self.serving[request_id] = server_id
+                return server_id, server
+
+    async def generate(self, request_id: str, **request: Any) -> Any:
+        try:
+            while True:
+                try:
+                    return await super().generate(request_id, **request)
+                except Exception as error:
+                    if not is_dead_engine(error):
+                        raise
+                    await self._load_balancer.remove_servers.remote([self.serving[request_id]])
+        finally:
+            self.serving.pop(request_id, None)
+
+
+class EngineKeeper:
+    """Replaces engines that left the routing. ``note`` is told what happens. Ranks must be idle while it looks."""
+
+    def __init__(self, servers: LLMServerManager, weights: CheckpointEngineManager, note: Callable[[str, str], None]):
+        self.servers, self.weights, self.note = servers, weights, note
+        self.next_rank = 1 + max(replica.replica_rank for replica in weights.replicas)
+        self.looked = time.monotonic()
+
+    def look(self, version: int, at_once: bool = False) -> None:
+        """Replace what is dead, at most every LOOK_SECONDS. ``version`` is the step that the ranks' weights are of.
+
+        Raises:
+            RuntimeError: no engine is left, and none could be started.
+        """
+        if not at_once and time.monotonic() - self.looked < LOOK_SECONDS:
+            return
+        routed = set(ray.get(self.servers.global_load_balancer.get_all_servers.remote()))
+        for replica in list(self.weights.replicas):
+            if replica._server_address not in routed:
+                self._replace(replica, version)
+        self.looked = time.monotonic()
+
+    def drop_dead(self) -> None:
+        """Take engines whose actors are gone out of the routing, whether or not anybody has asked them since."""
+        actors = ray._private.state.actors()
+        for replica in self.weights.replicas:
+            if any(actors.get(server._actor_id.hex(), {}).get("State") == "DEAD" for server in replica.servers):
+                ray.get(self.servers.global_load_balancer.remove_servers.remote([replica._server_address]))
+
+    def _replace(self, dead: RolloutReplica, version: int) -> None:
+        began = time.monotonic()
+        self.note("engine died", f"{dead._server_address}, replica {dead.replica_rank}")
+        self.weights.remove_replicas([dead])
+        for actor in (*dead.servers, *dead.workers):
+            ray.kill(actor)
+        for group in dead.resource_pool.get_placement_groups():
+            remove_placement_group(group)
+        try:
+            new = asyncio.run(asyncio.wait_for(self._start(dead), START_SECONDS))
+        except Exception as error:
+            if not self.weights.replicas:
+                raise RuntimeError(f"no rollout engine is left, and none could be started: {error}") from error
+            self.note("engine not replaced", f"{type(error).__name__}: {error}")
+            return
+        CheckpointEngineManager(self.weights.config, self.weights.actor_wg, [new]).update_weights(version)
+        self.weights.add_replicas([new])
+        ray.get(self.servers.global_load_balancer.add_servers.remote({new._server_address: new._server_handle}))
+        self.note("engine replaced", f"{new._server_address}, after {time.monotonic() - began:.1f} s")
+
+    async def _start(self, dead: RolloutReplica) -> RolloutReplica:
+        began = time.monotonic()
+        while True:
+            try:
+                return await self._start_once(dead)
+            except ValueError as error:  # Ray gives back the devices of the dead one a little later
+                if "available GPUs" not in str(error) or time.monotonic() - began > RELEASE_SECONDS:
+                    raise
+                await asyncio.sleep(0.5)
+
+    async def _start_once(self, dead: RolloutReplica) -> RolloutReplica:
+        rank, self.next_rank = self.next_rank, self.next_rank + 1
+        new = type(dead)(
+            replica_rank=rank,
+            config=self.servers.rollout_config,
+            model_config=self.servers.model_config,
+            gpus_per_node=self.servers.rollout_config.n_gpus_per_node,
+        )
+        await new.init_standalone()
+        return new
+
+
+class RestartedRewardWorkers(RewardLoopManager):
+    """verl's, on the nodes for rewards in turn, with workers that Ray starts again when they die."""
+
+    def _init_reward_loop_workers(self) -> None:
+        worker = ray.remote(max_restarts=-1, max_task_retries=3)(RewardLoopWorker)
+        # Ray forgets large arguments that nobody holds, before it restarts
+        self.config_reference = ray.put(self.config)
+        self.reward_loop_workers = [
+            worker.options(name=f"reward_loop_worker_{i}", scheduling_strategy=where).remote(
+                self.config_reference, self.reward_router_address
+            )
+            for i, where in enumerate(in_turn(REWARD, self.config.reward.num_workers))
+        ]

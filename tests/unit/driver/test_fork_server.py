@@ -1,0 +1,113 @@
+"""A forked process is what the interpreter would have been: arguments, environment, files, exit code, signals."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing import spawn
+from pathlib import Path
+
+import pytest
+
+from mrpo.driver import fork_client
+from mrpo.driver.fork_client import ENV
+from mrpo.driver.fork_server import ForkServer
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """What a fork server with light imports hands out as ``python``."""
+    folder = tmp_path_factory.mktemp("fork")
+    server = ForkServer(folder, folder / "log", before_ray=["json"], with_ray=["numpy"])
+    server.join_ray("01000000", os.getpid())
+    yield str(server.executable)
+    server.stop()
+
+
+def run(python: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([python, *arguments], capture_output=True, text=True, timeout=20, check=False, **options)  # type: ignore[call-overload]
+
+
+def test_code_runs_with_the_imports_done(python: str) -> None:
+    done = run(python, "-c", "import sys; print('numpy' in sys.modules, sys.argv)", "x")
+    assert done.stdout == "True ['-c', 'x']\n"
+
+
+def test_a_script_gets_arguments_environment_and_directory(python: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import os, sys; print(__name__, sys.argv[1:], os.environ['MARK'], os.getcwd())")
+    done = run(python, "-u", str(script), "a", "b", env=os.environ | {"MARK": "m"}, cwd=tmp_path)
+    assert done.stdout == f"__main__ ['a', 'b'] m {tmp_path}\n"
+
+
+def test_exit_codes_and_tracebacks_come_back(python: str) -> None:
+    assert run(python, "-c", "import sys; sys.exit(7)").returncode == 7
+    done = run(python, "-c", "raise ValueError('here')")
+    assert done.returncode == 1
+    assert "ValueError: here" in done.stderr
+
+
+def test_a_terminated_process_dies_by_the_signal(python: str) -> None:
+    process = subprocess.Popen(
+        [python, "-c", "print(1, flush=True); import time; time.sleep(60)"], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.terminate()
+    assert process.wait(10) == -signal.SIGTERM
+
+
+def test_killing_the_proxy_kills_the_process_behind_it(python: str) -> None:
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    process = subprocess.Popen([python, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    behind = int(process.stdout.readline())
+    process.kill()
+    process.wait(10)
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{behind}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{behind}").exists()
+    assert run(python, "-c", "print('still served')").stdout == "still served\n"
+
+
+def test_each_process_has_a_group_of_its_own(python: str) -> None:
+    code = "import os; print(os.getpid() == os.getpgid(0))"
+    assert run(python, "-c", code).stdout == "True\n"
+
+
+def test_children_draw_different_random_numbers(python: str) -> None:
+    code = "import random, numpy; print(random.random(), numpy.random.rand())"
+    assert run(python, "-c", code).stdout != run(python, "-c", code).stdout
+
+
+def _answer(queue: multiprocessing.Queue[int], number: int) -> None:
+    queue.put(number + 1)
+
+
+def test_multiprocessing_spawns_through_it(python: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    before = spawn.get_executable()
+    multiprocessing.set_executable(python)
+    try:
+        queue: multiprocessing.Queue[int] = context.Queue()
+        process = context.Process(target=_answer, args=(queue, 41))
+        process.start()
+        assert queue.get(timeout=20) == 42
+        process.join(10)
+        assert process.exitcode == 0
+    finally:
+        multiprocessing.set_executable(before)
+
+
+def test_without_a_server_the_client_is_a_plain_interpreter(tmp_path: Path) -> None:
+    nobody = os.environ | {ENV: str(tmp_path / "none.sock")}
+    done = run(sys.executable, "-S", fork_client.__file__, "-c", "import sys; print(sys.argv)", "x", env=nobody)
+    assert done.stdout == "['-c', 'x']\n"

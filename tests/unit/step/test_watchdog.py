@@ -1,0 +1,71 @@
+"""A standstill is told once, a long one ends the run, and any movement begins anew."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from mrpo.config.checkpoint import WatchdogConfig
+from mrpo.step.watchdog import Watchdog, _listens
+
+pytestmark = pytest.mark.unit
+
+
+def test_a_standstill_is_told_once_and_given_up_at_the_limit() -> None:
+    now, told, given_up = [0.0], list[str](), list[str]()
+    watchdog = Watchdog(
+        WatchdogConfig(warn=10, limit=30), lambda: "prompt a", told.append, given_up.append, lambda: now[0]
+    )
+    for second in range(1, 30):
+        now[0] = second
+        watchdog.look()
+    assert told == ["nothing has moved for 10 s: prompt a"]
+    assert not given_up
+    now[0] = 30
+    watchdog.look()
+    assert given_up == ["nothing has moved for 30 s: prompt a"]
+
+
+def test_not_knowing_what_for_does_not_end_the_watch() -> None:
+    now, told, given_up = [0.0], list[str](), list[str]()
+
+    def unknown() -> str:
+        raise KeyError("ranks")
+
+    watchdog = Watchdog(WatchdogConfig(warn=10, limit=30), unknown, told.append, given_up.append, lambda: now[0])
+    for now[0] in (10, 30):
+        watchdog.look()
+    assert "nobody could say for what (KeyError: 'ranks')" in told[0]
+    assert given_up
+
+
+def test_movement_begins_anew() -> None:
+    now, told, given_up = [0.0], list[str](), list[str]()
+    watchdog = Watchdog(
+        WatchdogConfig(warn=10, limit=30), lambda: "prompt a", told.append, given_up.append, lambda: now[0]
+    )
+    for second in range(1, 100):
+        now[0] = second
+        watchdog.look()
+        if second % 15 == 0:
+            watchdog.moved()
+    assert len(told) == 6
+    assert not given_up
+
+
+def test_only_a_process_that_handles_the_signal_is_asked_for_its_stacks() -> None:
+    code = "import faulthandler, signal, time; {} print(1, flush=True); time.sleep(30)"
+    for register, listens in (("faulthandler.register(signal.SIGUSR2, all_threads=True);", True), ("", False)):
+        process = subprocess.Popen([sys.executable, "-c", code.format(register)], stdout=-1, stderr=-1, text=True)
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert _listens(process.pid) == listens
+        if listens:
+            process.send_signal(signal.SIGUSR2)
+            assert process.stderr is not None
+            assert "most recent call first" in process.stderr.readline()
+        process.kill()
+        process.communicate()
