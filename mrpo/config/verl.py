@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
+from mrpo.config.controller import ControllerConfig, hand_over
 from mrpo.config.run import RunConfig
 from mrpo.errors import ConfigError, unknown_name
 
@@ -37,24 +38,40 @@ def to_verl(config: RunConfig, recipe_folder: Path, run_dir: Path, device: str) 
         layers.append(_for_cpu(config))
     verl = OmegaConf.merge(*layers)  # type: ignore[assignment]
     assert isinstance(verl, DictConfig)
+    before = {key: OmegaConf.select(verl, key) for key in REPLACED}
     _merge_known(verl, config.verl, "verl")
-    with open_dict(verl):
-        verl.mrpo = {
-            "run": config.model_dump(mode="json"),
-            "recipe_folder": str(recipe_folder),
-            "run_dir": str(run_dir),
-        }
-    _refuse_what_we_replace(verl)
+    _refuse_what_we_replace(verl, before)
+    hand_over(verl, ControllerConfig(run=config, recipe_folder=recipe_folder, run_dir=run_dir))
     return verl
 
 
-def _refuse_what_we_replace(verl: DictConfig) -> None:
-    if verl.algorithm.use_kl_in_reward:
-        raise ConfigError("verl.algorithm.use_kl_in_reward: given true, allowed: false. Set actor.kl_coef instead.")
-    if verl.trainer.save_freq > 0 or verl.trainer.resume_mode != "disable":
-        raise ConfigError("verl.trainer.save_freq, resume_mode: are replaced. Set checkpoint.every and resume.mode.")
-    if (ahead := verl.trainer.v1.separate_async.num_warmup_batches) > 0:  # they would be in no checkpoint
-        raise ConfigError(f"verl.trainer.v1.separate_async.num_warmup_batches: given {ahead}, allowed: 0.")
+REPLACED = {
+    "algorithm.use_kl_in_reward": "Set actor.kl_coef instead.",
+    "algorithm.adv_estimator": "Set algorithm.estimator instead.",
+    "critic.enable": "None of the estimators has a critic.",
+    "data.train_batch_size": "Set data.train_batch_size instead.",
+    "trainer.critic_warmup": "There is no critic.",
+    "trainer.resume_mode": "Set resume.mode instead.",
+    "trainer.save_freq": "Set checkpoint.every instead.",
+    "trainer.test_freq": "Set trainer.test_freq instead.",
+    "trainer.total_training_steps": "Set trainer.total_training_steps instead.",
+    "trainer.val_before_train": "Set trainer.val_before_train instead.",
+    "trainer.val_only": "Run mrpo evaluate instead.",
+    "trainer.v1.trainer_mode": "Set rollout.placement instead.",
+    "trainer.v1.separate_async.num_warmup_batches": "Prompts that were sampled ahead would be in no checkpoint.",
+    "trainer.v1.separate_async.hybrid_rollout.enable_switch": "Set rollout.placement instead.",
+    "actor_rollout_ref.hybrid_engine": "Set rollout.placement instead.",
+    "skip.rollout_tq.enable": "Rollouts that were recorded before would count as this policy's.",
+}
+"""verl's settings of what this package does in its own way, with what to do instead: they would be ignored."""
+
+
+def _refuse_what_we_replace(verl: DictConfig, ours: dict[str, Any]) -> None:
+    """``ours`` holds the values before the user's: another one is refused, since nobody would read it."""
+    for key, instead in REPLACED.items():
+        given = OmegaConf.select(verl, key)
+        if given != ours[key]:
+            raise ConfigError(f"verl.{key}: given {given}, allowed: {ours[key]}. {instead}")
 
 
 def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
@@ -133,7 +150,7 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
                 "n_gpus_per_node": rollout.replicas * rollout.tensor_parallel,
                 "agent": {
                     "num_workers": rollout.agent_workers,
-                    "agent_loop_manager_class": "mrpo.verl_seam.agent_loop.SeededAgentLoopManager",
+                    "agent_loop_manager_class": "mrpo.verl_seam.agent_loop.AgentLoops",
                 },
                 "checkpoint_engine": {
                     "backend": ("nccl" if device == "cuda" else "gloo") if separate else "naive",

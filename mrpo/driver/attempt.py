@@ -35,9 +35,9 @@ class Controller:
     """Ray actor that runs verl's trainer loop. It imports verl in its own process only."""
 
     def run(self, config: dict[str, Any]) -> None:
-        from mrpo.verl_seam.task_runner import TaskRunner
+        from mrpo.verl_seam.controller import run_controller
 
-        TaskRunner().run(OmegaConf.create(config))
+        run_controller(OmegaConf.create(config))
 
 
 def environment(config: RunConfig, device: str, folder: RunFolder) -> dict[str, str]:

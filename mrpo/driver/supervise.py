@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from mrpo.checkpoint.compatible import describe, require_compatible
 from mrpo.checkpoint.resume import choose
 from mrpo.checkpoint.store import CheckpointStore, Found
 from mrpo.config.check import source_of
 from mrpo.config.checkpoint import ResumeConfig
+from mrpo.config.controller import Attempt, hand_over, received
 from mrpo.config.run import RunConfig
 from mrpo.driver.attempt import RunFailed, launch
 from mrpo.driver.interruption import Interruption
@@ -54,14 +55,14 @@ def train(
         if found is not None and found.step >= config.trainer.total_training_steps:
             folder.event(DONE, detail=f"all {found.step} steps were done already")
             return DONE
-        with open_dict(verl):
-            verl.mrpo.attempt = {
-                "number": number,
-                "start_step": found.step if found else 0,
-                "folder": str(found.folder) if found else None,
-                "identity": identity,
-            }
-        verl.trainer.val_before_train = config.trainer.val_before_train and found is None
+        attempt = Attempt(
+            number=number,
+            start_step=found.step if found else 0,
+            folder=str(found.folder) if found else None,
+            identity=identity,
+            validate_first=config.trainer.val_before_train and found is None,
+        )
+        hand_over(verl, received(verl).model_copy(update={"attempt": attempt}))
         try:
             return launch(config, verl, folder, interruption, poll)
         except RunFailed:

@@ -7,7 +7,7 @@ A prompt's uid is ``{content id}-{draw}``: the first part finds its history, the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from mrpo.budget.stats import FloatArray, IntArray, PromptStats
 from mrpo.budget.weights import rollout_weights
 from mrpo.config.advantage import AdvantageConfig
 from mrpo.config.budget import BudgetConfig
-from mrpo.step.rollouts import RolloutRows
+from mrpo.step.rollouts import Rollouts
 
 
 def prompt_uid(messages: Any, ground_truth: Any, data_source: Any, draw: int) -> str:
@@ -34,34 +34,43 @@ def content_ids(uids: Iterable[str]) -> list[int]:
     return [int(uid.partition("-")[0], 16) for uid in uids]
 
 
+@dataclass
+class BatchPlan:
+    """What one batch has planned. It travels with the batch's step, and ends with it."""
+
+    n_by_uid: dict[str, int] = field(default_factory=dict)
+    """Rollouts of each prompt that was submitted and not thrown away."""
+    stats: dict[str, PromptStats] = field(default_factory=dict)
+    """What was known of each prompt when it was planned."""
+    observed: set[str] = field(default_factory=set)
+    """Prompts whose rollouts have come in."""
+    submitted: int = 0
+    """Prompts asked for, those that were thrown away included."""
+
+    def drop_all_but(self, unfinished: set[str]) -> None:
+        """Forget prompts that are neither in the queue nor observed: they were thrown away, and their rollouts go to
+        the prompts that replace them, so that the step's total stays what it was."""
+        for uid in self.n_by_uid.keys() - unfinished - self.observed:
+            del self.n_by_uid[uid]
+
+
 class RolloutBudget:
-    """Owner of the prompt history and of what this step has planned. The total of a step is fixed before it."""
+    """Owner of the prompt history. The total of a step is fixed before it; what is planned is in a ``BatchPlan``."""
 
     def __init__(self, config: BudgetConfig, rewards: AdvantageConfig, prompts_per_step: int):
         self.config, self.rewards = config, rewards
         self.prompts_per_step = prompts_per_step
         self.history = PromptHistory(rewards.names, decay=config.decay)
         self.weights_K = np.array([rewards.weight(name) for name in rewards.names])
-        self.planned: dict[str, int] = {}
-        self.stats: dict[str, PromptStats] = {}
 
-    def begin_step(self) -> None:
-        self.planned, self.stats = {}, {}
-
-    def plan(self, uids: Sequence[str], given_up: Iterable[str] = ()) -> IntArray:
-        """Rollouts of each prompt, int64[N].
-
-        ``given_up`` names prompts planned in this step that were thrown away: their rollouts go to the new ones, so
-        that the step's total stays what it was.
-        """
-        for uid in given_up:
-            del self.planned[uid]
+    def plan(self, plan: BatchPlan, uids: Sequence[str]) -> IntArray:
+        """Enter prompts into ``plan``. Returns the rollouts of each, int64[N]."""
         stats = self._stats(uids)
-        total = self._total(uids, stats)
+        total = self._total(plan, uids, stats)
         options = self.config.options()
         n_N = allocate(self.config.method, stats, total, self.config.low, self.config.high, **options)
-        self.planned |= dict(zip(uids, n_N.tolist(), strict=True))
-        self.stats |= {uid: stats.take(np.array([i])) for i, uid in enumerate(uids)}
+        plan.n_by_uid |= dict(zip(uids, n_N.tolist(), strict=True))
+        plan.stats |= {uid: stats.take(np.array([i])) for i, uid in enumerate(uids)}
         return n_N
 
     def _stats(self, uids: Sequence[str]) -> PromptStats:
@@ -83,30 +92,31 @@ class RolloutBudget:
         plain = self.rewards.model_copy(update={"batch_norm": "none"})  # a simulated group knows no batch
         return compute_advantages(torch.from_numpy(rewards_RK), torch.from_numpy(group_R), plain).advantages_N.numpy()
 
-    def _total(self, uids: Sequence[str], stats: PromptStats) -> int:
+    def _total(self, plan: BatchPlan, uids: Sequence[str], stats: PromptStats) -> int:
         if self.config.unit == "tokens":
             assert stats.response_length_N is not None
             return self.config.total(len(uids), float(np.nanmean(stats.response_length_N)))
         step = self.config.total(self.prompts_per_step)
-        waiting = self.prompts_per_step - len(self.planned) - len(uids)  # prompts still to be planned in this step
-        return step - sum(self.planned.values()) - waiting * self.config.rollouts_per_prompt
+        waiting = self.prompts_per_step - len(plan.n_by_uid) - len(uids)  # prompts still to be planned in this step
+        return step - sum(plan.n_by_uid.values()) - waiting * self.config.rollouts_per_prompt
 
-    def observe(self, rows: RolloutRows, advantages_N: torch.Tensor, step: int) -> dict[str, float]:
+    def observe(self, plan: BatchPlan, rollouts: Rollouts, advantages_N: torch.Tensor, step: int) -> dict[str, float]:
         """Enter a batch of rollouts into the history; returns the metrics of allocation and outcome.
 
         The outcome is measured in what the allocation was planned by (``signal``), so that it can be compared with it.
         """
-        uids = [key.uid for key in rows.keys]
-        if unplanned := set(uids) - self.planned.keys():
+        uids = [key.uid for key in rollouts.keys]
+        if unplanned := set(uids) - plan.n_by_uid.keys():
             raise RuntimeError(f"rollouts of prompts that this step didn't plan: {sorted(unplanned)[:3]}")
-        rewards = rows.rewards_NK.numpy()
+        plan.observed |= set(uids)
+        rewards = rollouts.rewards_NK.numpy()
         active = self.weights_K > 0
         total = (rewards[:, active] * self.weights_K[active]).sum(axis=1)
-        self.history.observe(content_ids(uids), rewards, total_N=total, length_N=rows.lengths_N.numpy(), step=step)
+        self.history.observe(content_ids(uids), rewards, total_N=total, length_N=rollouts.lengths_N.numpy(), step=step)
         groups = list(dict.fromkeys(uids))
         index = {uid: i for i, uid in enumerate(groups)}
-        n_N = np.array([rows.group_sizes[uid] for uid in groups])
-        stats = _joined([self.stats[uid] for uid in groups])
+        n_N = np.array([rollouts.group_sizes[uid] for uid in groups])
+        stats = _joined([plan.stats[uid] for uid in groups])
         prompt_R = np.array([index[uid] for uid in uids])
         outcome = {
             "bernoulli": np.where(np.isnan(total), np.nan, total > 0),
@@ -114,15 +124,15 @@ class RolloutBudget:
         }.get(self.config.signal, total)
         return allocation_metrics(n_N, stats) | outcome_metrics(n_N, stats, prompt_R, outcome)
 
-    def loss_weights(self, rows: RolloutRows) -> torch.Tensor:
+    def loss_weights(self, rollouts: Rollouts) -> torch.Tensor:
         """Weight of each rollout in the loss: 1/n if asked for, so that all prompts count alike; else 1.
 
         n counts a prompt's selected rollouts; the others are in no loss.
         """
-        weights_N = torch.ones(len(rows.keys), dtype=torch.float64)
+        weights_N = torch.ones(len(rollouts.keys), dtype=torch.float64)
         if self.config.reweight_by_n:
-            selected_N = rows.selected_N
-            weights_N[selected_N] = torch.from_numpy(rollout_weights(rows.group_ids_N[selected_N].numpy()))
+            selected_N = rollouts.selected_N
+            weights_N[selected_N] = torch.from_numpy(rollout_weights(rollouts.group_ids_N[selected_N].numpy()))
         return weights_N
 
     def state_dict(self) -> dict[str, Any]:

@@ -15,13 +15,14 @@ from uuid import uuid4
 import numpy as np
 import ray
 import transfer_queue as tq
-from omegaconf import OmegaConf
-from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
+from omegaconf import DictConfig
+from tensordict import TensorDict
+from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
 from mrpo.budget.ids import as_ids
 from mrpo.budget.sequential import Observed, ReinforceAda
-from mrpo.config.budget import RoundsConfig
-from mrpo.step.rollouts import SEEN
+from mrpo.config.controller import received
+from mrpo.rewards.wire import SEEN
 from mrpo.verl_seam.node_roles import TRAINER, in_turn
 
 logger = logging.getLogger(__name__)
@@ -51,12 +52,14 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
 class RoundsWorker(SeededAgentLoopWorker):
     """Samples a prompt in rounds (``budget.rounds``) and stores the selected rollouts, each with what all have earned.
 
-    Owner of ``held``: the outputs of prompts whose sampling isn't over, by uid and session.
+    Owner of ``held``: the outputs of prompts whose sampling isn't over, by uid and sample.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.rounds = RoundsConfig.model_validate(OmegaConf.to_container(self.config.mrpo.run.budget.rounds))
+        rounds = received(self.config).run.budget.rounds
+        assert rounds is not None
+        self.rounds = rounds
         self.held: dict[str, dict[int, tuple[list[Any], dict[str, Any]]]] = {}
 
     async def _run_prompt(
@@ -83,21 +86,21 @@ class RoundsWorker(SeededAgentLoopWorker):
         held = self.held[uid]
         sampler = ReinforceAda([0], size, self.rounds.most, self.rounds.keep, self.rounds.stop)
         while n := int(sampler.next_round(self._observed(held))[0]):
-            sessions = [
+            samples = [
                 self._run_agent_loop(sampling_params, trajectory=trajectory, trace=trace, session_id=i, **prompt)
                 for i in range(len(held), len(held) + n)
             ]
-            await asyncio.gather(*sessions)
+            await asyncio.gather(*samples)
         seen = [
             {
-                "session": session,
+                "sample": sample,
                 "components": outputs[-1].extra_fields["reward_extra_info"],
                 "length": sum(outputs[-1].response_mask),
             }
-            for session, (outputs, _) in sorted(held.items())
+            for sample, (outputs, _) in sorted(held.items())
         ]
-        for session in sampler.select(self._observed(held)).tolist():
-            outputs, kwargs = held[session]
+        for sample in sampler.select(self._observed(held)).tolist():
+            outputs, kwargs = held[sample]
             for output in outputs:
                 output.extra_fields[SEEN] = seen
             await super()._agent_loop_postprocess(outputs, False, **kwargs)
@@ -123,19 +126,29 @@ class RoundsWorker(SeededAgentLoopWorker):
         held[kwargs["session_id"]] = (outputs, kwargs)
 
 
-class SeededAgentLoopManager(AgentLoopManagerTQ):
-    """Named in ``rollout.agent.agent_loop_manager_class``."""
+class AgentLoops:
+    """Named in ``rollout.agent.agent_loop_manager_class``: hands prompts to agent workers.
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        in_rounds = self.config.mrpo.run.budget.rounds is not None
-        self.agent_loop_workers_class = ray.remote(RoundsWorker if in_rounds else SeededAgentLoopWorker)
+    The workers are on the trainer's nodes, which a run can't do without any of; verl's own manager would spread them
+    over all. They put what they get into TransferQueue, so nothing is waited for here.
+    """
 
-    async def _init_agent_loop_workers(self) -> None:
-        """As verl's, but on the trainer's nodes: a run can't do without any of them."""
-        self.agent_loop_workers = [
-            self.agent_loop_workers_class.options(
-                name=f"agent_loop_worker_{i}_{uuid4().hex[:8]}", scheduling_strategy=where
-            ).remote(self.config, self.llm_client, self.teacher_client, self.reward_loop_worker_handles)
-            for i, where in enumerate(in_turn(TRAINER, self.rollout_config.agent.num_workers))
+    def __init__(self, config: DictConfig, llm_client: Any, teacher_client: Any, reward_loop_worker_handles: Any):
+        in_rounds = received(config).run.budget.rounds is not None
+        worker = ray.remote(RoundsWorker if in_rounds else SeededAgentLoopWorker)
+        places = in_turn(TRAINER, config.actor_rollout_ref.rollout.agent.num_workers)
+        self.workers = [
+            worker.options(name=f"agent_loop_worker_{i}_{uuid4().hex[:8]}", scheduling_strategy=place).remote(
+                config, llm_client, teacher_client, reward_loop_worker_handles
+            )
+            for i, place in enumerate(places)
         ]
+
+    @classmethod
+    def create(cls, **given: Any) -> AgentLoops:
+        return cls(**given)
+
+    def generate_sequences(self, prompts: TensorDict) -> None:
+        """Start the rollouts of ``prompts``; returns when the workers have taken them."""
+        parts = prompts.chunk(len(self.workers))  # fewer than workers, where there are fewer prompts
+        ray.get([w.generate_sequences.remote(part) for w, part in zip(self.workers, parts, strict=False)])

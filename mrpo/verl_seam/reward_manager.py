@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from verl import DataProto
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
-from mrpo.config.load import validate
+from mrpo.config.controller import received
 from mrpo.config.run import RewardConfig
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.scorer import Scorer
-
-FAILURES = "reward_failures"
-"""Key beside the components in ``reward_extra_info``: failures by reward name, as JSON ("" if none), since verl's
-validation metrics skip strings and would choke on a mapping."""
+from mrpo.rewards.wire import encode
 
 
 class MultiRewardManager(RewardManagerBase):
@@ -28,13 +23,12 @@ class MultiRewardManager(RewardManagerBase):
 
     def __init__(self, config: Any, tokenizer: Any, compute_score: Any, **router: Any):
         super().__init__(config, tokenizer, compute_score)
-        run = validate(OmegaConf.to_container(config.mrpo.run, resolve=True))  # type: ignore[arg-type]
+        ours = received(config)
         self.decode: Callable[..., str] = tokenizer.decode
-        self.weights = {name: reward.weight for name, reward in run.rewards.items()}
-        rewards = with_models(run.rewards, config.mrpo.get("reward_model_urls") or {})
-        folder = Path(config.mrpo.recipe_folder)
-        require_loadable(rewards, folder)
-        self.scorer = Scorer(rewards, folder)
+        self.weights = {name: reward.weight for name, reward in ours.run.rewards.items()}
+        rewards = with_models(ours.run.rewards, ours.reward_model_urls)
+        require_loadable(rewards, ours.recipe_folder)
+        self.scorer = Scorer(rewards, ours.recipe_folder)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """Score the last sequence of ``data``. ``reward_score`` is the weighted sum of the scores there are; verl
@@ -54,7 +48,7 @@ class MultiRewardManager(RewardManagerBase):
         outcomes = await self.scorer.score(
             list(fields["raw_prompt"]), response, fields["reward_model"]["ground_truth"], extra
         )
-        return {"reward_score": self._weighted_sum(outcomes), "reward_extra_info": as_extra_info(outcomes)}
+        return {"reward_score": self._weighted_sum(outcomes), "reward_extra_info": encode(outcomes)}
 
     def _weighted_sum(self, outcomes: dict[str, Outcome]) -> float:
         return sum(self.weights[name] * o.score for name, o in outcomes.items() if o.score is not None)
@@ -78,9 +72,3 @@ def with_models(rewards: Mapping[str, RewardConfig], urls: Mapping[str, str]) ->
         name: reward.model_copy(update={"options": {**reward.options, **served.get(name, {})}})
         for name, reward in rewards.items()
     }
-
-
-def as_extra_info(outcomes: dict[str, Outcome]) -> dict[str, Any]:
-    failures = {name: outcome.failure for name, outcome in outcomes.items() if outcome.failure is not None}
-    scores = {name: outcome.score for name, outcome in outcomes.items()}
-    return {**scores, FAILURES: json.dumps(failures) if failures else ""}

@@ -1,14 +1,16 @@
-"""The step from a batch's rewards to the advantages that its tokens get. Shapes: M rows, N rollouts, K rewards."""
+"""A batch's rows in verl's TransferQueue: read what they earned, write what their tokens get. Shapes: M rows, N
+rollouts, T tokens."""
 
 from __future__ import annotations
 
-import math
-from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
+import numpy as np
 import torch
 import transfer_queue as tq
-from tensordict import TensorDict
+from tensordict import NonTensorData, TensorDict
 from transfer_queue import KVBatchMeta
 from verl.protocol import DataProto
 from verl.trainer.ppo.rollout_corr_helper import compute_rollout_correction_and_add_to_batch
@@ -16,56 +18,103 @@ from verl.workers.utils.padding import response_to_nested
 
 from mrpo.advantages import modulate_tokens, write_tokens
 from mrpo.config.advantage import TokenModulation
-from mrpo.step.rollouts import RolloutRows, Row, RowKey, row_components, row_seen, select_rollouts
+from mrpo.rewards.wire import FAILURES, SEEN
+from mrpo.step.rollouts import BatchRow, Rollouts, RowKey
+from mrpo.step.seam import RolloutText
 
 PARTITION = "train"
 FIELDS = ("uid", "response_mask", "extra_fields", "prompts", "responses", "reward_model")
 
 
-def _rows(data: TensorDict, field: str) -> list[torch.Tensor]:
+@dataclass
+class VerlBatch:
+    """``handle`` names the rows, ``data`` holds those of their fields that were fetched."""
+
+    handle: KVBatchMeta
+    metrics: dict[str, Any]
+    data: TensorDict = field(default_factory=TensorDict)
+
+    @property
+    def size(self) -> int:
+        return sum(not tag.get("is_padding", False) for tag in self.handle.tags)
+
+
+def _ragged(data: TensorDict, name: str) -> list[torch.Tensor]:
     """The M rows of a ragged field."""
-    return list(cast(torch.Tensor, data[field]).unbind())
+    return list(cast(torch.Tensor, data[name]).unbind())
 
 
-def fetch(batch: KVBatchMeta, names: tuple[str, ...]) -> TensorDict:
-    """The fields that advantages and the rollout log need. TransferQueue drops unknown keys with a mere warning."""
+def fetch(batch: KVBatchMeta, names: Sequence[str]) -> TensorDict:
+    """The fields that advantages and the rollout log need. TransferQueue drops unknown keys with a mere warning.
+
+    Raises:
+        RuntimeError: rows are missing, or not in the order of their keys.
+    """
     fields = [*FIELDS, *names, "rollout_log_probs", "old_log_probs", "entropy"]
     data = tq.kv_batch_get(keys=batch.keys, partition_id=PARTITION, select_fields=fields)
     if len(data) != len(batch.keys):
         raise RuntimeError(f"TransferQueue returned {len(data)} of the {len(batch.keys)} rows of this step")
+    for key, uid in zip(batch.keys, list(data["uid"]), strict=True):
+        if RowKey.parse(key).uid != str(uid):
+            raise RuntimeError(f"row {key} holds the data of prompt {uid}: rows are mixed up")
     return data
 
 
-def rollouts_of(batch: KVBatchMeta, data: TensorDict, names: tuple[str, ...]) -> RolloutRows:
-    """The batch's rollouts, after checking that TransferQueue's rows are in the order of its keys."""
-    uids = list(data["uid"])
-    for key, uid in zip(batch.keys, uids, strict=True):
-        if RowKey.parse(key).uid != str(uid):
-            raise RuntimeError(f"row {key} holds the data of prompt {uid}: rows are mixed up")
-    lengths = [int(mask.sum()) for mask in _rows(data, "response_mask")]
-    components, seen = row_components(data, names, len(data)), row_seen(data, len(data))
+def batch_rows(batch: KVBatchMeta, data: TensorDict, names: Sequence[str]) -> list[BatchRow]:
+    """What is known of each of the M rows."""
+    lengths = [int(mask.sum()) for mask in _ragged(data, "response_mask")]
     padding = [bool(tag.get("is_padding", False)) for tag in batch.tags]
-    rows = map(Row, batch.keys, components, lengths, padding, seen)
-    return select_rollouts(list(rows), names)
+    columns = row_components(data, names, len(data)), lengths, padding, _seen(data, len(data))
+    return list(map(BatchRow, batch.keys, *columns))
 
 
-def too_many_failures(rows: RolloutRows, names: tuple[str, ...], most: float) -> str | None:
-    """Which reward failed in more than the share ``most`` of the rollouts, or in all of them, and why; None: none."""
-    for name in names:
-        causes = [failures[name] for failures in rows.failures if name in failures]
-        if causes and (len(causes) > most * len(rows.keys) or len(causes) == len(rows.keys)):
-            often = Counter(causes).most_common(1)[0][0]
-            return (
-                f"reward {name!r} failed in {len(causes)} of {len(rows.keys)} rollouts, more than "
-                f"scoring.most_failures={most:g} allows. Most often: {often}"
-            )
-    return None
+def row_components(data: Any, names: Sequence[str], size: int) -> list[dict[str, Any]]:
+    """Each row's components from whichever of verl's two shapes they came in.
+
+    Scored while rolling out: ``extra_fields["reward_extra_info"]``. Scored after it (colocated reward models): a field
+    of the batch per component.
+    """
+    nested = [_plain(item) for item in data["extra_fields"]] if "extra_fields" in data else [{}] * size
+    rows = [dict(item.get("reward_extra_info") or {}) for item in nested]
+    for name in (*names, FAILURES):
+        if name in data:
+            for row, value in zip(rows, data[name], strict=True):
+                row[name] = _plain(value)
+    return rows
+
+
+def _seen(data: Any, size: int) -> list[Sequence[dict[str, Any]]]:
+    """All rollouts of each row's prompt, as ``agent_loop.RoundsWorker`` left them; empty for a prompt sampled once."""
+    if "extra_fields" not in data:
+        return [()] * size
+    return [_plain(item).get(SEEN, ()) for item in data["extra_fields"]]
+
+
+def _plain(value: Any) -> Any:
+    """verl's non-tensor fields come wrapped or bare, by TransferQueue backend; numbers also as 0-d arrays."""
+    if isinstance(value, NonTensorData):
+        value = value.data
+    return value.item() if isinstance(value, torch.Tensor | np.generic | np.ndarray) else value
+
+
+def texts(data: TensorDict, rows: Sequence[int], tokenizer: Any) -> list[RolloutText]:
+    """What those rows hold, for a person to read."""
+    truths, responses = list(data["reward_model"]), _ragged(data, "responses")
+    prompts = _ragged(data, "prompts")
+    decoded = (
+        tokenizer.batch_decode([column[row] for row in rows], skip_special_tokens=True)
+        for column in (prompts, responses)
+    )
+    return [
+        RolloutText(prompt, response, truths[row]["ground_truth"], len(responses[row]))
+        for row, prompt, response in zip(rows, *decoded, strict=True)
+    ]
 
 
 def write(
     batch: KVBatchMeta,
     data: TensorDict,
-    rows: RolloutRows,
+    rollouts: Rollouts,
     advantages_N: torch.Tensor,
     keep_N: torch.Tensor,
     modulation: TokenModulation | None = None,
@@ -81,7 +130,7 @@ def write(
     """
     nested_mask = cast(torch.Tensor, data["response_mask"])
     mask_MT = nested_mask.to_padded_tensor(0)
-    rollout_of_M = rows.rollout_of_M
+    rollout_of_M = rollouts.rollout_of_M
     real_M = rollout_of_M >= 0
     advantages_M = torch.where(real_M, advantages_N.float()[rollout_of_M], 0.0)
     keep_M = torch.where(real_M, keep_N[rollout_of_M], True)
@@ -112,53 +161,3 @@ def correct_rollouts(batch: KVBatchMeta, data: TensorDict, config: Any) -> dict[
         fields["rollout_is_weights"] = response_to_nested(padded.batch["rollout_is_weights"], mask)
     tq.kv_batch_put(keys=batch.keys, partition_id=PARTITION, fields=TensorDict(fields, batch_size=len(batch)))
     return metrics
-
-
-def reward_metrics(rows: RolloutRows, names: tuple[str, ...]) -> dict[str, float]:
-    """Mean and standard deviation of each reward over the rollouts that have its score, and the shares without."""
-    metrics: dict[str, float] = {}
-    for column, name in enumerate(names):
-        values = rows.rewards_NK[:, column]
-        scored = values[~values.isnan()]
-        causes = [failures[name].partition(":")[0] for failures in rows.failures if name in failures]
-        metrics[f"reward/{name}/mean"] = float(scored.mean()) if len(scored) else math.nan
-        metrics[f"reward/{name}/std"] = float(scored.std(unbiased=False)) if len(scored) else math.nan
-        metrics[f"reward/{name}/failed_share"] = len(causes) / len(values)
-        metrics |= {f"reward/{name}/failed/{cause}": n for cause, n in Counter(causes).items()}
-        metrics[f"reward/{name}/missing_share"] = 1 - len(scored) / len(values)
-    return metrics
-
-
-def log_rows(
-    rows: RolloutRows,
-    data: TensorDict,
-    advantages_N: torch.Tensor,
-    keep_N: torch.Tensor,
-    names: tuple[str, ...],
-    tokenizer: Any,
-) -> list[dict[str, Any]]:
-    """One record a rollout for the run folder: text, every component, advantage."""
-    records = []
-    truths = list(data["reward_model"])
-    selected = rows.selected_N.nonzero().flatten().tolist()
-    chosen = rows.row_of_N[selected].tolist()
-    prompt_ids, response_ids = _rows(data, "prompts"), _rows(data, "responses")
-    prompts = tokenizer.batch_decode([prompt_ids[row] for row in chosen], skip_special_tokens=True)
-    responses = tokenizer.batch_decode([response_ids[row] for row in chosen], skip_special_tokens=True)
-    for i, (n, row) in enumerate(zip(selected, chosen, strict=True)):
-        key, scores = rows.keys[n], rows.rewards_NK[n].tolist()
-        record = {
-            "uid": key.uid,
-            "sample": key.session,
-            "prompt": prompts[i],
-            "response": responses[i],
-            "ground_truth": truths[row]["ground_truth"],
-            "rewards": {name: None if math.isnan(s) else s for name, s in zip(names, scores, strict=True)},
-            "advantage": float(advantages_N[n]),
-            "keep": bool(keep_N[n]),
-            "tokens": len(response_ids[row]),
-        }
-        if rows.failures[n]:
-            record["failures"] = rows.failures[n]
-        records.append(record)
-    return records

@@ -2,103 +2,84 @@
 
 from __future__ import annotations
 
-import json
 import random
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from tensordict import NonTensorData, TensorDict
 
 from mrpo.rewards.outcome import Outcome
-from mrpo.step.rollouts import Row, RowKey, row_components, select_rollouts
-from mrpo.verl_seam.reward_manager import FAILURES, as_extra_info
+from mrpo.rewards.wire import FAILURES, encode
+from mrpo.step.rollouts import BatchRow, RowKey, select_rollouts
 
 pytestmark = pytest.mark.unit
 
 NAMES = ("correct", "format")
 
 
-def component(uid: str, session: int) -> dict[str, Any]:
+def component(uid: str, sample: int) -> dict[str, Any]:
     """Scores that say whose they are."""
-    return {"correct": float(sum(map(ord, uid))), "format": float(session), FAILURES: ""}
+    return {"correct": float(sum(map(ord, uid))), "format": float(sample), FAILURES: ""}
 
 
-def row(key: str, components: dict[str, Any] | None = None, **more: Any) -> Row:
+def row(key: str, components: dict[str, Any] | None = None, **more: Any) -> BatchRow:
     parsed = RowKey.parse(key)
-    return Row(key, component(parsed.uid, parsed.session) if components is None else components, 7, **more)
+    return BatchRow(key, component(parsed.uid, parsed.sample) if components is None else components, 7, **more)
 
 
 def test_a_rollouts_scores_stay_with_its_key_in_any_order_of_rows() -> None:
-    keys = [f"{uid}_{session}_0" for uid, n in (("a-1", 3), ("b-2", 1), ("c-3", 5)) for session in range(n)]
+    keys = [f"{uid}_{sample}_0" for uid, n in (("a-1", 3), ("b-2", 1), ("c-3", 5)) for sample in range(n)]
     random.Random(0).shuffle(keys)
-    rows = select_rollouts([row(key) for key in keys], NAMES)
-    for key, scores, group in zip(rows.keys, rows.rewards_NK.tolist(), rows.group_ids_N.tolist(), strict=True):
-        assert scores == [float(sum(map(ord, key.uid))), float(key.session)]
-        assert {rows.keys[i].uid for i in np.flatnonzero(rows.group_ids_N.numpy() == group)} == {key.uid}
-    assert rows.group_sizes == {"a-1": 3, "b-2": 1, "c-3": 5}
+    rollouts = select_rollouts([row(key) for key in keys], NAMES)
+    for key, scores, group in zip(
+        rollouts.keys, rollouts.rewards_NK.tolist(), rollouts.group_ids_N.tolist(), strict=True
+    ):
+        assert scores == [float(sum(map(ord, key.uid))), float(key.sample)]
+        assert {rollouts.keys[i].uid for i in np.flatnonzero(rollouts.group_ids_N.numpy() == group)} == {key.uid}
+    assert rollouts.group_sizes == {"a-1": 3, "b-2": 1, "c-3": 5}
 
 
 def test_padding_rows_belong_to_no_rollout() -> None:
-    rows = select_rollouts([row("a_0_0"), row("pad_0_0", is_padding=True), row("a_1_0")], NAMES)
-    assert [key.session for key in rows.keys] == [0, 1]
-    assert rows.rollout_of_M.tolist() == [0, -1, 1]
-    assert rows.row_of_N.tolist() == [0, 2]
+    rollouts = select_rollouts([row("a_0_0"), row("pad_0_0", is_padding=True), row("a_1_0")], NAMES)
+    assert [key.sample for key in rollouts.keys] == [0, 1]
+    assert rollouts.rollout_of_M.tolist() == [0, -1, 1]
+    assert rollouts.row_of_N.tolist() == [0, 2]
 
 
 def test_of_several_outputs_the_last_stands_for_the_rollout_and_all_belong_to_it() -> None:
     keys = ["a_0_1", "a_1_0", "a_0_0", "a_0_2"]
-    rows = select_rollouts([row(key, {"correct": float(i), "format": 0.0}) for i, key in enumerate(keys)], NAMES)
-    assert [(key.session, key.turn) for key in rows.keys] == [(0, 2), (1, 0)]
-    assert rows.rewards_NK[:, 0].tolist() == [3.0, 1.0]
-    assert rows.rollout_of_M.tolist() == [0, 1, 0, 0]
+    rollouts = select_rollouts([row(key, {"correct": float(i), "format": 0.0}) for i, key in enumerate(keys)], NAMES)
+    assert [(key.sample, key.turn) for key in rollouts.keys] == [(0, 2), (1, 0)]
+    assert rollouts.rewards_NK[:, 0].tolist() == [3.0, 1.0]
+    assert rollouts.rollout_of_M.tolist() == [0, 1, 0, 0]
 
 
 def test_rollouts_that_were_seen_but_not_selected_count_without_a_row() -> None:
-    seen = [{"session": s, "components": component("a", s), "length": 10 + s} for s in range(4)]
-    rows = select_rollouts([row("a_3_0", seen=seen), row("b_0_0"), row("a_1_0", seen=seen)], NAMES)
-    assert rows.group_sizes == {"a": 4, "b": 1}
-    by_key = {key[:2]: i for i, key in enumerate(rows.keys)}
-    assert rows.selected_N.tolist() == [False, True, False, True, True]
-    unselected = [key[:2] for key, selected in zip(rows.keys, rows.selected_N, strict=True) if not selected]
+    seen = [{"sample": s, "components": component("a", s), "length": 10 + s} for s in range(4)]
+    rollouts = select_rollouts([row("a_3_0", seen=seen), row("b_0_0"), row("a_1_0", seen=seen)], NAMES)
+    assert rollouts.group_sizes == {"a": 4, "b": 1}
+    by_key = {key[:2]: i for i, key in enumerate(rollouts.keys)}
+    assert rollouts.selected_N.tolist() == [False, True, False, True, True]
+    unselected = [key[:2] for key, selected in zip(rollouts.keys, rollouts.selected_N, strict=True) if not selected]
     assert unselected == [("a", 0), ("a", 2)]
-    assert [rows.rewards_NK[by_key["a", s], 1].item() for s in range(4)] == [0.0, 1.0, 2.0, 3.0]
-    assert rows.lengths_N[by_key["a", 2]] == 12
-    assert rows.rollout_of_M.tolist() == [3, 4, 1]
+    assert [rollouts.rewards_NK[by_key["a", s], 1].item() for s in range(4)] == [0.0, 1.0, 2.0, 3.0]
+    assert rollouts.lengths_N[by_key["a", 2]] == 12
+    assert rollouts.rollout_of_M.tolist() == [3, 4, 1]
 
 
 def test_rollouts_are_in_the_order_of_their_keys_whoever_finished_first() -> None:
     keys = ["a_0_0", "a_1_0", "a_10_0", "b_0_0"]
     for order in (keys, keys[::-1]):
-        assert ["_".join(map(str, key)) for key in select_rollouts([row(k) for k in order], NAMES).keys] == keys
+        assert [str(key) for key in select_rollouts([row(k) for k in order], NAMES).keys] == keys
 
 
 def test_a_missing_score_is_nan_and_a_missing_component_is_an_error_that_names_it() -> None:
-    rows = select_rollouts([row("a_0_0", {"correct": None, "format": 1.0})], NAMES)
-    assert rows.rewards_NK.isnan().tolist() == [[True, False]]
+    rollouts = select_rollouts([row("a_0_0", {"correct": None, "format": 1.0})], NAMES)
+    assert rollouts.rewards_NK.isnan().tolist() == [[True, False]]
     with pytest.raises(KeyError, match="rollout a_0_0 has no reward 'format'"):
         select_rollouts([row("a_0_0", {"correct": 1.0})], NAMES)
 
 
 def test_failures_keep_their_cause() -> None:
-    info = as_extra_info({"correct": Outcome(1.0), "format": Outcome(failure="ZeroDivisionError: x")})
-    rows = select_rollouts([row("a_0_0", info)], NAMES)
-    assert rows.failures == [{"format": "ZeroDivisionError: x"}]
-    assert json.loads(info[FAILURES]) == rows.failures[0]
-
-
-def test_both_of_verls_shapes_give_the_same_components() -> None:
-    values: list[dict[str, Any]] = [
-        {"correct": 1.0, "format": 0.5, FAILURES: ""},
-        {"correct": 0.0, "format": None, FAILURES: ""},
-    ]
-    nested: dict[str, Any] = {"extra_fields": [{"reward_extra_info": v} for v in values]}
-    flat: dict[str, Any] = {name: [v[name] for v in values] for name in (*NAMES, FAILURES)}
-    wrapped: dict[str, Any] = {"extra_fields": [NonTensorData({"reward_extra_info": v}) for v in values]}
-    assert row_components(nested, NAMES, 2) == row_components(flat, NAMES, 2) == row_components(wrapped, NAMES, 2)
-
-
-def test_top_level_fields_come_as_tensors_too() -> None:
-    data = TensorDict({"correct": torch.tensor([1.0, 0.0]), "format": torch.tensor([0.5, 0.25])}, batch_size=2)
-    assert row_components(data, NAMES, 2) == [{"correct": 1.0, "format": 0.5}, {"correct": 0.0, "format": 0.25}]
+    info = encode({"correct": Outcome(1.0), "format": Outcome(failure="ZeroDivisionError: x")})
+    assert select_rollouts([row("a_0_0", info)], NAMES).failures == [{"format": "ZeroDivisionError: x"}]

@@ -1,4 +1,4 @@
-"""A standstill is told once, a long one ends the run, and any movement begins anew."""
+"""A stall is reported once, a long one ends the run, and any movement begins anew."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ import sys
 import pytest
 
 from mrpo.config.checkpoint import WatchdogConfig
-from mrpo.step.watchdog import Watchdog, _listens
+from mrpo.step.watchdog import Watchdog
+from mrpo.verl_seam.stacks import _listens
 
 pytestmark = pytest.mark.unit
 
 
-def test_a_standstill_is_told_once_and_given_up_at_the_limit() -> None:
-    now, told, given_up = [0.0], list[str](), list[str]()
+def test_a_stall_is_reported_once_and_given_up_at_the_limit() -> None:
+    now, reported, given_up = [0.0], list[str](), list[str]()
     watchdog = Watchdog(
-        WatchdogConfig(warn=10, limit=30), lambda: "prompt a", told.append, given_up.append, lambda: now[0]
+        WatchdogConfig(warn=10, limit=30), lambda: "prompt a", reported.append, given_up.append, lambda: now[0]
     )
     for second in range(1, 30):
         now[0] = second
         watchdog.look()
-    assert told == ["nothing has moved for 10 s: prompt a"]
+    assert reported == ["nothing has moved for 10 s: prompt a"]
     assert not given_up
     now[0] = 30
     watchdog.look()
@@ -30,29 +31,29 @@ def test_a_standstill_is_told_once_and_given_up_at_the_limit() -> None:
 
 
 def test_not_knowing_what_for_does_not_end_the_watch() -> None:
-    now, told, given_up = [0.0], list[str](), list[str]()
+    now, reported, given_up = [0.0], list[str](), list[str]()
 
     def unknown() -> str:
         raise KeyError("ranks")
 
-    watchdog = Watchdog(WatchdogConfig(warn=10, limit=30), unknown, told.append, given_up.append, lambda: now[0])
+    watchdog = Watchdog(WatchdogConfig(warn=10, limit=30), unknown, reported.append, given_up.append, lambda: now[0])
     for now[0] in (10, 30):
         watchdog.look()
-    assert "nobody could say for what (KeyError: 'ranks')" in told[0]
+    assert "nobody could say for what (KeyError: 'ranks')" in reported[0]
     assert given_up
 
 
 def test_movement_begins_anew() -> None:
-    now, told, given_up = [0.0], list[str](), list[str]()
+    now, reported, given_up = [0.0], list[str](), list[str]()
     watchdog = Watchdog(
-        WatchdogConfig(warn=10, limit=30), lambda: "prompt a", told.append, given_up.append, lambda: now[0]
+        WatchdogConfig(warn=10, limit=30), lambda: "prompt a", reported.append, given_up.append, lambda: now[0]
     )
     for second in range(1, 100):
         now[0] = second
         watchdog.look()
         if second % 15 == 0:
             watchdog.moved()
-    assert len(told) == 6
+    assert len(reported) == 6
     assert not given_up
 
 

@@ -1,0 +1,52 @@
+"""A rollout's outcomes on their way from a reward worker to the controller: both ends of the encoding.
+
+verl carries a flat mapping beside each rollout (``reward_extra_info``). A reward's score stands under its name, None
+where there is none; what failed stands under ``FAILURES``, by reward, with its cause. Nothing here needs verl or torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mrpo.rewards.outcome import Outcome
+
+FAILURES = "reward_failures"
+"""Key of the failures. They are JSON ("" if there are none): verl's validation metrics skip strings, and would choke
+on a mapping."""
+
+SEEN = "seen_rollouts"
+"""Key in a row's ``extra_fields``: every rollout of a prompt that was sampled in rounds, also those not selected."""
+
+
+def encode(outcomes: Mapping[str, Outcome]) -> dict[str, float | str | None]:
+    """The mapping that travels with a rollout.
+
+    >>> encode({"correct": Outcome(1.0), "polite": Outcome.failed("timeout", "no score within 60 s")})
+    {'correct': 1.0, 'polite': None, 'reward_failures': '{"polite": "timeout: no score within 60 s"}'}
+    """
+    scores: dict[str, float | str | None] = {name: outcome.score for name, outcome in outcomes.items()}
+    failures = {name: outcome.failure for name, outcome in outcomes.items() if outcome.failure is not None}
+    return {**scores, FAILURES: json.dumps(failures) if failures else ""}
+
+
+def scores_of(fields: Mapping[str, Any], names: Sequence[str], rollout: object) -> list[float]:
+    """The scores of ``names`` in their order, NaN where there is none.
+
+    Raises:
+        KeyError: a reward is absent, which is not the same as having no score. ``rollout`` is named in the message.
+    """
+    if missing := [name for name in names if name not in fields]:
+        raise KeyError(f"rollout {rollout} has no reward {missing[0]!r}; it has {sorted(fields)}")
+    return [float("nan") if fields[name] is None else float(fields[name]) for name in names]
+
+
+def failures_of(fields: Mapping[str, Any]) -> dict[str, str]:
+    """The rewards that failed, with their causes.
+
+    >>> failures_of({"polite": None, "reward_failures": '{"polite": "timeout: no score within 60 s"}'})
+    {'polite': 'timeout: no score within 60 s'}
+    """
+    failures: dict[str, str] = json.loads(fields.get(FAILURES) or "{}")
+    return failures

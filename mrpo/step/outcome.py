@@ -1,0 +1,69 @@
+"""What a batch's rewards say: metrics by reward, a line a rollout for the run folder, and when to stop."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mrpo.step.rollouts import Rollouts
+from mrpo.step.seam import RolloutText
+
+
+def failed_too_often(rollouts: Rollouts, names: Sequence[str], max_failure_rate: float) -> str | None:
+    """Which reward failed in more than that share of the rollouts, or in all of them, and why; None: none did."""
+    for name in names:
+        failed = [failures[name] for failures in rollouts.failures if name in failures]
+        if failed and (len(failed) > max_failure_rate * len(rollouts.keys) or len(failed) == len(rollouts.keys)):
+            most_common = Counter(failed).most_common(1)[0][0]
+            return (
+                f"reward {name!r} failed in {len(failed)} of {len(rollouts.keys)} rollouts, more than "
+                f"scoring.most_failures={max_failure_rate:g} allows. Most often: {most_common}"
+            )
+    return None
+
+
+def reward_metrics(rollouts: Rollouts, names: Sequence[str]) -> dict[str, float]:
+    """Mean and standard deviation of each reward over the rollouts that have its score, and the shares without."""
+    metrics: dict[str, float] = {}
+    for column, name in enumerate(names):
+        values = rollouts.rewards_NK[:, column]
+        scored = values[~values.isnan()]
+        causes = [failures[name].partition(":")[0] for failures in rollouts.failures if name in failures]
+        metrics[f"reward/{name}/mean"] = float(scored.mean()) if len(scored) else math.nan
+        metrics[f"reward/{name}/std"] = float(scored.std(unbiased=False)) if len(scored) else math.nan
+        metrics[f"reward/{name}/failed_share"] = len(causes) / len(values)
+        metrics |= {f"reward/{name}/failed/{cause}": n for cause, n in Counter(causes).items()}
+        metrics[f"reward/{name}/missing_share"] = 1 - len(scored) / len(values)
+    return metrics
+
+
+def rollout_records(
+    rollouts: Rollouts,
+    texts: Sequence[RolloutText],
+    advantages_N: torch.Tensor,
+    keep_N: torch.Tensor,
+    names: Sequence[str],
+) -> list[dict[str, Any]]:
+    """One record a selected rollout, for the run folder; ``texts`` are of those, in their order."""
+    records = []
+    for n, text in zip(rollouts.selected_N.nonzero().flatten().tolist(), texts, strict=True):
+        key, scores = rollouts.keys[n], rollouts.rewards_NK[n].tolist()
+        record = {
+            "uid": key.uid,
+            "sample": key.sample,
+            "prompt": text.prompt,
+            "response": text.response,
+            "ground_truth": text.ground_truth,
+            "rewards": {name: None if math.isnan(s) else s for name, s in zip(names, scores, strict=True)},
+            "advantage": float(advantages_N[n]),
+            "keep": bool(keep_N[n]),
+            "tokens": text.tokens,
+        }
+        if rollouts.failures[n]:
+            record["failures"] = rollouts.failures[n]
+        records.append(record)
+    return records

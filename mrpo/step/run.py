@@ -1,0 +1,181 @@
+"""A run, step after step: begins where it was, saves at the ends of steps and when asked to stop, watches for stalls.
+
+The end of a step is the one moment that checkpoints stand for: everything of the step is done and written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mrpo.checkpoint.owners import Owners
+from mrpo.checkpoint.store import CheckpointStore
+from mrpo.config.controller import ControllerConfig
+from mrpo.record.metrics import rename
+from mrpo.record.run_folder import STOPPED, STUCK, RunFolder
+from mrpo.step.budget import RolloutBudget
+from mrpo.step.checkpointing import CONTROLLER, TRAINER, RunCheckpoints, StopRequested
+from mrpo.step.position import Position
+from mrpo.step.seam import Metrics, Seam
+from mrpo.step.step import Parts, run_step
+from mrpo.step.watchdog import GAVE_UP, Watchdog
+
+
+class DeferredValidation:
+    """The metrics of a step whose validation was abandoned for a stop. It is done when the run goes on."""
+
+    def __init__(self) -> None:
+        self.metrics: Metrics | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"metrics": self.metrics}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.metrics = state["metrics"]
+
+
+class TrainingRun:
+    """One attempt at a run. It exists before the seam does, so that starting up is watched as well.
+
+    Args:
+        config: what the command handed over.
+        dump_stacks: writes the stacks of the run's processes to their logs, before the run gives up.
+    """
+
+    def __init__(self, config: ControllerConfig, dump_stacks: Callable[[], None]):
+        self.config, self.attempt = config.run, config.attempt
+        self.folder = RunFolder(config.run_dir)
+        self.dump_stacks = dump_stacks
+        self.owners = Owners()
+        self.checkpoints = RunCheckpoints(
+            self.config.checkpoint,
+            CheckpointStore(self.config.checkpoint.folder or self.folder.checkpoints, self.folder.scratch),
+            self.owners,
+            identity=self.attempt.identity,
+            attempt=self.attempt.number,
+            start=self.attempt.start_step,
+        )
+        self.deferred = DeferredValidation()
+        self.validation_abandoned = False
+        self.seam: Seam | None = None
+        self.step: int | None = None
+        self.phase, self.unfinished = "", 0
+        self.watchdog = Watchdog(self.config.watchdog, self.waits_for, self._report_stall, self._give_up)
+        self.watchdog.start()
+        self.note("start controller")
+
+    def note(self, phase: str) -> None:
+        """``phase`` begins."""
+        self.phase = phase
+        self.watchdog.moved()
+        self.folder.event(phase, step=self.step)
+
+    # ---- the run ----
+
+    def train(self, seam: Seam) -> None:
+        """All steps, or until somebody asks to stop; then what is done is saved, and the last event is STOPPED."""
+        run, start, total = self._begin(seam), self.attempt.start_step, seam.total_steps
+        self.folder.plan(total, rewards=self.config.rewards, first_step=start + 1)
+        try:
+            if self.attempt.validate_first:
+                seam.log(metrics := self.validate(start), start)
+                if self.attempt.validate_only:
+                    self.folder.write_metrics(start, metrics)
+                    return
+            self._make_up_validation(seam)
+            self._end_step(seam, start, {})
+            for number in range(start + 1, total + 1):
+                self.step = number
+                self._end_step(seam, number, run_step(number, run))
+            self.checkpoints.settle(seam.ranks, wait=True)
+        except StopRequested:
+            saved = self._save(seam) if self.checkpoints.has_boundary else start
+            self.folder.event(STOPPED, step=saved, detail=f"{saved} of {total} steps are saved")
+        finally:
+            seam.end()
+
+    def _begin(self, seam: Seam) -> Parts:
+        """Register what must survive, and take up the checkpoint that this attempt begins with."""
+        self.seam, self.step = seam, self.attempt.start_step
+        seam.while_waiting = self.while_waiting
+        config, position = self.config, Position(seam)
+        budget = RolloutBudget(config.budget, config.advantage, config.data.train_batch_size)
+        for name, owner in (("budget", budget), ("position", position), ("deferred_validation", self.deferred)):
+            self.owners.register(name, owner)
+        folder = None if self.attempt.folder is None else Path(self.attempt.folder)
+        if folder is not None:
+            self.note("load checkpoint")
+        if seam.load(None if folder is None else folder / TRAINER, self.step):
+            self.note("reshard to another number of ranks")
+        if folder is not None:
+            self.owners.load(folder / CONTROLLER)
+        self.note("update_weights")
+        seam.serve(self.step)
+        return Parts(config, seam, budget, position, self.folder, self.note, self.validate, self._metrics_between_steps)
+
+    def _metrics_between_steps(self) -> Metrics:
+        return {"checkpoint/blocked_seconds": self.checkpoints.take_blocked_seconds()}
+
+    def _end_step(self, seam: Seam, step: int, metrics: Metrics) -> None:
+        """``step`` is over. Save it if it is due, and stop here if that was asked for."""
+        if self.validation_abandoned:
+            self.deferred.metrics, self.validation_abandoned = dict(metrics), False
+        self.checkpoints.settle(seam.ranks)
+        self.checkpoints.remember(step, metrics)
+        if self.checkpoints.is_due(step, seam.total_steps):
+            self._save(seam, self.config.checkpoint.asynchronous)
+        if step < seam.total_steps:
+            self._stop_if_asked()
+
+    def _save(self, seam: Seam, asynchronous: bool = False) -> int:
+        self.folder.event("save", step=self.checkpoints.boundary_step)
+        return self.checkpoints.save(seam.ranks, asynchronous)
+
+    # ---- validation ----
+
+    def validate(self, step: int) -> Metrics:
+        """The metrics of the validation set; none if it was abandoned for a stop, and then the step is over all the
+        same and its validation deferred."""
+        assert self.seam is not None
+        self.note("validate")
+        try:
+            return {f"validation/{name}": value for name, value in self.seam.validate(step).items()}
+        except StopRequested:
+            if not self.checkpoints.has_boundary:  # before the first step there is no step to defer it for
+                raise
+            self.validation_abandoned = True
+            return {}
+
+    def _make_up_validation(self, seam: Seam) -> None:
+        if self.deferred.metrics is None:
+            return
+        metrics, self.deferred.metrics = self.deferred.metrics, None
+        metrics |= rename(self.validate(self.attempt.start_step))
+        self.folder.write_metrics(self.attempt.start_step, metrics)
+        seam.log(metrics, self.attempt.start_step)
+
+    # ---- while it waits ----
+
+    def while_waiting(self, unfinished: int) -> None:
+        """Called again and again while rollouts are waited for, with the number of prompts without an end."""
+        self._stop_if_asked()
+        if unfinished != self.unfinished:
+            self.unfinished = unfinished
+            self.watchdog.moved()
+
+    def _stop_if_asked(self) -> None:
+        if self.folder.stop_file.exists():
+            raise StopRequested
+
+    def waits_for(self) -> str:
+        return self.phase if self.seam is None else self.seam.waits_for(self.phase)
+
+    def _report_stall(self, what: str) -> None:
+        self.folder.event("standstill", step=self.step, detail=what)
+
+    def _give_up(self, what: str) -> None:
+        self.folder.event(STUCK, step=self.step, detail=what)
+        self.dump_stacks()
+        os._exit(GAVE_UP)  # whatever it waits for keeps the main thread from ending it

@@ -1,0 +1,144 @@
+"""What a step asks of the stack below it: a dozen verbs, with no word about how they are done.
+
+``mrpo.verl_seam.seam`` does them on verl, Ray and TransferQueue. Shapes: N rollouts, G prompts, M rows of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+
+from mrpo.config.advantage import TokenModulation
+from mrpo.step.checkpointing import Ranks
+from mrpo.step.rollouts import BatchRow, Rollouts
+
+Metrics = dict[str, Any]
+
+
+class PromptContent(NamedTuple):
+    """What identifies a prompt: two rows of the data with the same content are the same prompt."""
+
+    messages: list[Any]
+    ground_truth: Any
+    data_source: Any
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """G prompts on their way to the engines. ``handle`` is theirs in the seam; nobody else looks inside."""
+
+    contents_G: Sequence[PromptContent]
+    handle: Any
+
+
+class Batch(Protocol):
+    """Rollouts of whole prompt groups, scored, as the seam holds them. Nobody else looks inside ``handle``."""
+
+    handle: Any
+    metrics: Metrics
+    """What sampling it has measured."""
+
+    @property
+    def size(self) -> int:
+        """Rows that are no padding."""
+
+
+class RolloutText(NamedTuple):
+    """A rollout as a person reads it."""
+
+    prompt: str
+    response: str
+    ground_truth: Any
+    tokens: int
+
+
+class Seam(Protocol):
+    """The stack under a run. Every verb returns when it is done; ``wait`` and ``validate`` call ``while_waiting``."""
+
+    total_steps: int
+    mini_batches: int
+    """Batches, each with an update of its own, that a step's prompts come in."""
+    ranks: Ranks
+    while_waiting: Callable[[int], None]
+    """Called again and again with the number of prompts without an end. It may raise to break off the wait."""
+
+    # ---- around steps ----
+
+    def load(self, folder: Path | None, step: int) -> bool:
+        """Give the ranks the states of ``step``; without a folder they keep what the model's files say. Returns whether
+        they were saved by another number of ranks."""
+
+    def serve(self, step: int) -> None:
+        """Give the engines the weights of ``step`` and get ready for prompts."""
+
+    def loader_state(self) -> dict[str, Any]: ...
+
+    def load_loader_state(self, state: dict[str, Any]) -> None: ...
+
+    def timed_step(self, step: int, timings: dict[str, float]) -> AbstractContextManager[None]:
+        """What is in the block is of ``step``. ``timings`` takes the seconds of each part of the step."""
+
+    def timed(self, part: str) -> AbstractContextManager[None]:
+        """Add the time of the block to ``timings[part]``."""
+
+    def end(self) -> None:
+        """No step follows: write what is still being written."""
+
+    # ---- a step, in its order ----
+
+    def next_prompts(self, count: int) -> Prompts: ...
+
+    def unfinished_prompts(self) -> set[str]:
+        """Uids of the training prompts that were submitted and neither trained on nor thrown away."""
+
+    def submit(self, prompts: Prompts, uids_G: Sequence[str], n_G: Sequence[int]) -> None:
+        """Start the rollouts: ``n_G[i]`` of the prompt ``uids_G[i]``. Rewards are computed as each ends."""
+
+    def wait(self, prompts: int, refill: Callable[[int], None]) -> Batch:
+        """The next batch of so many prompt groups. ``refill(count)`` is asked to submit others for groups that failed
+        or were filtered out."""
+
+    def old_log_probs(self, batch: Batch) -> Metrics:
+        """Log-probabilities of the policy before its update, and of the reference policy where there is one."""
+
+    def read(self, batch: Batch) -> tuple[list[BatchRow], Metrics]:
+        """The M rows of the batch, each under its key, and the metrics of verl's importance correction, if it is on."""
+
+    def texts(self, batch: Batch, rows: Sequence[int]) -> list[RolloutText]: ...
+
+    def write(
+        self,
+        batch: Batch,
+        rollouts: Rollouts,
+        advantages_N: torch.Tensor,
+        keep_N: torch.Tensor,
+        modulation: TokenModulation | None,
+    ) -> None:
+        """Give each token its advantage; tokens of rollouts that leave the loss lose their mask."""
+
+    def update_actor(self, batch: Batch) -> Metrics: ...
+
+    def update_weights(self) -> Metrics:
+        """Give the engines the weights that the ranks have now. Replaces engines that died idle before."""
+
+    def combine(self, parts: Sequence[tuple[Metrics, int]]) -> Metrics:
+        """One mapping of the metrics of a step's mini-batches, each with its number of rollouts."""
+
+    def finish(self, batches: Sequence[Batch], metrics: Metrics) -> Metrics:
+        """``metrics`` with those of the whole step added; afterwards the rows are gone."""
+
+    def log(self, metrics: Mapping[str, Any], step: int) -> None:
+        """Send a step's metrics to the tracking backends (``trainer.logger``)."""
+
+    # ---- beside steps ----
+
+    def validate(self, step: int) -> Metrics:
+        """Metrics of the validation set, by the weights that the engines have."""
+
+    def waits_for(self, phase: str) -> str:
+        """Who would have to end ``phase``, in words."""

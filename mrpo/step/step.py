@@ -1,0 +1,173 @@
+"""One training step, from its prompts to its record, in the order in which things happen.
+
+::
+
+     controller (this file)              engines          reward workers        trainer ranks
+     ───────────────────────────────     ─────────────    ──────────────────    ─────────────────
+     next prompts
+     budget.plan: n for each
+     submit ───────────────────────────► sample n each ─► score each as it ends
+ ┌─► wait ◄───────────────────────────────────────────────┘
+ │     failed or filtered groups: plan and submit others
+ │   old log-probs ───────────────────────────────────────────────────────────► forward
+ │   agreement: these rollouts are of this policy
+ │   advantages of all rewards
+ │   write: each token its advantage
+ │   budget.observe: what each prompt's rollouts earned
+ └── update ──────────────────────────────────────────────────────────────────► loss, optimizer
+     weights ──────────────────────────► load ◄──────────────────────────────── send
+     validate, every ``test_freq`` steps
+     record
+
+The loop on the left runs once a mini-batch. The controller waits for rollouts, for the ranks and for the weights, one
+after the other; while it waits for rollouts it also looks for a request to stop, for dead engines and for a stall.
+Engines are idle from the last rollout until the next step's prompts, ranks while rollouts are sampled; reward workers
+score while engines sample. What a step knows is one ``Step``, and the plan of its prompts travels in it, so that a
+later batch's rollouts may one day be under way while this one is trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from mrpo.advantages import compute_advantages
+from mrpo.config.run import RunConfig
+from mrpo.record.metrics import rename
+from mrpo.record.run_folder import RunFolder
+from mrpo.step.agreement import require_agreement
+from mrpo.step.budget import BatchPlan, RolloutBudget
+from mrpo.step.outcome import failed_too_often, reward_metrics, rollout_records
+from mrpo.step.position import Position
+from mrpo.step.rollouts import Rollouts, select_rollouts
+from mrpo.step.seam import Batch, Metrics, Seam
+
+MAX_REFILLS = 8
+"""A step may ask for this many times its prompts before the run stops: failed and filtered groups would be replaced for
+ever."""
+
+
+@dataclass
+class Step:
+    """What one step knows. Nothing of it outlives the step."""
+
+    number: int
+    plan: BatchPlan = field(default_factory=BatchPlan)
+    batches: list[Batch] = field(default_factory=list)
+    parts: list[tuple[Metrics, int]] = field(default_factory=list)
+    """The metrics of each mini-batch, with its number of rollouts."""
+    records: list[dict[str, Any]] = field(default_factory=list)
+    """A line a rollout, for the run folder."""
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What all steps of a run share."""
+
+    config: RunConfig
+    seam: Seam
+    budget: RolloutBudget
+    position: Position
+    folder: RunFolder
+    note: Callable[[str], None]
+    """Says that a phase of the step begins."""
+    validate: Callable[[int], Metrics]
+    more_metrics: Callable[[], Metrics]
+    """Metrics of what happened between steps."""
+
+
+def run_step(number: int, run: Parts) -> Metrics:
+    """Do step ``number``; returns the metrics that it has recorded.
+
+    Raises:
+        RuntimeError: rollouts and policy don't agree, a reward failed too often, or too many groups failed.
+    """
+    step, seam, note = Step(number), run.seam, run.note
+    with seam.timed_step(number, step.timings):
+        note("rollout")
+        submit(step, run, run.config.data.train_batch_size)
+        for _ in range(seam.mini_batches):
+            prompts = run.config.data.train_batch_size // seam.mini_batches
+            batch = seam.wait(prompts, refill=lambda count: submit(step, run, count))
+            note("old_log_prob")
+            batch.metrics |= seam.old_log_probs(batch)
+            require_agreement(batch.metrics)
+            note("advantage")
+            with seam.timed("adv"):
+                assign_advantages(step, run, batch)
+            note("update_actor")
+            batch.metrics |= seam.update_actor(batch)
+            step.batches.append(batch)
+        note("update_weights")
+        metrics = seam.combine([(batch.metrics, batch.size) for batch in step.batches]) | seam.update_weights()
+    if is_validated(run, number):
+        with seam.timed("testing"):
+            metrics |= run.validate(number)
+    return record(step, run, metrics)
+
+
+def is_validated(run: Parts, number: int) -> bool:
+    every = run.config.trainer.test_freq
+    return every > 0 and (number % every == 0 or number == run.seam.total_steps)
+
+
+def submit(step: Step, run: Parts, count: int) -> None:
+    """Plan and start the rollouts of the next ``count`` prompts. Called again when groups must be replaced."""
+    plan, prompts_per_step = step.plan, run.config.data.train_batch_size
+    plan.submitted += count
+    if plan.submitted > MAX_REFILLS * prompts_per_step:
+        raise RuntimeError(
+            f"step {step.number} asked for {plan.submitted} prompts, more than {MAX_REFILLS} times its "
+            f"{prompts_per_step}: groups keep failing (see the rollout workers' logs) or being filtered out"
+        )
+    prompts = run.seam.next_prompts(count)
+    uids = run.position.uids(prompts)
+    plan.drop_all_but(run.seam.unfinished_prompts())  # what groups that were thrown away had goes to the new ones
+    n_G = run.budget.plan(plan, uids)
+    run.seam.submit(prompts, uids, n_G.tolist())
+
+
+def assign_advantages(step: Step, run: Parts, batch: Batch) -> None:
+    """From the batch's rewards to its tokens' advantages, and to what the budget learns from them."""
+    seam, config = run.seam, run.config.advantage
+    rows, correction = seam.read(batch)
+    rollouts = select_rollouts(rows, config.names)
+    texts = seam.texts(batch, rollouts.row_of_N[rollouts.selected_N].tolist())
+
+    def records(advantages_N: torch.Tensor, keep_N: torch.Tensor) -> list[dict[str, Any]]:
+        return rollout_records(rollouts, texts, advantages_N, keep_N, config.names)
+
+    if trouble := failed_too_often(rollouts, config.names, run.config.scoring.most_failures):
+        none_N = torch.zeros(len(rollouts.keys))
+        run.folder.write_rollouts(step.number, records(none_N, none_N))
+        raise RuntimeError(f"{trouble}. All of them: {run.folder.rollouts_file(step.number)}")
+    result = compute_advantages(rollouts.rewards_NK, rollouts.group_ids_N, config, lengths_N=rollouts.lengths_N)
+    advantages_N = result.advantages_N * run.budget.loss_weights(rollouts)
+    if result.loss_weights_N is not None:
+        advantages_N = advantages_N * result.loss_weights_N
+    seam.write(batch, rollouts, advantages_N, result.keep_N, config.token_modulation)
+    step.records += records(advantages_N, result.keep_N)
+    batch.metrics |= correction | reward_metrics(rollouts, config.names) | result.diagnostics
+    batch.metrics |= run.budget.observe(step.plan, rollouts, result.advantages_N, step.number)
+    batch.metrics |= batch_metrics(step.plan, rollouts)
+
+
+def batch_metrics(plan: BatchPlan, rollouts: Rollouts) -> Metrics:
+    incomplete = sum(size < plan.n_by_uid[uid] for uid, size in rollouts.group_sizes.items())
+    return {
+        "rollout/padding_rows": int((rollouts.rollout_of_M < 0).sum()),
+        "rollout/incomplete_groups": incomplete,
+    }
+
+
+def record(step: Step, run: Parts, metrics: Metrics) -> Metrics:
+    """Write what the step leaves, and send it to the tracking backends, under the same names."""
+    renamed = rename(run.seam.finish(step.batches, metrics)) | run.more_metrics()
+    run.folder.write_rollouts(step.number, step.records)
+    run.folder.write_metrics(step.number, renamed)
+    run.seam.log(renamed, step.number)
+    return renamed

@@ -1,0 +1,309 @@
+"""The stack under a step, on verl 0.9.1: ``mrpo.step.seam``'s verbs, and the verl methods that each of them uses.
+
+================== ========================================================== =============================
+verb               verl's public                                              verl's private
+================== ========================================================== =============================
+(start)            ``PPOTrainer()``, ``Tracking``, ``SkipManager.init``,      ``_setup``
+                   ``ValidationGenerationsLogger``
+load, ranks        (methods of our own worker, ``actor_worker``)
+serve              ``on_init_end``
+loader_state       ``train_dataloader``
+timed_step, timed  ``on_step_begin``, ``SkipManager.set_step``,               ``_start_profiling``
+                   ``marked_timer``
+next_prompts                                                                  ``_next_train_batch``
+unfinished_prompts ``tq.kv_list``
+submit             ``assign_non_tensor_stack``                                ``_submit_batch_to_rollout``
+wait               ``replay_buffer.sample``, ``on_sample_begin``,             ``_balance_batch``,
+                   ``on_sample_end``                                          ``_compute_reward_colocate``
+old_log_probs                                                                 ``_compute_old_log_prob``,
+                                                                              ``_compute_ref_log_prob``
+read, texts, write TransferQueue's, in ``rows``
+update_actor                                                                  ``_update_actor``
+update_weights     ``on_step_end``                                            ``_stop_profiling``,
+                                                                              ``_consume_sync_metrics``
+combine            ``MetricsAggregator``
+finish             ``tq.kv_clear``                                            ``_compute_metrics``,
+                                                                              ``_log_rollout_data``
+log                ``Tracking.log``, ``DapoFilteredRewardTableLogger``
+validate           ``on_validate_begin``, ``on_validate_end``                 ``_validate``
+end                                                                           ``_shutdown_dump_executor``
+================== ========================================================== =============================
+
+These are calls. What is overridden or wrapped is listed by ``python -m mrpo.verl_seam.upgrade``, which also compares
+all of it with another version of verl.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+import transfer_queue as tq
+from omegaconf import DictConfig, OmegaConf
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.replay_buffer import DAPO_FILTERED_REWARD_COUNTS_KEY
+from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+from verl.trainer.ppo.v1.utils import MetricsAggregator
+from verl.utils import tensordict_utils as tu
+from verl.utils.debug import marked_timer
+from verl.utils.skip import SkipManager
+from verl.utils.tracking import DapoFilteredRewardTableLogger, Tracking, ValidationGenerationsLogger
+
+from mrpo.config.advantage import TokenModulation
+from mrpo.config.controller import ControllerConfig
+from mrpo.step.rollouts import BatchRow, Rollouts, RowKey
+from mrpo.step.seam import Batch, Metrics, PromptContent, Prompts, RolloutText
+from mrpo.verl_seam import rows
+from mrpo.verl_seam.recovery import EngineKeeper, PersistentClient
+from mrpo.verl_seam.reward_models import RewardModels
+from mrpo.verl_seam.rows import VerlBatch
+from mrpo.verl_seam.stacks import located
+from mrpo.verl_seam.trainer import TRAINERS
+
+POLL_SECONDS = 0.05
+"""verl looks for finished rollouts every 2 s, which is most of a small model's step. A look takes milliseconds."""
+
+
+class VerlSeam:
+    """Owner of verl's trainer, from its start to its end.
+
+    Args:
+        config: verl's, resolved.
+        ours: what the command handed over.
+        note: is told which phase of the start begins.
+        event: is told what happens beside phases: what, and the details.
+    """
+
+    def __init__(
+        self,
+        config: DictConfig,
+        ours: ControllerConfig,
+        note: Callable[[str], None],
+        event: Callable[[str, str], None],
+    ):
+        self.config, self.ours = config, ours
+        self.timings: dict[str, float] = {}
+        self.filtered_counts: dict[Any, int] | None = None
+        self.while_waiting: Callable[[int], None] = lambda unfinished: None
+        rewards = ours.run.rewards
+        if any(reward.model for reward in rewards.values()):
+            note("load reward models")
+        # Ray ends the engines of reward models that nobody holds
+        self.reward_models = RewardModels(rewards, config.reward.reward_model.rollout)
+        config.mrpo.reward_model_urls = self.reward_models.urls
+        note("load model")
+        self.trainer: Any = TRAINERS[config.trainer.v1.trainer_mode](config)
+        self.trainer._setup()
+        self.total_steps: int = self.trainer.total_training_steps
+        self.mini_batches: int = self.trainer.parameter_sync_step
+        self.ranks = self.trainer.actor_rollout_wg
+        self.buffer = self.trainer.replay_buffer
+        self.buffer.poll_interval = POLL_SECONDS
+        self._watch_waiting()
+        self.engines: EngineKeeper | None = None
+        if config.trainer.v1.trainer_mode == "separate_async":  # colocated engines live and die with the ranks
+            servers, weights = self.trainer.standalone_server_manager, self.trainer.standalone_checkpoint_manager
+            self.engines = EngineKeeper(servers, weights, event)
+        ray.get([worker.__ray_ready__.remote() for worker in self._reward_workers()])
+
+    def _watch_waiting(self) -> None:
+        """verl waits for rollouts in one place, in training and in validation: look up from there each time."""
+        wait = self.buffer._wait_for_next_poll
+
+        def wait_and_look(partition: str, last_debug_time: float) -> float:
+            self.while_waiting(len(self.buffer.pending_keys[partition]) + len(self.buffer.running_keys[partition]))
+            if self.engines is not None:  # while a step trains, its engines hold the weights of the step before
+                self.engines.look(self.trainer.global_steps - (partition == "train"))
+            return wait(partition, last_debug_time)
+
+        self.buffer._wait_for_next_poll = wait_and_look
+
+    def _reward_workers(self) -> list[Any]:
+        return self.trainer.reward_loop_manager.reward_loop_workers
+
+    def llm_client(self) -> Any:
+        """For the agent loops. Where engines have actors of their own, it survives the death of one."""
+        if self.engines is not None:
+            return self.trainer.standalone_server_manager.get_client(client_cls=PersistentClient)
+        return self.trainer.get_llm_client()
+
+    def track(self, agent_loops: Any) -> None:
+        """Take ``agent_loops`` for all that follows, and open the tracking backends."""
+        config, trainer = self.config, self.trainer
+        names = {"project_name": config.trainer.project_name, "experiment_name": config.trainer.experiment_name}
+        resolved = OmegaConf.to_container(config, resolve=True)
+        SkipManager.init(config)
+        trainer.agent_loop_manager = agent_loops
+        trainer.logger = Tracking(default_backend=config.trainer.logger, config=resolved, **names)
+        trainer.validation_generations_logger = ValidationGenerationsLogger(**names)
+        self.filtered_logger = DapoFilteredRewardTableLogger(**names)
+
+    # ---- around steps ----
+
+    def load(self, folder: Path | None, step: int) -> bool:
+        self.trainer.global_steps = step
+        return folder is not None and any(self.ranks.load_state(str(folder)))
+
+    def serve(self, step: int) -> None:
+        trainer, profiled = self.trainer, self.config.global_profiler.steps
+        trainer.on_init_end()
+        trainer.prev_step_profile = trainer.next_step_profile = False
+        trainer.curr_step_profile = profiled is not None and step + 1 in profiled
+
+    def loader_state(self) -> dict[str, Any]:
+        return self.trainer.train_dataloader.state_dict()
+
+    def load_loader_state(self, state: dict[str, Any]) -> None:
+        self.trainer.train_dataloader.load_state_dict(state)
+
+    @contextmanager
+    def timed_step(self, step: int, timings: dict[str, float]) -> Iterator[None]:
+        self.timings = self.trainer.timing_raw = timings
+        self.trainer.global_steps = step
+        SkipManager.set_step(step)
+        with self.timed("step"):
+            self.trainer.on_step_begin()
+            self.trainer._start_profiling()
+            yield
+
+    def timed(self, part: str) -> AbstractContextManager[None]:
+        return marked_timer(part, self.timings)
+
+    def end(self) -> None:
+        self.trainer._shutdown_dump_executor()
+
+    # ---- a step, in its order ----
+
+    def next_prompts(self, count: int) -> Prompts:
+        batch = self.trainer._next_train_batch(count)
+        columns = list(batch["raw_prompt"]), list(batch["reward_model"]), list(batch["data_source"])
+        contents = [
+            PromptContent(list(messages), reward["ground_truth"], source)
+            for messages, reward, source in zip(*columns, strict=True)
+        ]
+        return Prompts(contents, batch)
+
+    def unfinished_prompts(self) -> set[str]:
+        tags = (tq.kv_list(rows.PARTITION) or {}).get(rows.PARTITION, {})
+        return {key for key, tag in tags.items() if tag.get("is_prompt", False)}
+
+    def submit(self, prompts: Prompts, uids_G: Sequence[str], n_G: Sequence[int]) -> None:
+        batch = prompts.handle
+        tu.assign_non_tensor_stack(batch, "uid", list(uids_G))
+        batch["__rollout_n__"] = torch.tensor(n_G, dtype=torch.int64)
+        self.trainer._submit_batch_to_rollout(batch)
+
+    def wait(self, prompts: int, refill: Callable[[int], None]) -> VerlBatch:
+        trainer = self.trainer
+        self.buffer.refill_fn = refill
+        with self.timed("gen"):
+            trainer.on_sample_begin()
+            meta, metrics = self.buffer.sample(trainer.global_steps, rows.PARTITION, prompts)
+            meta.extra_info["temperature"] = self.config.actor_rollout_ref.rollout.temperature
+            trainer.on_sample_end()
+        if trainer.reward_loop_manager.reward_loop_worker_handles is None:
+            with self.timed("reward"):
+                meta = trainer._compute_reward_colocate(meta, metrics=metrics)
+        # In the order of their keys rows make the same micro-batches, and so the same sums, whoever finished first.
+        order = sorted(range(len(meta.keys)), key=lambda i: RowKey.parse(meta.keys[i]))
+        meta.keys, meta.tags = [meta.keys[i] for i in order], [meta.tags[i] for i in order]
+        return VerlBatch(trainer._balance_batch(meta, metrics=metrics), metrics)
+
+    def old_log_probs(self, batch: Batch) -> Metrics:
+        trainer, metrics = self.trainer, Metrics()
+        with self.timed("old_log_prob"):
+            if self.mini_batches == 1:  # the policy is the old policy: no copy of the model to keep and restore
+                batch.handle = PPOTrainer._compute_old_log_prob(trainer, batch.handle, metrics)
+            else:
+                batch.handle = trainer._compute_old_log_prob(batch.handle, metrics)
+        if trainer.use_reference_policy:
+            with self.timed("ref"):
+                batch.handle = trainer._compute_ref_log_prob(batch.handle, metrics)
+        return metrics
+
+    def read(self, batch: Batch) -> tuple[list[BatchRow], Metrics]:
+        assert isinstance(batch, VerlBatch)
+        batch.data = rows.fetch(batch.handle, self.ours.run.advantage.names)
+        metrics = rows.correct_rollouts(batch.handle, batch.data, self.config)
+        return rows.batch_rows(batch.handle, batch.data, self.ours.run.advantage.names), metrics
+
+    def texts(self, batch: Batch, rows_of_texts: Sequence[int]) -> list[RolloutText]:
+        assert isinstance(batch, VerlBatch)
+        return rows.texts(batch.data, rows_of_texts, self.trainer.tokenizer)
+
+    def write(
+        self,
+        batch: Batch,
+        rollouts: Rollouts,
+        advantages_N: torch.Tensor,
+        keep_N: torch.Tensor,
+        modulation: TokenModulation | None,
+    ) -> None:
+        assert isinstance(batch, VerlBatch)
+        batch.handle = rows.write(batch.handle, batch.data, rollouts, advantages_N, keep_N, modulation)
+
+    def update_actor(self, batch: Batch) -> Metrics:
+        metrics = Metrics()
+        with self.timed("update_actor"):
+            batch.handle = self.trainer._update_actor(batch.handle, metrics)
+        return metrics
+
+    def update_weights(self) -> Metrics:
+        self.trainer._stop_profiling()
+        if self.engines is not None:
+            self.engines.drop_dead()  # one that died with nothing to do would fail the weight update
+            self.engines.look(self.trainer.global_steps, at_once=True)
+        self.trainer.on_step_end()
+        return self.trainer._consume_sync_metrics()
+
+    def combine(self, parts: Sequence[tuple[Metrics, int]]) -> Metrics:
+        aggregator = MetricsAggregator()
+        for metrics, rollouts in parts:
+            aggregator.add_step_metrics(metrics, sample_count=rollouts)
+        return aggregator.get_aggregated_metrics()
+
+    def finish(self, batches: Sequence[Batch], metrics: Metrics) -> Metrics:
+        trainer, step = self.trainer, self.trainer.global_steps
+        metas = [batch.handle for batch in batches]
+        keys, tags = [key for meta in metas for key in meta.keys], [tag for meta in metas for tag in meta.tags]
+        whole = KVBatchMeta(partition_id=rows.PARTITION, keys=keys, tags=tags)
+        epoch = (step - 1) // max(1, trainer.steps_per_epoch)
+        trainer._compute_metrics(whole, metrics, self.timings, global_steps=step, epoch=epoch)
+        if folder := self.config.trainer.get("rollout_data_dir", None):
+            trainer._log_rollout_data(whole, self.timings, folder)
+        tq.kv_clear(keys=keys, partition_id=rows.PARTITION)
+        self.filtered_counts = metrics.pop(DAPO_FILTERED_REWARD_COUNTS_KEY, None)
+        return metrics
+
+    def log(self, metrics: Mapping[str, Any], step: int) -> None:
+        self.trainer.logger.log(data=dict(metrics), step=step)
+        if self.filtered_counts:
+            self.filtered_logger.log(self.config.trainer.logger, self.filtered_counts, step)
+            self.filtered_counts = None
+
+    # ---- beside steps ----
+
+    def validate(self, step: int) -> Metrics:
+        self.trainer.global_steps = step
+        self.trainer.on_validate_begin()
+        metrics = self.trainer._validate()
+        self.trainer.on_validate_end()
+        return metrics
+
+    def waits_for(self, phase: str) -> str:
+        if phase not in ("rollout", "validate"):
+            return f"{phase}, trainer ranks: {located(self.ranks.workers)}"
+        unfinished = [*list(self.buffer.pending_keys.values()), *list(self.buffer.running_keys.values())]
+        waiting = sorted(uid for uids in unfinished for uid in list(uids))  # the main thread may be changing them
+        return (
+            f"{phase}, {len(waiting)} prompts without an end: {', '.join(waiting[:4])}; "
+            f"engines: {located(self._engine_servers())}; reward workers: {located(self._reward_workers())}"
+        )
+
+    def _engine_servers(self) -> list[Any]:
+        weights = self.engines.weights if self.engines is not None else self.trainer.checkpoint_manager
+        return [server for replica in weights.replicas for server in replica.servers]

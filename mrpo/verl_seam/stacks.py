@@ -1,0 +1,49 @@
+"""Where a run's actors are, and what each of its processes is doing: for a run that stands still."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import time
+from pathlib import Path
+
+import ray
+
+from mrpo.driver.other_nodes import on_other_nodes
+
+
+def located(actors: list[ray.actor.ActorHandle]) -> str:
+    """Process and node of each actor, for a person who goes looking."""
+    table = ray._private.state.actors()
+    known = [table[actor._actor_id.hex()] for actor in actors if actor._actor_id.hex() in table]
+    return ", ".join(f"process {actor['Pid']} on {actor['Address']['IPAddress']}" for actor in known)
+
+
+def dump_stacks() -> None:
+    """Have every process that listens (``verl_seam.plugin``), on all nodes, write its threads' stacks to its log."""
+    pids: dict[str, list[int]] = {}
+    for actor in ray._private.state.actors().values():
+        if actor["State"] == "ALIVE":
+            pids.setdefault(actor["Address"]["NodeID"], []).append(actor["Pid"])
+    _ask_for_stacks(pids)
+    faulthandler.dump_traceback(all_threads=True)
+    on_other_nodes(_ask_for_stacks, pids, seconds=20)
+    time.sleep(2)  # they write it by themselves
+
+
+def _ask_for_stacks(pids: dict[str, list[int]]) -> None:
+    """``pids`` by node; those of this one are asked."""
+    for pid in pids.get(ray.get_runtime_context().get_node_id(), []):
+        if _listens(pid):
+            os.kill(pid, signal.SIGUSR2)
+
+
+def _listens(pid: int) -> bool:
+    """Whether the process handles SIGUSR2; one that doesn't would die of it."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    caught = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:"))
+    return bool(caught >> (signal.SIGUSR2 - 1) & 1)

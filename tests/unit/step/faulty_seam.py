@@ -1,0 +1,184 @@
+"""A seam without a stack: prompts, rollouts and weights in memory, for the order of a step and what faults do to it.
+
+It injects faults: groups that fail, engines that disagree, rewards that fail, and whatever a test does in a wait.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mrpo.rewards.outcome import Outcome
+from mrpo.rewards.wire import encode
+from mrpo.step.rollouts import BatchRow, Rollouts
+from mrpo.step.seam import Metrics, PromptContent, Prompts, RolloutText
+
+
+@dataclass
+class RowsInMemory:
+    handle: list[BatchRow]
+    metrics: Metrics = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        return len(self.handle)
+
+
+class RanksInMemory:
+    """The weights are a number: how often they were updated."""
+
+    def __init__(self) -> None:
+        self.weights = 0.0
+
+    def save_state(self, folder: str, asynchronous: bool) -> list[float]:
+        Path(folder).mkdir(parents=True)
+        Path(folder, "weights.json").write_text(json.dumps(self.weights))
+        return [0.0]
+
+    def wait_saved(self) -> list[None]:
+        return [None]
+
+
+class FaultySeam:
+    """Rollouts of a prompt are right as often as its number and the weights say: the same in every run."""
+
+    def __init__(self, total_steps: int = 3, mini_batches: int = 1):
+        self.total_steps, self.mini_batches = total_steps, mini_batches
+        self.ranks = RanksInMemory()
+        self.engine_weights = -1.0
+        self.while_waiting: Callable[[int], None] = lambda unfinished: None
+        self.step = -1
+        self.fetched = 0
+        self.queue: dict[str, tuple[PromptContent, int]] = {}
+        self.calls: list[str] = []
+        self.logged: dict[int, Metrics] = {}
+        self.written: list[torch.Tensor] = []
+        # ---- faults ----
+        self.failing_groups = 0
+        """Prompt groups that fail before any succeeds."""
+        self.correlation = 1.0
+        """Of the engines' probabilities with the ranks'."""
+        self.failing_reward: str | None = None
+        self.in_wait: Callable[[int], None] = lambda step: None
+        """Called in each wait of a step."""
+        self.in_validation: Callable[[int], None] = lambda step: None
+
+    def load(self, folder: Path | None, step: int) -> bool:
+        self.calls.append("load")
+        if folder is not None:
+            self.ranks.weights = json.loads((folder / "weights.json").read_text())
+        return False
+
+    def serve(self, step: int) -> None:
+        self.engine_weights = self.ranks.weights
+
+    def loader_state(self) -> dict[str, Any]:
+        return {"fetched": self.fetched}
+
+    def load_loader_state(self, state: dict[str, Any]) -> None:
+        self.fetched = state["fetched"]
+
+    @contextmanager
+    def timed_step(self, step: int, timings: dict[str, float]) -> Iterator[None]:
+        self.step, self.calls = step, []
+        yield
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        yield
+
+    def end(self) -> None:
+        self.calls.append("end")
+
+    def next_prompts(self, count: int) -> Prompts:
+        self.calls.append("next_prompts")
+        numbers = [(self.fetched + i) % 16 for i in range(count)]
+        self.fetched += count
+        return Prompts([PromptContent([{"role": "user", "content": str(n)}], n, "test") for n in numbers], None)
+
+    def unfinished_prompts(self) -> set[str]:
+        return set(self.queue)
+
+    def submit(self, prompts: Prompts, uids_G: Sequence[str], n_G: Sequence[int]) -> None:
+        self.calls.append("submit")
+        self.queue |= dict(zip(uids_G, zip(prompts.contents_G, n_G, strict=True), strict=True))
+
+    def wait(self, prompts: int, refill: Callable[[int], None]) -> RowsInMemory:
+        self.calls.append("wait")
+        self.while_waiting(len(self.queue))
+        self.in_wait(self.step)
+        self.while_waiting(len(self.queue))
+        while self.failing_groups:
+            self.failing_groups -= 1
+            del self.queue[next(iter(self.queue))]
+            refill(1)
+        rows = []
+        for uid in list(self.queue)[:prompts]:
+            content, n = self.queue.pop(uid)
+            rows += [BatchRow(f"{uid}_{i}_0", self._rewards(content.ground_truth, i, n), 1 + i) for i in range(n)]
+        return RowsInMemory(rows, {"engine_weights": self.engine_weights})
+
+    def _rewards(self, number: int, sample: int, n: int) -> dict[str, Any]:
+        right = Outcome(float((sample * 7 + number) % n < number * n / 16 + self.engine_weights))
+        short = Outcome(float(sample % 2))
+        outcomes = {"correct": right, "short": short}
+        if self.failing_reward is not None:
+            outcomes[self.failing_reward] = Outcome.failed("exception", "injected")
+        return encode(outcomes)
+
+    def old_log_probs(self, batch: Any) -> Metrics:
+        self.calls.append("old_log_probs")
+        return {
+            "training/rollout_actor_probs_pearson_corr": self.correlation,
+            "training/rollout_probs_diff_mean": 1 - self.correlation,
+        }
+
+    def read(self, batch: Any) -> tuple[list[BatchRow], Metrics]:
+        self.calls.append("read")
+        return batch.handle, {}
+
+    def texts(self, batch: Any, rows: Sequence[int]) -> list[RolloutText]:
+        return [RolloutText("prompt", batch.handle[row].key, 0, batch.handle[row].length) for row in rows]
+
+    def write(
+        self, batch: Any, rollouts: Rollouts, advantages_N: torch.Tensor, keep_N: torch.Tensor, modulation: Any
+    ) -> None:
+        self.calls.append("write")
+        self.written.append(advantages_N)
+
+    def update_actor(self, batch: Any) -> Metrics:
+        self.calls.append("update_actor")
+        self.ranks.weights += 1
+        return {"actor/grad_norm": 1.0}
+
+    def update_weights(self) -> Metrics:
+        self.calls.append("update_weights")
+        self.engine_weights = self.ranks.weights
+        return {}
+
+    def combine(self, parts: Sequence[tuple[Metrics, int]]) -> Metrics:
+        total = sum(n for _, n in parts)
+        names = {name for metrics, _ in parts for name in metrics}
+        return {name: sum(metrics.get(name, 0.0) * n for metrics, n in parts) / total for name in names}
+
+    def finish(self, batches: Sequence[Any], metrics: Metrics) -> Metrics:
+        self.calls.append("finish")
+        return metrics
+
+    def log(self, metrics: Mapping[str, Any], step: int) -> None:
+        self.logged[step] = dict(metrics)
+
+    def validate(self, step: int) -> Metrics:
+        self.calls.append("validate")
+        self.in_validation(step)
+        self.while_waiting(1)
+        return {"val-core/test/correct/mean@1": self.engine_weights}
+
+    def waits_for(self, phase: str) -> str:
+        return phase

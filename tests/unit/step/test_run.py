@@ -1,0 +1,124 @@
+"""A run that is stopped anywhere goes on as if it hadn't been; what a stop interrupts is saved or made up for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mrpo.checkpoint.store import CheckpointStore
+from mrpo.config.controller import Attempt, ControllerConfig
+from mrpo.config.load import validate
+from mrpo.record.jsonl import Record
+from mrpo.record.run_folder import STOPPED, RunFolder
+from mrpo.step.run import TrainingRun
+
+from .faulty_seam import FaultySeam
+from .test_step import run_content
+
+pytestmark = pytest.mark.unit
+
+STEPS = 4
+
+
+def no_stacks() -> None:
+    raise AssertionError("the run gave up")
+
+
+def start(path: Path, seam: FaultySeam, attempt: Attempt | None = None, **sections: Any) -> TrainingRun:
+    path.mkdir(exist_ok=True)
+    content = run_content(**{"checkpoint": {"every": 2, "keep_last": 9}, **sections})
+    return TrainingRun(
+        ControllerConfig(run=validate(content), recipe_folder=path, run_dir=path, attempt=attempt or Attempt()),
+        no_stacks,
+    )
+
+
+def train(path: Path, seam: FaultySeam, attempt: Attempt | None = None, **sections: Any) -> RunFolder:
+    start(path, seam, attempt, **sections).train(seam)
+    return RunFolder(path)
+
+
+def newest(path: Path, number: int) -> Attempt:
+    """The attempt that goes on from the newest checkpoint."""
+    found = CheckpointStore(path / "checkpoints", path / "scratch").newest_whole().found
+    assert found is not None
+    return Attempt(number=number, start_step=found.step, folder=str(found.folder))
+
+
+def essence(folder: RunFolder) -> tuple[list[Record], list[list[Record]]]:
+    measured = ("time", "checkpoint/blocked_seconds")
+    metrics = [{k: v for k, v in record.items() if k not in measured} for record in folder.metrics()]
+    return metrics, [folder.read_rollouts(step) for step in folder.rollout_steps()]
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path) -> RunFolder:
+    return train(tmp_path / "undisturbed", FaultySeam(STEPS), trainer={"test_freq": 2})
+
+
+def test_every_step_is_run_once_and_saved_when_due(undisturbed: RunFolder) -> None:
+    assert [record["step"] for record in undisturbed.metrics()] == [1, 2, 3, 4]
+    assert CheckpointStore(undisturbed.checkpoints, undisturbed.scratch).steps() == [2, 4]
+    phases = [(event["phase"], event["step"]) for event in undisturbed.events()]
+    assert phases[:4] == [("start controller", None), ("update_weights", 0), ("plan", None), ("rollout", 1)]
+
+
+@pytest.mark.parametrize("stopped_in", [1, 2, 3, 4])
+def test_a_run_stopped_in_a_wait_goes_on_as_if_it_had_not_been(
+    tmp_path: Path, undisturbed: RunFolder, stopped_in: int
+) -> None:
+    path, seam = tmp_path / "stopped", FaultySeam(STEPS)
+    folder = RunFolder(path)
+    seam.in_wait = lambda step: folder.stop_file.touch() if step == stopped_in else None
+    train(path, seam, trainer={"test_freq": 2})
+    assert folder.events()[-1]["phase"] == STOPPED
+    assert folder.events()[-1]["detail"] == f"{stopped_in - 1} of {STEPS} steps are saved"
+    folder.stop_file.unlink()
+    attempt = newest(path, 2) if stopped_in > 1 else Attempt(number=2)
+    assert attempt.start_step == stopped_in - 1
+    train(path, FaultySeam(STEPS), attempt, trainer={"test_freq": 2})
+    assert essence(folder) == essence(undisturbed)
+
+
+def test_a_validation_abandoned_for_a_stop_is_made_up_for(tmp_path: Path, undisturbed: RunFolder) -> None:
+    path, seam = tmp_path / "stopped", FaultySeam(STEPS)
+    folder = RunFolder(path)
+    seam.in_validation = lambda step: folder.stop_file.touch()
+    train(path, seam, trainer={"test_freq": 2})
+    assert folder.events()[-1]["detail"] == f"2 of {STEPS} steps are saved"
+    assert not any(name.startswith("validation/") for name in folder.metrics()[-1])
+    folder.stop_file.unlink()
+    again = FaultySeam(STEPS)
+    train(path, again, newest(path, 2), trainer={"test_freq": 2})
+    assert essence(folder) == essence(undisturbed)
+    assert again.logged[2]["validation/val-core/test/correct/mean@1"] == 2.0
+
+
+def test_a_stop_before_the_first_step_saves_nothing(tmp_path: Path) -> None:
+    folder, seam = RunFolder(tmp_path), FaultySeam(STEPS)
+    seam.in_validation = lambda step: folder.stop_file.touch()
+    train(tmp_path, seam, Attempt(validate_first=True))
+    assert folder.events()[-1]["detail"] == f"0 of {STEPS} steps are saved"
+    assert not CheckpointStore(folder.checkpoints, folder.scratch).steps()
+    assert not folder.metrics_file.exists()
+
+
+def test_an_evaluation_validates_the_checkpoint_and_trains_nothing(tmp_path: Path, undisturbed: RunFolder) -> None:
+    attempt = newest(undisturbed.path, 1).model_copy(update={"validate_first": True, "validate_only": True})
+    seam = FaultySeam(STEPS)
+    folder = train(tmp_path / "evaluation", seam, attempt)
+    (record,) = folder.metrics()
+    assert record["step"] == STEPS
+    assert record["validation/val-core/test/correct/mean@1"] == 4.0
+    assert "update_actor" not in seam.calls
+
+
+def test_a_fault_ends_the_run_and_what_was_saved_stays(tmp_path: Path) -> None:
+    seam = FaultySeam(STEPS)
+    seam.in_wait = lambda step: setattr(seam, "correlation", 0.0 if step == 3 else 1.0)
+    with pytest.raises(RuntimeError, match="the weights did not arrive"):
+        train(tmp_path, seam)
+    assert seam.calls[-1] == "end"
+    assert CheckpointStore(tmp_path / "checkpoints", tmp_path / "scratch").steps() == [2]

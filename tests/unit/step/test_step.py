@@ -1,0 +1,120 @@
+"""A step does what the drawing on top of ``step.py`` says, in that order, and faults end it before they do harm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mrpo.config.load import validate
+from mrpo.record.run_folder import RunFolder
+from mrpo.step.budget import RolloutBudget
+from mrpo.step.position import Position
+from mrpo.step.step import MAX_REFILLS, Parts, run_step
+
+from .faulty_seam import FaultySeam
+
+pytestmark = pytest.mark.unit
+
+PROMPTS, N = 4, 8
+
+
+def run_content(**sections: Any) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "recipe": "test",
+        "model": {"path": "m"},
+        "data": {"train_files": ["t"], "val_files": ["v"], "train_batch_size": PROMPTS},
+        "rewards": {"correct": {"function": "r.py:c"}, "short": {"function": "r.py:s", "weight": 0.5}},
+        "budget": {"method": "neyman", "low": 2, "high": 16, "rollouts_per_prompt": N, "signal": "total_variance"},
+    }
+    return {**content, **sections}
+
+
+def parts(seam: FaultySeam, folder: Path, phases: list[str] | None = None, **sections: Any) -> Parts:
+    config = validate(run_content(**sections))
+    return Parts(
+        config=config,
+        seam=seam,
+        budget=RolloutBudget(config.budget, config.advantage, PROMPTS),
+        position=Position(seam),
+        folder=RunFolder(folder),
+        note=(phases if phases is not None else []).append,
+        validate=lambda step: {f"validation/{name}": value for name, value in seam.validate(step).items()},
+        more_metrics=lambda: {"checkpoint/blocked_seconds": 0.0},
+    )
+
+
+def test_a_step_goes_from_prompts_to_its_record_in_the_documented_order(tmp_path: Path) -> None:
+    seam, phases = FaultySeam(total_steps=1), list[str]()
+    metrics = run_step(1, parts(seam, tmp_path, phases, trainer={"test_freq": 1}))
+    updates = ["wait", "old_log_probs", "read", "write", "update_actor"]
+    assert seam.calls == ["next_prompts", "submit", *updates, "update_weights", "validate", "finish"]
+    assert phases == ["rollout", "old_log_prob", "advantage", "update_actor", "update_weights"]
+    assert seam.logged == {1: metrics}
+    (line,) = RunFolder(tmp_path).metrics()
+    assert {name: line[name] for name in metrics} == metrics
+    assert metrics["reward/short/mean"] == 0.5
+    assert metrics["validation/val-core/test/correct/mean@1"] == 1.0  # of the weights that the step has made
+
+
+def test_a_mini_batch_each_is_updated_on_and_their_metrics_are_combined(tmp_path: Path) -> None:
+    seam = FaultySeam(mini_batches=2)
+    run = parts(seam, tmp_path, budget={"rollouts_per_prompt": N})
+    metrics = run_step(1, run)
+    assert seam.calls.count("update_actor") == seam.calls.count("wait") == 2
+    assert seam.calls.count("submit") == seam.calls.count("update_weights") == 1
+    assert metrics["train/grad_norm"] == 1.0
+    assert len(RunFolder(tmp_path).read_rollouts(1)) == PROMPTS * N
+
+
+def test_every_rollout_is_recorded_with_its_own_rewards_and_the_advantage_that_was_written(tmp_path: Path) -> None:
+    seam = FaultySeam()
+    run_step(1, parts(seam, tmp_path))
+    rows = RunFolder(tmp_path).read_rollouts(1)
+    assert len(rows) == PROMPTS * N
+    assert all(row["response"] == f"{row['uid']}_{row['sample']}_0" for row in rows)
+    assert all(row["rewards"]["short"] == row["sample"] % 2 for row in rows)
+    assert [row["advantage"] for row in rows] == seam.written[0].tolist()
+
+
+def test_failed_groups_are_replaced_and_the_total_stays(tmp_path: Path) -> None:
+    seam = FaultySeam()
+    seam.failing_groups = 3
+    metrics = run_step(1, parts(seam, tmp_path))
+    assert seam.calls.count("submit") == 4
+    assert metrics["budget/rollouts"] == PROMPTS * N
+    assert len(RunFolder(tmp_path).read_rollouts(1)) == PROMPTS * N
+
+
+def test_a_step_whose_groups_keep_failing_ends_the_run(tmp_path: Path) -> None:
+    seam = FaultySeam()
+    seam.failing_groups = 10_000
+    with pytest.raises(RuntimeError, match=f"asked for 33 prompts, more than {MAX_REFILLS} times its 4"):
+        run_step(1, parts(seam, tmp_path))
+
+
+def test_rollouts_of_another_policy_are_not_learned_from(tmp_path: Path) -> None:
+    seam = FaultySeam()
+    seam.correlation = 0.0
+    with pytest.raises(RuntimeError, match="the weights did not arrive"):
+        run_step(1, parts(seam, tmp_path))
+    assert not {"write", "update_actor", "update_weights"} & set(seam.calls)
+
+
+def test_a_reward_that_fails_ends_the_step_and_leaves_what_it_failed_on(tmp_path: Path) -> None:
+    seam = FaultySeam()
+    seam.failing_reward = "short"
+    with pytest.raises(RuntimeError, match=r"reward 'short' failed in 32 of 32 .*exception: injected.*1\.jsonl"):
+        run_step(1, parts(seam, tmp_path))
+    assert "update_actor" not in seam.calls
+    rows = RunFolder(tmp_path).read_rollouts(1)
+    assert len(rows) == PROMPTS * N
+    assert all(row["failures"] == {"short": "exception: injected"} for row in rows)
+
+
+def test_a_uid_says_which_prompt_and_which_draw_of_it(tmp_path: Path) -> None:
+    run = parts(FaultySeam(), tmp_path)
+    draws = [run.position.uids(run.seam.next_prompts(16)) for _ in range(2)]
+    assert [uid.split("-")[0] for uid in draws[0]] == [uid.split("-")[0] for uid in draws[1]]
+    assert [int(uid.split("-")[1]) for uids in draws for uid in uids] == list(range(32))
