@@ -2,7 +2,7 @@
 
 ::
 
-     controller (this file)              engines          reward workers        trainer ranks
+     controller                          engines          reward workers        trainer ranks
      ───────────────────────────────     ─────────────    ──────────────────    ─────────────────
      next prompts
      budget.plan: n for each
@@ -16,7 +16,7 @@
  │   budget.observe: what each prompt's rollouts earned
  └── update ──────────────────────────────────────────────────────────────────► loss, optimizer
      weights ──────────────────────────► load ◄──────────────────────────────── send
-     validate, every ``test_freq`` steps
+     validate, every test_freq steps
      record
 
 The loop on the left runs once a mini-batch. The controller waits for rollouts, for the ranks and for the weights, one
