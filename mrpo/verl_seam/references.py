@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 from mrpo.verl_seam.source import FUNCTIONS, Definition, Module, Sources, bindings, dotted
@@ -54,10 +52,9 @@ def _of_verl(definition: Definition | None) -> Definition | None:
 def references(sources: Sources, package: str) -> set[Reference]:
     """All of them. ``sources`` holds ``package`` and verl."""
     root = sources.folders[package]
-    modules = [
-        sources.module(".".join([package, *_parts(path.relative_to(root))])) for path in sorted(root.rglob("*.py"))
-    ]
-    known = [module for module in modules if module]
+    files = sorted(file.relative_to(root) for file in root.rglob("*.py"))
+    names = [(package, *(file.parent if file.stem == "__init__" else file.with_suffix("")).parts) for file in files]
+    known = [module for name in names if (module := sources.module(".".join(name)))]
     users: dict[str, list[str]] = {}
     imported = []
     for module in known:
@@ -67,18 +64,14 @@ def references(sources: Sources, package: str) -> set[Reference]:
             if any(map(_of_verl, order)):
                 for base in order:
                     users.setdefault(base.full_name, []).append(cls.full_name)
-        names = [f"{module.name}.{name}" for name, target in module.imports.items() if target.startswith("verl.")]
-        imported += [name for name in names if (there := sources.find(name)) and there.class_node]
+        from_verl = [f"{module.name}.{name}" for name, of in module.imports.items() if of.startswith("verl.")]
+        imported += [name for name in from_verl if (there := sources.find(name)) and there.class_node]
     found: set[Reference] = set()
     for module in known:
         visitor = _Visitor(sources, module, users, imported)
         visitor.visit(module.tree)
         found |= visitor.found
     return found
-
-
-def _parts(path: Path) -> Iterable[str]:
-    return path.parent.parts if path.stem == "__init__" else path.with_suffix("").parts
 
 
 class _Visitor(ast.NodeVisitor):
@@ -100,10 +93,8 @@ class _Visitor(ast.NodeVisitor):
 
     def verl_name(self, expression: ast.AST | None) -> str:
         """The expression, as a name of this module, if it stands for something of verl's."""
-        name = expression and dotted(expression)
-        return (
-            f"{self.module.name}.{name}" if name and _of_verl(self.sources.find(f"{self.module.name}.{name}")) else ""
-        )
+        name = f"{self.module.name}.{expression and dotted(expression)}"
+        return name if _of_verl(self.sources.find(name)) else ""
 
     # ---- imports ----
 
@@ -119,12 +110,9 @@ class _Visitor(ast.NodeVisitor):
 
     def visit_Constant(self, node: ast.Constant) -> None:
         """A module's name in a string is one that somebody imports by it."""
-        if (
-            isinstance(node.value, str)
-            and re.fullmatch(r"verl(\.\w+)+", node.value)
-            and self.sources.module(node.value)
-        ):
-            self.add(IMPORTED, node, node.value)
+        name = node.value if isinstance(node.value, str) else ""
+        if re.fullmatch(r"verl(\.\w+)+", name) and self.sources.module(name):
+            self.add(IMPORTED, node, name)
 
     # ---- what receivers are ----
 
@@ -152,7 +140,8 @@ class _Visitor(ast.NodeVisitor):
 
     def _annotated(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, list[str]]:
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-        return {one.arg: [name] for one in arguments if (name := self.verl_name(one.annotation))}
+        types = {one.arg: self.verl_name(_without_none(one.annotation)) for one in arguments}
+        return {argument: [name] for argument, name in types.items() if name}
 
     # ---- what is done with them ----
 
@@ -181,6 +170,10 @@ class _Visitor(ast.NodeVisitor):
             there = self.sources.find(f"{owner}.{node.attr}")
             replaced = isinstance(node.ctx, ast.Store) and there is not None and (there.is_function or there.class_node)
             self.add(PATCHED if replaced else USED, node, f"{owner}.{node.attr}")
+
+
+def _without_none(annotation: ast.expr | None) -> ast.expr | None:
+    return annotation.left if isinstance(annotation, ast.BinOp) else annotation
 
 
 def _copies(node: ast.AST, types: dict[str, list[str]]) -> dict[str, list[str]]:

@@ -100,7 +100,6 @@ class Module:
                 self.stars += [source for alias in node.names if alias.name == "*"]
                 for alias in node.names:
                     self.imports.setdefault(alias.asname or alias.name, f"{source}.{alias.name}")
-
         self.own = bindings(statements(self.tree))
 
     @property
@@ -146,25 +145,21 @@ class Sources:
         return self._found[name]
 
     def _in_module(self, module: Module, name: str) -> Definition | None:
-        candidates = [module.imports[name]] if name in module.imports else []
-        candidates += [f"{star}.{name}" for star in module.stars]
+        # An import comes first: what stands beside it is a fallback (``except ImportError: name = None``).
+        if name in module.imports and (imported := self.find(module.imports[name])):
+            return imported
         if name in module.own:
             return Definition(module, name, module.own[name])
-        found = next((there for c in candidates if (there := self.find(c))), None)
+        found = next((there for star in module.stars if (there := self.find(f"{star}.{name}"))), None)
         if found is None and module.is_package and (submodule := self.module(f"{module.name}.{name}")):
             found = Definition(submodule, "")
         return found
 
-    def resolve(self, module: Module, expression: ast.AST | None) -> Definition | None:
-        """What an expression in this module stands for, if it is a name that is known here."""
-        name = dotted(expression) if expression is not None else None
-        return self.find(f"{module.name}.{name}") if name else None
-
     def mro(self, cls: Definition) -> list[Definition]:
         """The class and its bases in Python's order, without those of packages that aren't known here."""
         assert cls.class_node is not None
-        bases = [base for node in cls.class_node.bases if (base := self.resolve(cls.module, node)) and base.class_node]
-        order = [cls, *(ancestor for base in bases for ancestor in self.mro(base))]
+        bases = [self.find(f"{cls.module.name}.{dotted(node)}") for node in cls.class_node.bases]
+        order = [cls, *(ancestor for base in bases if base and base.class_node for ancestor in self.mro(base))]
         # A base that several inherit from comes after the last of them: the same as C3 wherever that gives an order.
         return [
             one for i, one in enumerate(order) if one.full_name not in {later.full_name for later in order[i + 1 :]}

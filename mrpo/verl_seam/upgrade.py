@@ -151,9 +151,10 @@ def table(findings: Iterable[Finding], package: Path) -> Table:
 
 def difference(finding: Finding) -> Iterator[str]:
     """Lines of a unified diff of its source as it is written, comments included."""
-    both = finding.old, finding.new
-    texts = [[line for node in one.nodes for line in _lines(one, node)] if one else [] for one in both]
-    return difflib.unified_diff(*texts, *map(place, both), lineterm="")
+    old, new = (
+        [line for node in one.nodes for line in _lines(one, node)] if one else [] for one in (finding.old, finding.new)
+    )
+    return difflib.unified_diff(old, new, place(finding.old), place(finding.new), lineterm="")
 
 
 def _lines(definition: Definition, node: ast.stmt) -> list[str]:
