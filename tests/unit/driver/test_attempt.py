@@ -56,7 +56,8 @@ def test_a_request_in_a_step_is_passed_on_and_saving_waited_for(folder: RunFolde
     folder.event(PLAN)
     assert _reason_to_leave(config(), folder, requested(grace=60), began) is None
     assert folder.stop_file.exists()
-    assert _reason_to_leave(config(), folder, requested(grace=0), began) == "not saved within the 0 s of interrupt.grace"
+    reason = _reason_to_leave(config(), folder, requested(grace=0), began)
+    assert reason == "not saved within the 0 s of interrupt.grace"
 
 
 def test_the_plan_of_an_attempt_before_does_not_count(folder: RunFolder) -> None:
