@@ -53,10 +53,10 @@ def main(argv: list[str]) -> int:
     interruption = Interruption(config.interrupt.grace)
     with folder.claim(), interruption, LiveDisplay(folder, console) as display:
         display.skip_history()
-        from mrpo.driver.attempt import RunFailed, launch  # imports Ray, which a refused config doesn't wait for
+        from mrpo.driver.attempt import RunFailed, run_attempt  # imports Ray, which a refused config doesn't wait for
 
         try:
-            launch(config, verl, folder, interruption, display.poll)
+            run_attempt(config, verl, folder, interruption, display.poll)
         except RunFailed as error:
             print(f"mrpo evaluate: {root_cause(str(error))}\nlogs: {folder.logs}", file=sys.stderr)
             return FAILED

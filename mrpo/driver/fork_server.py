@@ -5,7 +5,7 @@ milliseconds and share the imported pages. It imports before any thread of its o
 that its children may. Owner: the process that started it (it dies with its owner, and its children die with it).
 
 Ray's C++ library reads which job and which raylet it belongs to once, when it is loaded, so the server imports what
-doesn't need Ray first, and the rest as soon as it is told the variables that Ray gives to its workers.
+doesn't need Ray first, and the rest as soon as it is given the variables that Ray gives to its workers.
 """
 
 from __future__ import annotations
@@ -85,11 +85,17 @@ class ForkServer:
         os.environ.pop(ENV, None)
 
 
-def serve(address: str, before_ray: Sequence[str], with_ray: Sequence[str]) -> dict[str, Any]:
-    """Answer requests for ever; returns only in a forked child, with the request that the child shall become."""
+def serve(address: str, before_ray: Sequence[str], with_ray: Sequence[str]) -> NoReturn:
+    """Answer requests for ever, each with a forked child that becomes what was asked for."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(address)
     listener.listen(256)
+    _import_modules(before_ray, with_ray)
+    request = Forks(listener).request_of_this_child()
+    become(request)
+
+
+def _import_modules(before_ray: Sequence[str], with_ray: Sequence[str]) -> None:
     for module in before_ray:
         importlib.import_module(module)
     assert "ray" not in sys.modules, "Ray was loaded before its job was known"
@@ -101,52 +107,77 @@ def serve(address: str, before_ray: Sequence[str], with_ray: Sequence[str]) -> d
     gc.collect()
     gc.freeze()  # children's collections must not touch, and so copy, the shared pages
 
-    wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    clients: dict[int, socket.socket] = {}  # child pid -> its proxy
-    selector = selectors.DefaultSelector()
-    selector.register(listener, selectors.EVENT_READ)
-    selector.register(wake_read, selectors.EVENT_READ)
-    while True:
-        for key, _ in selector.select():
-            if key.fileobj is listener:
-                client, _ = listener.accept()
-                request, files = _receive(client)
-                pid = os.fork()
-                if pid == 0:
-                    signal.set_wakeup_fd(-1)
-                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                    selector.close()
-                    for other in (listener, client, *clients.values()):
-                        other.close()
-                    os.close(wake_read)
-                    os.close(wake_write)
-                    _install_files(files, request["files"])
-                    return request
-                for file in files:
-                    os.close(file)
-                clients[pid] = client
-                client.sendall(f"{pid}\n".encode())
-                selector.register(client, selectors.EVENT_READ, pid)
-            elif key.fileobj == wake_read:
-                os.read(wake_read, 4096)
-                while clients:
-                    pid, status = os.waitpid(-1, os.WNOHANG)
-                    if pid == 0:
-                        break
-                    client = clients.pop(pid)
-                    if client.fileno() in selector.get_map():
-                        selector.unregister(client)
-                    _tell(client, f"{os.waitstatus_to_exitcode(status)}\n")
-            elif key.data in clients and isinstance(key.fileobj, socket.socket) and not key.fileobj.recv(1):
-                selector.unregister(key.fileobj)  # the proxy was killed, so the process it stands for is too
-                os.kill(key.data, signal.SIGKILL)
+
+class Forks:
+    """The children that were forked, each with the connection to its proxy (``fork_client``), which waits for it."""
+
+    def __init__(self, listener: socket.socket):
+        self.listener = listener
+        self.clients: dict[int, socket.socket] = {}
+        """By the child's process id."""
+        self.wake_read, self.wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)  # an ended child wakes the selector
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(listener, selectors.EVENT_READ)
+        self.selector.register(self.wake_read, selectors.EVENT_READ)
+
+    def request_of_this_child(self) -> dict[str, Any]:
+        """Serve; in the server this never returns, in each child that it forks it returns the child's request."""
+        while True:
+            for key, _ in self.selector.select():
+                if key.fileobj is self.listener:
+                    request = self._fork()
+                    if request is not None:
+                        return request
+                elif key.fileobj == self.wake_read:
+                    self._report_exits()
+                elif key.data in self.clients and isinstance(key.fileobj, socket.socket) and not key.fileobj.recv(1):
+                    self.selector.unregister(key.fileobj)  # the proxy was killed, so the process it stands for is too
+                    os.kill(key.data, signal.SIGKILL)
+
+    def _fork(self) -> dict[str, Any] | None:
+        """Accept a request and fork. Returns the request in the child, None in the server."""
+        client, _ = self.listener.accept()
+        request, files = _receive(client)
+        pid = os.fork()
+        if pid == 0:
+            self._leave(client)
+            _install_files(files, request["files"])
+            return request
+        for file in files:
+            os.close(file)
+        self.clients[pid] = client
+        client.sendall(f"{pid}\n".encode())
+        self.selector.register(client, selectors.EVENT_READ, pid)
+        return None
+
+    def _leave(self, client: socket.socket) -> None:
+        """In a child: give up everything of the server's."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self.selector.close()
+        for other in (self.listener, client, *self.clients.values()):
+            other.close()
+        os.close(self.wake_read)
+        os.close(self.wake_write)
+
+    def _report_exits(self) -> None:
+        """Take leave of every child that has ended: one wake-up may stand for several."""
+        os.read(self.wake_read, 4096)
+        while self.clients:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            client = self.clients.pop(pid)
+            if client.fileno() in self.selector.get_map():
+                self.selector.unregister(client)
+            _report_exit(client, os.waitstatus_to_exitcode(status))
 
 
-def _tell(client: socket.socket, text: str) -> None:
+def _report_exit(client: socket.socket, code: int) -> None:
     try:
-        client.sendall(text.encode())
+        client.sendall(f"{code}\n".encode())
     except OSError:
         pass  # the proxy is gone: nobody waits for this exit code
     finally:
@@ -205,4 +236,4 @@ def become(request: dict[str, Any]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    become(serve(sys.argv[1], sys.argv[2].split(","), sys.argv[3].split(",")))
+    serve(sys.argv[1], sys.argv[2].split(","), sys.argv[3].split(","))

@@ -1,6 +1,6 @@
 """Bring a run to its end: begin where its checkpoints say, and after a failure begin again, as long as that may help.
 
-This module runs in the command's own process. It decides what an attempt begins with; ``launch`` makes one.
+This module runs in the command's own process. It decides what an attempt begins with; ``run_attempt`` makes one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mrpo.config.check import source_of
 from mrpo.config.checkpoint import ResumeConfig
 from mrpo.config.controller import Attempt, hand_over, received
 from mrpo.config.run import RunConfig
-from mrpo.driver.attempt import RunFailed, launch
+from mrpo.driver.attempt import RunFailed, run_attempt
 from mrpo.driver.interruption import Interruption
 from mrpo.record.run_folder import ATTEMPT, DONE, RunFolder
 
@@ -64,7 +64,7 @@ def train(
         )
         hand_over(verl, received(verl).model_copy(update={"attempt": attempt}))
         try:
-            return launch(config, verl, folder, interruption, poll)
+            return run_attempt(config, verl, folder, interruption, poll)
         except RunFailed:
             reached = max((record["step"] for record in folder.metrics()), default=0)
             if restart == config.resume.restarts or interruption.request or not store.steps() or reached <= failed_at:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.unit
 Attempt = dict[str, Any]
 
 
-class FakeLaunch:
+class FakeAttempts:
     """Stands in for an attempt, to test when there is another: gets to a step, saves it, and fails or ends."""
 
     def __init__(self, *reached: int, saves: bool = True):
@@ -62,7 +62,7 @@ def folder(tmp_path: Path) -> RunFolder:
     return run
 
 
-def train(folder: RunFolder, launch: FakeLaunch, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> str:
+def train(folder: RunFolder, fake: FakeAttempts, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> str:
     data = str(folder.path.parent / "data.parquet")
     content = {
         "recipe": "mine",
@@ -73,57 +73,57 @@ def train(folder: RunFolder, launch: FakeLaunch, monkeypatch: pytest.MonkeyPatch
         "checkpoint": {"every": 1},
         **settings,
     }
-    monkeypatch.setattr(supervise, "launch", launch)
+    monkeypatch.setattr(supervise, "run_attempt", fake)
     verl = OmegaConf.create({"mrpo": {}, "trainer": {"val_before_train": True}})
     return supervise.train(validate(content), folder.path.parent, verl, folder, Interruption(), lambda: None)
 
 
 def test_an_attempt_that_got_further_is_followed_by_another(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    launch = FakeLaunch(2, 4, 5)
-    assert train(folder, launch, monkeypatch) == DONE
-    assert [(a["number"], a["start_step"]) for a in launch.attempts] == [(1, 0), (2, 2), (3, 4)]
+    fake = FakeAttempts(2, 4, 5)
+    assert train(folder, fake, monkeypatch) == DONE
+    assert [(a["number"], a["start_step"]) for a in fake.attempts] == [(1, 0), (2, 2), (3, 4)]
     assert sum(event["phase"] == ATTEMPT for event in folder.events()) == 3
 
 
 def test_the_same_step_failing_twice_ends_the_run(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    launch = FakeLaunch(2, 2, 5)
+    fake = FakeAttempts(2, 2, 5)
     with pytest.raises(RunFailed, match="failed in step 3"):
-        train(folder, launch, monkeypatch)
-    assert len(launch.attempts) == 2
+        train(folder, fake, monkeypatch)
+    assert len(fake.attempts) == 2
 
 
 def test_restarts_are_limited(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    launch = FakeLaunch(1, 2, 3, 5)
+    fake = FakeAttempts(1, 2, 3, 5)
     with pytest.raises(RunFailed):
-        train(folder, launch, monkeypatch, resume={"restarts": 1})
-    assert len(launch.attempts) == 2
+        train(folder, fake, monkeypatch, resume={"restarts": 1})
+    assert len(fake.attempts) == 2
 
 
 def test_without_a_checkpoint_a_failure_is_final(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    launch = FakeLaunch(2, 5, saves=False)
+    fake = FakeAttempts(2, 5, saves=False)
     with pytest.raises(RunFailed):
-        train(folder, launch, monkeypatch)
-    assert len(launch.attempts) == 1
+        train(folder, fake, monkeypatch)
+    assert len(fake.attempts) == 1
 
 
 def test_a_finished_run_starts_nothing(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(folder, FakeLaunch(5), monkeypatch)
-    launch = FakeLaunch()
-    assert train(folder, launch, monkeypatch) == DONE
-    assert not launch.attempts
-    assert train(folder, FakeLaunch(8), monkeypatch, trainer={"total_training_steps": 8}) == DONE
+    train(folder, FakeAttempts(5), monkeypatch)
+    fake = FakeAttempts()
+    assert train(folder, fake, monkeypatch) == DONE
+    assert not fake.attempts
+    assert train(folder, FakeAttempts(8), monkeypatch, trainer={"total_training_steps": 8}) == DONE
 
 
 def test_changed_data_reward_code_and_settings_are_refused(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RunFailed):
-        train(folder, FakeLaunch(2), monkeypatch, resume={"restarts": 0})
+        train(folder, FakeAttempts(2), monkeypatch, resume={"restarts": 0})
     (folder.path.parent / "data.parquet").write_bytes(b"rowz")
     (folder.path.parent / "rewards.py").write_text("def good(prompt, response, truth, extra):\n    return 0.0\n")
     config = folder.config.read_text()
     with pytest.raises(ConfigError) as refused:
-        train(folder, FakeLaunch(), monkeypatch, actor={"learning_rate": 1.0})
+        train(folder, FakeAttempts(), monkeypatch, actor={"learning_rate": 1.0})
     for field in ("data.train_files", "rewards.good.function", "actor.learning_rate: was 1e-06, is 1.0"):
         assert field in str(refused.value)
     assert folder.config.read_text() == config  # what was refused isn't what the run is
     allowed = {"allow": ["data", "rewards"]}
-    assert train(folder, FakeLaunch(5), monkeypatch, resume=allowed) == DONE
+    assert train(folder, FakeAttempts(5), monkeypatch, resume=allowed) == DONE
