@@ -60,6 +60,20 @@ def fetch(batch: KVBatchMeta, names: Sequence[str]) -> TensorDict:
     return data
 
 
+def split(batch: KVBatchMeta, prompts: int) -> list[KVBatchMeta]:
+    """Batches of so many prompt groups each, in the order of their uids."""
+    uid_of = [RowKey.parse(key).uid for key in batch.keys]
+    uids = sorted(set(uid_of))
+    parts = [set(uids[first : first + prompts]) for first in range(0, len(uids), prompts)]
+    chosen = [[i for i, uid in enumerate(uid_of) if uid in part] for part in parts]
+    return [
+        KVBatchMeta(
+            partition_id=batch.partition_id, keys=[batch.keys[i] for i in rows], tags=[batch.tags[i] for i in rows]
+        )
+        for rows in chosen
+    ]
+
+
 def batch_rows(batch: KVBatchMeta, data: TensorDict, names: Sequence[str]) -> list[BatchRow]:
     """What is known of each of the M rows."""
     lengths = [int(mask.sum()) for mask in _ragged(data, "response_mask")]

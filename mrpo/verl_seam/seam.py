@@ -88,6 +88,8 @@ class VerlSeam:
         self.config, self.ours = config, ours
         self.timings: dict[str, float] = {}
         self.filtered_counts: dict[Any, int] | None = None
+        self.sampled: list[KVBatchMeta] = []
+        """Mini-batches of this step that are ready, where they must not depend on who finished first."""
         self.while_waiting: Callable[[int], None] = lambda unfinished: None
         rewards = ours.run.rewards
         if any(reward.model for reward in rewards.values()):
@@ -202,7 +204,7 @@ class VerlSeam:
         self.buffer.refill_fn = refill
         with self.timed("gen"):
             trainer.on_sample_begin()
-            meta, metrics = self.buffer.sample(trainer.global_steps, rows.PARTITION, prompts)
+            meta, metrics = self._sample(prompts)
             meta.extra_info["temperature"] = self.config.actor_rollout_ref.rollout.temperature
             trainer.on_sample_end()
         if trainer.reward_loop_manager.reward_loop_worker_handles is None:
@@ -212,6 +214,17 @@ class VerlSeam:
         order = sorted(range(len(meta.keys)), key=lambda i: RowKey.parse(meta.keys[i]))
         meta.keys, meta.tags = [meta.keys[i] for i in order], [meta.tags[i] for i in order]
         return VerlBatch(trainer._balance_batch(meta, metrics=metrics), metrics)
+
+    def _sample(self, prompts: int) -> tuple[KVBatchMeta, Metrics]:
+        step = self.trainer.global_steps
+        if self.mini_batches == 1 or self.ours.run.trainer.determinism != "strict":
+            return self.buffer.sample(step, rows.PARTITION, prompts)
+        # Which groups would make the first mini-batch depends on who finishes first: wait for all, and go by their uids.
+        metrics: Metrics = {}
+        if not self.sampled:
+            whole, metrics = self.buffer.sample(step, rows.PARTITION, prompts * self.mini_batches)
+            self.sampled = rows.split(whole, prompts)
+        return self.sampled.pop(0), metrics
 
     def old_log_probs(self, batch: Batch) -> Metrics:
         trainer, metrics = self.trainer, Metrics()

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from tensordict import NonTensorData, TensorDict
+from transfer_queue import KVBatchMeta
 
 from mrpo.rewards.wire import FAILURES
-from mrpo.verl_seam.rows import row_components
+from mrpo.verl_seam.rows import row_components, split
 
 pytestmark = pytest.mark.unit
 
@@ -36,3 +37,15 @@ def test_top_level_fields_come_as_tensors_too() -> None:
 def test_a_number_may_come_as_a_0d_array() -> None:
     data = {"correct": [np.float32(1.0), np.array(0.0)], "format": [NonTensorData(0.5), NonTensorData(None)]}
     assert row_components(data, NAMES, 2) == [{"correct": 1.0, "format": 0.5}, {"correct": 0.0, "format": None}]
+
+
+def test_a_batch_is_split_into_whole_groups_whoever_finished_first() -> None:
+    keys = [f"{uid}_{sample}_0" for uid in ("c", "a", "d", "b") for sample in range(2)]
+    for order in (keys, keys[::-1]):
+        tags = [{"key": key} for key in order]
+        parts = split(KVBatchMeta(partition_id="train", keys=list(order), tags=tags), 2)
+        assert [sorted(part.keys) for part in parts] == [
+            ["a_0_0", "a_1_0", "b_0_0", "b_1_0"],
+            ["c_0_0", "c_1_0", "d_0_0", "d_1_0"],
+        ]
+        assert all(tag["key"] == key for part in parts for key, tag in zip(part.keys, part.tags, strict=True))
