@@ -219,7 +219,7 @@ class VerlSeam:
         step = self.trainer.global_steps
         if self.mini_batches == 1 or self.ours.run.trainer.determinism != "strict":
             return self.buffer.sample(step, rows.PARTITION, prompts)
-        # Which groups would make the first mini-batch depends on who finishes first: wait for all, and go by their uids.
+        # Which groups make the first mini-batch would depend on who finishes first: wait for all, and go by their uids.
         metrics: Metrics = {}
         if not self.sampled:
             whole, metrics = self.buffer.sample(step, rows.PARTITION, prompts * self.mini_batches)
