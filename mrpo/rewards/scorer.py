@@ -12,7 +12,7 @@ from typing import Any
 
 from mrpo.config.run import RewardConfig
 from mrpo.errors import ConfigError
-from mrpo.rewards.child import Task
+from mrpo.rewards.connection import Task
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.pool import Pool
 

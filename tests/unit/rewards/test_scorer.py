@@ -16,7 +16,7 @@ import pytest
 
 from mrpo.config.run import RewardConfig
 from mrpo.errors import ConfigError
-from mrpo.rewards import pool
+from mrpo.rewards import process
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.scorer import Scorer
 
@@ -154,7 +154,7 @@ def test_what_cant_be_loaded_again_fails_without_a_storm_of_processes(folder: Pa
 
 
 def test_what_never_finishes_loading_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "LOADING", 0.5)
+    monkeypatch.setattr(process, "MAX_LOADING", 0.5)
     with pytest.raises(ConfigError, match=r"rewards\.Dawdles: .* its function wasn't loaded within 0\.5 s"):
         asyncio.run(score_all(scorer(folder, "Dawdles"), []))
 
