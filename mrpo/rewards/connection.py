@@ -76,7 +76,8 @@ class Connection:
         Raises:
             ValueError: what has arrived is no frame.
         """
-        while not self.closed:
+        length = READ
+        while length == READ and not self.closed:  # a shorter read has emptied the socket
             try:
                 data = self.socket.recv(READ)
             except BlockingIOError:
@@ -84,6 +85,7 @@ class Connection:
             except OSError:
                 data = b""
             self._incoming += data
+            length = len(data)
             if not data:
                 self.closed = True
                 self.loop.remove_reader(self.socket)
