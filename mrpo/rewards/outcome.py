@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-LONGEST_FAILURE = 500
+MAX_FAILURE = 500
 """Characters of a failure's text; the rest is cut."""
 
 
@@ -76,8 +76,8 @@ class Outcome:
 
     @classmethod
     def failed(cls, cause: str, text: str) -> Outcome:
-        """Failed with text that any file or terminal takes: no lone surrogates, at most ``LONGEST_FAILURE``."""
-        whole = f"{cause}: {text}"[:LONGEST_FAILURE]
+        """Failed with text that any file or terminal takes: no lone surrogates, at most ``MAX_FAILURE``."""
+        whole = f"{cause}: {text}"[:MAX_FAILURE]
         return cls(failure=whole.encode("utf-8", "replace").decode())
 
     @classmethod

@@ -103,7 +103,7 @@ def test_a_bare_name_may_be_an_entry_point(folder: Path, monkeypatch: pytest.Mon
         ("math:sqrt", {}, "too many positional arguments"),
     ],
 )
-def test_a_wrong_name_or_option_is_told(folder: Path, given: str, options: dict[str, Any], message: str) -> None:
+def test_a_wrong_name_or_option_is_reported(folder: Path, given: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_function(given, folder, options)
 

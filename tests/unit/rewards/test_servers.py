@@ -184,7 +184,7 @@ def test_http_tells_garbage_from_a_score() -> None:
 def test_judge_tells_garbage_from_a_score() -> None:
     cases = {
         "refuses": (completion("I'd rather not."), 'judge: no score in "I\'d rather not."'),
-        "silent": (completion(None), "judge: no score in ''"),
+        "says nothing": (completion(None), "judge: no score in ''"),
         "off": (completion("Score: 11"), "judge: 11 is not on the scale [0, 10]: 'Score: 11'"),
         "cut": (completion("There are 3", "length"), "judge: cut off after 1024 tokens: 'There are 3'"),
         "error": (web.json_response({"error": "no"}), "server: not a chat completion: TypeError"),
