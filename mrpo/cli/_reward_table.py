@@ -5,7 +5,6 @@ Shapes: N rows, K rewards.
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from mrpo.config.run import RewardConfig
-from mrpo.registry import module_names
 from mrpo.rewards.outcome import Outcome
+from mrpo.rewards.source import library_bounds
 
 BARS = " ▁▂▃▄▅▆▇█"
 BINS = 10
-LIBRARY = "mrpo.rewards.library"
 
 
 @dataclass(frozen=True)
@@ -167,14 +165,6 @@ def _remarks(scored: Mapping[str, Scored]) -> Iterator[str]:
         if outside and declared:
             yield f"{name}: {outside} scores are outside its declared range [{declared[0]:g}, {declared[1]:g}]: failed"
         if declared is None and len(scores):
-            bounds = _bounds(one.reward)
+            bounds = library_bounds(one.reward.function, one.reward.options)
             low, high = bounds or (scores.min(), scores.max())
             yield f"{name}: no range declared; {'possible' if bounds else 'seen'} is [{low:.3g}, {high:.3g}]"
-
-
-def _bounds(reward: RewardConfig) -> tuple[float, float] | None:
-    """Those that a reward of the library tells."""
-    if reward.function not in module_names(LIBRARY):
-        return None
-    module: Any = importlib.import_module(f"{LIBRARY}.{reward.function}")
-    return module.bounds(**reward.options) if hasattr(module, "bounds") else None

@@ -27,8 +27,8 @@ from mrpo.record import jsonl
 from mrpo.registry import module_names
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.scorer import Scorer
+from mrpo.rewards.source import LIBRARY
 
-LIBRARY = "mrpo.rewards.library"
 USAGE = """usage: mrpo rewards check FILE --recipe NAME [--most-failures SHARE] [--out FILE.jsonl] [key=value ...]
        mrpo rewards list
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import ast
-import importlib
-import importlib.util
 import shlex
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from mrpo.config.recipes import Recipe
 from mrpo.config.run import RewardConfig, RunConfig
 from mrpo.errors import ConfigError, unknown_name
-from mrpo.registry import module_names
+from mrpo.rewards.source import file_of, library_bounds, source_of
 
-LIBRARY = "mrpo.rewards.library"
-ENTRY_POINTS = "mrpo.rewards"
 SERVED_OPTIONS = {"url", "model"}
 """Options that a run sets itself where it serves the reward's model."""
 
@@ -49,56 +44,27 @@ def _models(config: RunConfig) -> dict[str, str]:
 
 def check_reward(field: str, reward: RewardConfig, folder: Path) -> None:
     """The reward's function is defined where its name says, and takes its options. Nothing of it is executed."""
-    source, name = source_of(f"{field}.function", reward.function, folder)
+    name = source_of(reward.function, folder, f"{field}.function").name
+    source = file_of(reward.function, folder, f"{field}.function")
     definition = _definition(f"{field}.function", source, name)
     if definition is not None:
         _check_options(f"{field}.options", definition, reward)
-    if reward.function in module_names(LIBRARY):
-        _check_range(field, reward)
+    _check_range(field, reward)
 
 
 def _check_range(field: str, reward: RewardConfig) -> None:
     """A library reward stays within the declared range: a score outside would count as failed."""
-    bounds = getattr(importlib.import_module(f"{LIBRARY}.{reward.function}"), "bounds", None)
-    if bounds is None:
-        return
     try:
-        low, high = bounds(**reward.options)
+        bounds = library_bounds(reward.function, reward.options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{field}.options: {error}.") from None
-    if reward.range is not None and not (reward.range[0] <= low and high <= reward.range[1]):
-        raise ConfigError(
-            f"{field}.range: given [{reward.range[0]:g}, {reward.range[1]:g}], allowed: one that holds "
-            f"[{low:g}, {high:g}], the scores of {reward.function} with these options."
-        )
-
-
-def source_of(field: str, given: str, folder: Path) -> tuple[Path, str]:
-    """File and name that ``given`` stands for: ``FILE.py:NAME``, ``module:NAME``, or a name of the library."""
-    module, colon, name = given.partition(":")
-    if not colon:
-        offered = {entry.name: entry.value for entry in entry_points(group=ENTRY_POINTS)}
-        library = module_names(LIBRARY)
-        if given not in library and given not in offered:
-            if not given.isidentifier():
-                raise ConfigError(f"{field}: given {given!r}, allowed: FILE.py:NAME, package.module:NAME or a name.")
-            raise unknown_name(field, given, [*library, *offered])
-        module, _, name = (
-            f"{LIBRARY}.{given}:{given}".partition(":") if given in library else offered[given].partition(":")
-        )
-    if not name.isidentifier():
-        raise ConfigError(f"{field}: given {given!r}, allowed: FILE.py:NAME or package.module:NAME.")
-    if module.endswith(".py"):
-        if not (folder / module).is_file():
-            raise ConfigError(f"{field}: no such file: {folder / module}")
-        return folder / module, name
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ModuleNotFoundError, ValueError):
-        spec = None
-    if spec is None or spec.origin is None:
-        raise ConfigError(f"{field}: no module named {module!r}.")
-    return Path(spec.origin), name
+    if bounds is not None and reward.range is not None:
+        (low, high), (given_low, given_high) = bounds, reward.range
+        if not given_low <= low <= high <= given_high:
+            raise ConfigError(
+                f"{field}.range: given [{given_low:g}, {given_high:g}], allowed: one that holds [{low:g}, {high:g}], "
+                f"the scores of {reward.function} with these options."
+            )
 
 
 def _definition(field: str, source: Path, name: str) -> Definition | None:

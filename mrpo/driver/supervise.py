@@ -13,13 +13,13 @@ from omegaconf import DictConfig
 from mrpo.checkpoint.compatible import describe, require_compatible
 from mrpo.checkpoint.resume import choose
 from mrpo.checkpoint.store import CheckpointStore, Found
-from mrpo.config.check import source_of
 from mrpo.config.checkpoint import ResumeConfig
 from mrpo.config.controller import Attempt, hand_over, received
 from mrpo.config.run import RunConfig
 from mrpo.driver.attempt import RunFailed, run_attempt
 from mrpo.driver.interruption import Interruption
 from mrpo.record.run_folder import ATTEMPT, DONE, RunFolder
+from mrpo.rewards.source import file_of
 
 
 def train(
@@ -42,7 +42,7 @@ def train(
     """
     store = CheckpointStore(config.checkpoint.folder or folder.checkpoints, folder.scratch)
     sources = {
-        name: source_of(f"rewards.{name}.function", reward.function, recipe_folder)[0]
+        name: file_of(reward.function, recipe_folder, f"rewards.{name}.function")
         for name, reward in config.rewards.items()
     }
     identity = describe(config, sources)

@@ -1,4 +1,4 @@
-"""Find a reward function by the name that the config gives it, and bind its options."""
+"""Load the reward function that the config names, and bind its options: from here on it is called by position."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from mrpo.errors import ConfigError, unknown_name
-from mrpo.registry import module_names
+from mrpo.errors import ConfigError
+from mrpo.rewards.source import source_of
 
 RewardFunction = Callable[[Any, str, Any, dict[str, Any]], Any]
 """``(prompt, response, ground_truth, extra)`` to a float, None or a dict with ``score``; or a coroutine of one.
@@ -21,37 +22,39 @@ RewardFunction = Callable[[Any, str, Any, dict[str, Any]], Any]
 of the rollout: ``data_source``, ``response_tokens``.
 """
 
-LIBRARY = "mrpo.rewards.library"
-ENTRY_POINTS = "mrpo.rewards"
-"""Group of entry points by which an installed package offers rewards by bare names."""
-
 
 def load_function(given: str, folder: Path, options: Mapping[str, Any] | None = None) -> RewardFunction:
-    """The function that ``given`` names (see ``find``), bound to its options (see ``bind``)."""
+    """The reward function that ``given`` names, with its options bound, as a run calls it.
+
+    >>> correct = load_function("exact_match", Path("."), {"lower": True})
+    >>> correct([{"role": "user", "content": "2 + 2?"}], "Four", "four", {"response_tokens": 1})
+    1.0
+
+    Args:
+        given: the config's ``function`` (see ``source.source_of``).
+        folder: what a ``FILE.py`` is relative to: the recipe's.
+        options: the config's ``options``.
+
+    Raises:
+        ConfigError: there is no such file or name, or it doesn't take the options or the four arguments.
+    """
     return bind(given, find(given, folder), options or {})
 
 
 def find(given: str, folder: Path) -> Any:
-    """What ``given`` names: ``FILE.py:NAME`` relative to ``folder``, ``package.module:NAME``, or the bare name of a
-    reward in the library or else of an entry point. A file is executed once per process.
+    """The function or class that ``given`` names (see ``source.source_of``). A file is executed once per process.
 
     Raises:
         ConfigError: there is no such file or name.
     """
-    module_name, colon, name = given.partition(":")
-    if not colon:
-        return _find_bare(given)
-    module = _run_file(given, (folder / module_name).resolve()) if module_name.endswith(".py") else None
-    module = module or importlib.import_module(module_name)
+    place, name = source_of(given, folder)
+    module = _run_file(place.resolve()) if isinstance(place, Path) else importlib.import_module(place)
     found = getattr(module, name, None)
     if not callable(found):
-        raise ConfigError(f"reward function {given!r}: {module_name} defines no function {name!r}")
+        raise ConfigError(
+            f"reward function {given!r}: {given.rpartition(':')[0] or place} defines no function {name!r}"
+        )
     return found
-
-
-def bare_names() -> list[str]:
-    """The bare names there are, without importing what they name."""
-    return sorted({*module_names(LIBRARY), *_entry_points()})
 
 
 def is_async(target: Any) -> bool:
@@ -86,27 +89,12 @@ def bind(given: str, target: Any, options: Mapping[str, Any]) -> RewardFunction:
     return functools.partial(target, **options) if options else target
 
 
-def _find_bare(name: str) -> Any:
-    if name in module_names(LIBRARY):
-        return getattr(importlib.import_module(f"{LIBRARY}.{name}"), name)
-    offered = _entry_points()
-    if name not in offered:
-        raise unknown_name("", name, bare_names(), noun="reward function")
-    return offered[name].load()
-
-
-def _entry_points() -> dict[str, Any]:
-    from importlib.metadata import entry_points  # slow to import, and only a bare name needs it
-
-    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
-
-
-def _run_file(given: str, file: Path) -> Any:
+def _run_file(file: Path) -> ModuleType:
     unique = f"mrpo_rewards_{abs(hash(str(file)))}"
     if unique not in sys.modules:
         spec = importlib.util.spec_from_file_location(unique, file)
-        if spec is None or spec.loader is None or not file.is_file():
-            raise ConfigError(f"reward function {given!r}: no such file: {file}")
+        assert spec is not None  # since the file's name ends in .py
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[unique] = module
         try:

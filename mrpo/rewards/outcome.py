@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-LONGEST_FAILURE = 500
+MAX_FAILURE = 500
 """Characters of a failure's text; the rest is cut."""
 
 
@@ -43,7 +43,14 @@ class Outcome:
         """The outcome that a reward function's return value stands for: a number, None, or a dict with ``key``.
 
         A number outside ``range`` = (low, high) is a failure, not clipped. So is a plain number where a ``key`` other
-        than ``score`` is asked for, since nothing tells that it is that entry.
+        than ``score`` is asked for, since nothing says that it is that entry.
+
+        >>> Outcome.of({"score": True, "why": "it matches"})
+        Outcome(score=1.0, failure=None)
+        >>> Outcome.of(None)
+        Outcome(score=None, failure=None)
+        >>> Outcome.of(7, range=(0.0, 1.0))
+        Outcome(score=None, failure='out of range: 7 is not in [0, 1]')
         """
         if isinstance(returned, dict):
             if key not in returned:
@@ -69,8 +76,8 @@ class Outcome:
 
     @classmethod
     def failed(cls, cause: str, text: str) -> Outcome:
-        """Failed with text that any file or terminal takes: no lone surrogates, at most ``LONGEST_FAILURE``."""
-        whole = f"{cause}: {text}"[:LONGEST_FAILURE]
+        """Failed with text that any file or terminal takes: no lone surrogates, at most ``MAX_FAILURE``."""
+        whole = f"{cause}: {text}"[:MAX_FAILURE]
         return cls(failure=whole.encode("utf-8", "replace").decode())
 
     @classmethod

@@ -114,7 +114,7 @@ def _run(name: str, code: str, stdin: str, seconds: float, limits: dict[str, int
         command = [
             *("setpriv", "--pdeathsig", "KILL", "/bin/sh", "-c", 'exec 3>"$0"; exec "$@"', str(ready)),
             *(_by_bwrap(folder) if name == "bwrap" else _by_unshare(folder, name == "unshare as root")),
-            *("prlimit", *(f"--{limit}={most}" for limit, most in limits.items())),
+            *("prlimit", *(f"--{limit}={value}" for limit, value in limits.items())),
             # Says that all is in place, and leaves the code no way to say so.
             *("/bin/sh", "-c", 'echo >&3; exec 3>&-; exec "$@"', "sh", *interpreter, "/code/main"),
         ]

@@ -8,19 +8,31 @@ import pickle
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mrpo.config.run import RewardConfig
 from mrpo.errors import ConfigError
-from mrpo.rewards.child import Task
+from mrpo.rewards.connection import Task
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.pool import Pool
+
+if TYPE_CHECKING:  # the config's check reads this package's grammar
+    from mrpo.config.run import RewardConfig
 
 
 class Scorer:
     """The rewards of a run, each in processes of its own. Used in one event loop, best as ``async with``.
 
-    ``folder`` is what the rewards' files are relative to, ``python`` the interpreter of the processes.
+    >>> from mrpo.config.run import RewardConfig
+    >>> async def score(response):
+    ...     async with Scorer({"correct": RewardConfig(function="exact_match")}, Path(".")) as scorer:
+    ...         return await scorer.score([{"role": "user", "content": "2 + 2?"}], response, "4", {})
+    >>> asyncio.run(score("4"))
+    {'correct': Outcome(score=1.0, failure=None)}
+
+    Args:
+        rewards: what to score by, under the names that outcomes have.
+        folder: what the rewards' ``FILE.py`` are relative to.
+        python: the interpreter of the processes.
     """
 
     def __init__(self, rewards: Mapping[str, RewardConfig], folder: Path, python: str = sys.executable):
@@ -39,7 +51,14 @@ class Scorer:
             raise ConfigError("\n".join(f"rewards.{name}: {error}" for name, error in errors))
 
     async def score(self, prompt: Any, response: str, ground_truth: Any, extra: dict[str, Any]) -> dict[str, Outcome]:
-        """One outcome a reward, by name. Never raises: what goes wrong is in the outcome."""
+        """One outcome a reward, by name. Never raises: what goes wrong is in the outcome.
+
+        Args:
+            prompt: the chat's messages, ``[{"role": ..., "content": ...}, ...]``.
+            response: the decoded text.
+            ground_truth: what the row gives to compare it with.
+            extra: the row's ``extra_info``, and what is known of the rollout: ``data_source``, ``response_tokens``.
+        """
         try:
             payload = pickle.dumps((prompt, response, ground_truth, extra), pickle.HIGHEST_PROTOCOL)
         except Exception as error:

@@ -22,7 +22,7 @@ A module a kind; its options are the keyword arguments of the function, or of th
 | ``judge`` | what a language model answers | [0, 1] |
 | ``reward_model`` | what a sequence classifier served by vLLM answers | unbounded |
 
-Each module has ``bounds(**options)``, the least interval that holds every score with those options, unless it knows
+Each module has ``bounds(**options)``, the smallest interval that holds every score with those options, unless it knows
 none. What can't be scored raises, ValueError for a ground truth or a row that can't be used: a counted failure, never a
 score of 0. Not applicable, None, is a ``tool_call`` where none is wanted, and what a server answers null to.
 """

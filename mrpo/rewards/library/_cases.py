@@ -60,8 +60,8 @@ def _cases(tests: Any) -> list[Case]:
             return [_case(function, i, o) for i, o in zip(inputs, outputs, strict=True)]
         if "input" in tests and "output" in tests:
             return [_case(function, tests["input"], tests["output"])]
-    told = f"keys {sorted(tests)}" if isinstance(tests, dict) else f"{type(tests).__name__}"
-    raise ValueError(f"ground truth: tests with {told}, allowed: input and output, inputs and outputs, functional")
+    found = f"keys {sorted(tests)}" if isinstance(tests, dict) else f"{type(tests).__name__}"
+    raise ValueError(f"ground truth: tests with {found}, allowed: input and output, inputs and outputs, functional")
 
 
 def _case(function: str | None, given: Any, expected: Any) -> Case:

@@ -1,7 +1,7 @@
 """What runs in the sandbox: the response's code against each case, in a process of its own. Standard library only.
 
 It reads a task as JSON, and answers with a line of JSON a case: ``end`` (``done``, ``wrong``, ``bug`` or ``slow``),
-``printed`` and ``returned``; more than the case's ``most`` bytes are ``wrong``. What a case expects isn't among what it
+``printed`` and ``returned``; more than the case's ``max_bytes`` are ``wrong``. What a case expects isn't among what it
 reads, so the code can't look it up; only asserts have to be here. A fork costs milliseconds, a sandbox a case tenths of
 a second.
 """
@@ -31,7 +31,7 @@ def main() -> None:
     for case in task["cases"]:
         left = min(task["seconds"], end - time.monotonic())
         line = json.dumps(run(task, case, left) if left > 0 else {"end": "slow"})
-        print(line if len(line) <= case["most"] else json.dumps({"end": "wrong"}), flush=True)
+        print(line if len(line) <= case["max_bytes"] else json.dumps({"end": "wrong"}), flush=True)
 
 
 def run(task: dict[str, Any], case: dict[str, Any], seconds: float) -> dict[str, str]:
@@ -51,7 +51,8 @@ def run(task: dict[str, Any], case: dict[str, Any], seconds: float) -> dict[str,
             os.killpg(child, signal.SIGKILL)  # whatever it left running
         if status != 0:
             return {"end": {None: "slow", WRONG: "wrong"}.get(status, "bug")}
-        return {"end": "done", "printed": read(printed, case["most"]), "returned": read(returned, case["most"])}
+        limit = case["max_bytes"]
+        return {"end": "done", "printed": read(printed, limit), "returned": read(returned, limit)}
 
 
 def attempt(task: dict[str, Any], case: dict[str, Any], returned: IO[bytes]) -> int:
@@ -102,9 +103,9 @@ def wait(child: int, seconds: float) -> int | None:
         pause = min(2 * pause, 0.02)
 
 
-def read(file: IO[bytes], most: int) -> str:
+def read(file: IO[bytes], max_bytes: int) -> str:
     file.seek(0)
-    return file.read(most).decode("utf-8", "replace")
+    return file.read(max_bytes).decode("utf-8", "replace")
 
 
 if __name__ == "__main__":

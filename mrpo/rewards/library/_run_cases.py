@@ -39,7 +39,7 @@ class CaseRunner:
             below the reward's ``timeout``, so that slow code is a low score and not a failure.
         memory: GiB that each of the code's processes may address.
         processes: processes and threads that the code may have, two of them ours.
-        most: run only so many cases, the first ones.
+        max_cases: run only so many cases, the first ones.
         preamble: code run before the response's where functions are called or asserted about; whole programs get none.
 
     Raises:
@@ -53,11 +53,11 @@ class CaseRunner:
         total: float = 30.0,
         memory: float = 1.0,
         processes: int = 16,
-        most: int | None = None,
+        max_cases: int | None = None,
         preamble: str = PREAMBLE,
     ):
         self.seconds, self.total, self.memory, self.processes = seconds, total, memory, processes
-        self.most, self.preamble = most, preamble
+        self.max_cases, self.preamble = max_cases, preamble
         self.harness = Path(__file__).with_name("_harness.py").read_text()
         find_sandbox()  # or says at once why there is none
 
@@ -68,7 +68,7 @@ class CaseRunner:
             ValueError: the ground truth isn't tests.
             RewardError: ``sandbox``: it couldn't be started.
         """
-        cases = read_cases(ground_truth)[: self.most]
+        cases = read_cases(ground_truth)[: self.max_cases]
         code = fenced(response, ("python", "python3", "py", ""))
         if code is None:
             return None
@@ -79,8 +79,8 @@ class CaseRunner:
         return verdicts
 
     def _run(self, code: str, cases: Sequence[Case], total: float) -> list[Verdict]:
-        told = [{"kind": case.kind, "given": case.given, "most": _most(case)} for case in cases]
-        task = {"code": code, "preamble": self.preamble, "cases": told, "seconds": self.seconds, "total": total}
+        listed = [{"kind": case.kind, "given": case.given, "max_bytes": _max_bytes(case)} for case in cases]
+        task = {"code": code, "preamble": self.preamble, "cases": listed, "seconds": self.seconds, "total": total}
         limits = {"seconds": total + self.seconds, "memory_gib": self.memory, "processes": self.processes}
         try:
             result = run(self.harness, json.dumps(task), **limits)  # type: ignore[arg-type]
@@ -112,17 +112,17 @@ def _batches(cases: Sequence[Case]) -> Iterator[Sequence[Case]]:
     """Cases in runs whose answers fit into what the sandbox returns."""
     start = size = 0
     for place, case in enumerate(cases):
-        most = _most(case)
-        if most > OUTPUT:
+        max_bytes = _max_bytes(case)
+        if max_bytes > OUTPUT:
             raise ValueError(f"ground truth: test {place} expects too much output; allowed: {OUTPUT // 2} bytes")
-        if size + most > OUTPUT:
+        if size + max_bytes > OUTPUT:
             yield cases[start:place]
             start, size = place, 0
-        size += most
+        size += max_bytes
     yield cases[start:]
 
 
-def _most(case: Case) -> int:
+def _max_bytes(case: Case) -> int:
     """Bytes of answer that are looked at. A longer one can't be what is expected."""
     return len(json.dumps(case.expected)) * 2 + OVERHEAD
 

@@ -26,7 +26,7 @@ class json_schema:
     """
 
     def __init__(self, *, schema: dict[str, Any] | None = None, tag: str | None = None):
-        import jsonschema  # noqa: F401  (a missing one is to be told at once)
+        import jsonschema  # noqa: F401  (a missing one is to be reported at once)
 
         self.tag = tag
         self.validator = None if schema is None else _validator(json.dumps(schema))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mrpo.rewards.library.http import token
+from mrpo.rewards.library._server import Server
 from mrpo.rewards.outcome import RewardError
 
 TEMPLATE = """Judge how well the response answers the prompt.
@@ -43,9 +43,9 @@ class judge:
         token_env: environment variable that holds the API key. Default: none is sent but a dummy.
         temperature: 0: the likeliest answer.
         max_tokens: longest answer; one that is cut off is a failure.
-        retries: tries after the first, on failed connections, 429 and 5xx.
-        rate: most calls begun per second in each of the reward's processes, further tries not counted.
-        concurrency: most calls at once in each of the reward's processes.
+        retries: requests after the first, on failed connections, 408, 409, 429 and 5xx, within the reward's timeout.
+        rate: maximum of calls begun per second in each of the reward's processes, retries not counted.
+        concurrency: maximum of calls at once in each of the reward's processes.
 
     Raises:
         RewardError: ``judge``: no number, or none on the scale; ``server``: it can't be reached or refuses.
@@ -66,8 +66,6 @@ class judge:
         rate: float | None = None,
         concurrency: int = 64,
     ):
-        import openai  # takes half a second, so only the process that scores pays
-
         self.low, self.high = scale
         if not self.low < self.high:
             raise ValueError(f"scale: given {list(scale)}, allowed: [low, high] with low < high")
@@ -76,14 +74,12 @@ class judge:
             raise ValueError(f"pattern: given {pattern!r}, allowed: a regular expression with a group")
         self.model, self.template, self.temperature, self.max_tokens = model, template, temperature, max_tokens
         self.rate, self.concurrency = rate, concurrency
-        key = token(token_env) if token_env is not None else "none"
-        self.client = openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=retries, timeout=None)
-        self.errors = openai.OpenAIError
+        self.server = Server(url, retries=retries, token_env=token_env)
 
     async def __call__(self, prompt: Any, response: str, ground_truth: Any, extra: dict[str, Any]) -> float:
         parts = {"prompt": as_text(prompt), "response": response, "ground_truth": str(ground_truth)}
         try:
-            answer = await self.client.chat.completions.create(
+            answer = await self.server.client.chat.completions.create(
                 model=self.model,
                 messages=[{"role": "user", "content": fill(self.template, parts)}],
                 temperature=self.temperature,
@@ -91,8 +87,8 @@ class judge:
             )
             choice = answer.choices[0]
             said, cut = choice.message.content or "", choice.finish_reason == "length"
-        except self.errors as error:
-            raise RewardError("server", f"{type(error).__name__}: {error}") from error
+        except self.server.errors as error:
+            raise self.server.failure(error) from error
         except (AttributeError, IndexError, TypeError, ValueError) as error:
             raise RewardError("server", f"not a chat completion: {type(error).__name__}: {error}") from error
         if cut:

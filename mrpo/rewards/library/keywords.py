@@ -13,12 +13,12 @@ class keywords:
     Args:
         must: words or phrases that occur, a condition each.
         must_not: words or phrases that don't, a condition each.
-        counts: how often a word or phrase occurs, a condition each: a number, or [least, most].
+        counts: how often a word or phrase occurs, a condition each: a number, or [min, max].
         whole_words: "art" doesn't occur in "start".
         match_case: "Art" isn't "art".
 
     Raises:
-        ValueError: there is no condition, a word is blank, or a count is neither a number nor [least, most].
+        ValueError: there is no condition, a word is blank, or a count is neither a number nor [min, max].
     """
 
     def __init__(
@@ -58,5 +58,5 @@ def bounds(**options: Any) -> tuple[float, float]:
 def _span(word: str, count: int | Sequence[int]) -> tuple[int, int]:
     low_high = (count, count) if isinstance(count, int) else tuple(count)
     if len(low_high) != 2 or not all(isinstance(n, int) for n in low_high) or not 0 <= low_high[0] <= low_high[1]:
-        raise ValueError(f"counts.{word}: given {count!r}, allowed: a number, or [least, most]")
+        raise ValueError(f"counts.{word}: given {count!r}, allowed: a number, or [min, max]")
     return low_high

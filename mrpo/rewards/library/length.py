@@ -7,7 +7,7 @@ from typing import Any
 
 from mrpo.rewards.library._text import inside
 
-NEEDS = {"cap": "cap", "target": "target", "least": "target", "cosine": "cap"}
+NEEDS = {"cap": "cap", "target": "target", "min": "target", "cosine": "cap"}
 """The number that each kind goes by."""
 
 
@@ -18,7 +18,7 @@ class length:
     |---|---|---|
     | ``cap`` | 1 if n <= cap, else 0 | GDPO's length reward (arXiv 2601.05242) |
     | ``target`` | 1 - abs(n - target)/target, at least 0 | L1 (arXiv 2503.04697), relative to the target |
-    | ``least`` | n/target, at most 1 | ToolRL's length reward (arXiv 2504.13958): longer is better, up to 512 words |
+    | ``min`` | n/target, at most 1 | ToolRL's length reward (arXiv 2504.13958): longer is better, up to 512 words |
     | ``cosine`` | end + (start - end)(1 + cos(π n/cap))/2 if n < cap, else exceed | Yeo et al. (arXiv 2502.03373) |
 
     GDPO's conditioned length, which only a right response earns, is ``requires: {correct: 1}`` on this reward. Of Yeo
@@ -69,7 +69,7 @@ class length:
             return float(n <= number)
         if self.kind == "target":
             return max(0.0, 1 - abs(n - number) / number)
-        if self.kind == "least":
+        if self.kind == "min":
             return min(n / number, 1.0)
         if n >= number:
             return self.exceed

@@ -12,7 +12,7 @@ from mrpo.rewards.library._text import accepted
 MOST_DIGITS = 10_000
 """A power or factorial of more digits than that is not computed, hence equals nothing: 9^{9^9} would take hours."""
 
-LONGEST, DEEPEST = 1000, 10
+MAX_CHARACTERS, MAX_DEPTH = 1000, 10
 """Characters, and brackets within brackets, of what is read. Parsing time grows exponentially with the depth."""
 
 _DOUBLE_SUPERSCRIPT = re.compile(r"(?:\^\w){4}")
@@ -35,7 +35,7 @@ class math:
 
     Args:
         extract: where the answer is. ``boxed``: in the last ``\boxed{…}``, or there is none; ``any``: there if it
-            exists, else wherever math-verify finds one in the last LONGEST characters, say after "the answer is".
+            exists, else wherever math-verify finds one in the last MAX_CHARACTERS, say after "the answer is".
 
     Raises:
         ValueError: ``extract`` is neither; in scoring, the ground truth isn't mathematics.
@@ -44,7 +44,7 @@ class math:
     def __init__(self, *, extract: str = "boxed"):
         if extract not in ("boxed", "any"):
             raise ValueError(f"extract: given {extract!r}, allowed: boxed, any")
-        import math_verify  # noqa: F401  (takes a second, and a missing one is to be told at once)
+        import math_verify  # noqa: F401  (takes a second, and a missing one is to be reported at once)
 
         self.anywhere = extract == "any"
         logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own time limit is off
@@ -90,7 +90,7 @@ def _whole(text: str) -> Answer:
 def _anywhere(response: str) -> Answer:
     from sympy import Mul, UnevaluatedExpr
 
-    values = _parse(response[-LONGEST:])
+    values = _parse(response[-MAX_CHARACTERS:])
     percents = [isinstance(v, Mul) and any(isinstance(part, UnevaluatedExpr) for part in v.args) for v in values]
     if any(percents):  # math-verify reads "50%" as 50 * (1/100)
         return Answer([(100 * value).doit() for value in values], True)
@@ -100,7 +100,7 @@ def _anywhere(response: str) -> Answer:
 def _parse(text: str) -> list[Any]:
     from math_verify import parse
 
-    if len(text) > LONGEST + len(r"\boxed{}") or _depth(text) > DEEPEST or _DOUBLE_SUPERSCRIPT.search(text):
+    if len(text) > MAX_CHARACTERS + len(r"\boxed{}") or _depth(text) > MAX_DEPTH or _DOUBLE_SUPERSCRIPT.search(text):
         return []
     # Time is limited by whoever runs this: math-verify's own limit is a signal, which only a main thread gets.
     return [value for value in parse(text, fallback_mode="no_fallback", parsing_timeout=0) if not _is_huge(value)]

@@ -52,8 +52,8 @@ def tool_call(prompt: Any, response: str, ground_truth: Any, extra: dict[str, An
         return LOW
     names = {call.name for call in wanted}
     matched = sum(_matched([g for g in wanted if g.name == n], [p for p in called if p.name == n]) for n in names)
-    most = 1 + sum(1 + len(call.parameters) for call in wanted)
-    share = (_jaccard((call.name for call in wanted), (call.name for call in called)) + matched) / most
+    maximum = 1 + sum(1 + len(call.parameters) for call in wanted)
+    share = (_jaccard((call.name for call in wanted), (call.name for call in called)) + matched) / maximum
     return LOW + (HIGH - LOW) * share
 
 
@@ -76,7 +76,7 @@ def _same(first: Any, second: Any) -> bool:
 
 
 def _matched(wanted: Sequence[Call], called: Sequence[Call]) -> float:
-    """The most that a matching of calls of one tool is worth."""
+    """What the best matching of calls of one tool is worth."""
     if not called:
         return 0.0
     worth = [[_pair(g, p) for p in called] for g in wanted]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mrpo.config.run import RewardConfig
-from mrpo.rewards.outcome import LONGEST_FAILURE, Outcome
+from mrpo.rewards.outcome import MAX_FAILURE, Outcome
 from mrpo.rewards.scorer import Scorer
 
 pytestmark = pytest.mark.unit
@@ -156,14 +156,14 @@ def bad_then_good(folder: Path) -> tuple[dict[str, Outcome], dict[str, Outcome]]
 
 
 @pytest.mark.parametrize("name", [*FAULTS, *ASYNC_FAULTS])
-def test_a_fault_is_told_and_the_next_response_is_scored(
+def test_a_fault_is_reported_and_the_next_response_is_scored(
     bad_then_good: tuple[dict[str, Outcome], dict[str, Outcome]], name: str
 ) -> None:
     bad, good = bad_then_good[0][name], bad_then_good[1][name]
     assert bad.score is None
     assert bad.failure is not None
     assert re.fullmatch({**FAULTS, **ASYNC_FAULTS}[name][1], bad.failure, re.DOTALL), bad.failure
-    assert len(bad.failure) <= LONGEST_FAILURE
+    assert len(bad.failure) <= MAX_FAILURE
     assert good == Outcome(1.0)
 
 

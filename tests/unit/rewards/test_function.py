@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import doctest
 import importlib.metadata
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from mrpo.errors import ConfigError
-from mrpo.rewards.function import bare_names, is_async, load_function
+from mrpo.rewards.function import is_async, load_function
+from mrpo.rewards.source import bare_names, file_of, library_bounds
 
 pytestmark = pytest.mark.unit
 
@@ -93,12 +95,34 @@ def test_a_bare_name_may_be_an_entry_point(folder: Path, monkeypatch: pytest.Mon
         ("rewards.py:none", {}, "defines no function 'none'"),
         ("rewards.py:number", {}, "defines no function 'number'"),
         ("absent.py:plain", {}, "no such file"),
+        ("rewards/plain", {}, "given 'rewards/plain', allowed: FILE.py:NAME, package.module:NAME or a name"),
+        ("rewards.py:plain()", {}, "given 'rewards.py:plain\\(\\)', allowed: FILE.py:NAME or package.module:NAME"),
         ("rewards.py:plain", {"scal": 2}, "unexpected keyword argument 'scal'; it takes .*scale=1"),
         ("rewards.py:Counter", {}, "missing a required argument: 'start'"),
         ("rewards.py:verl", {"bonos": 1}, "unexpected keyword argument 'bonos'"),
         ("math:sqrt", {}, "too many positional arguments"),
     ],
 )
-def test_a_wrong_name_or_option_is_told(folder: Path, given: str, options: dict[str, Any], message: str) -> None:
+def test_a_wrong_name_or_option_is_reported(folder: Path, given: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_function(given, folder, options)
+
+
+def test_the_file_that_defines_a_function_is_found_without_executing_it(folder: Path) -> None:
+    (folder / "explodes.py").write_text("raise SystemExit")
+    assert file_of("explodes.py:plain", folder, "f") == folder / "explodes.py"
+    assert file_of("exact_match", folder, "f").parts[-3:] == ("rewards", "library", "exact_match.py")
+    assert file_of("mrpo.errors:ConfigError", folder, "f").name == "errors.py"
+    with pytest.raises(ConfigError, match=r"f: no module named 'no.such'"):
+        file_of("no.such:plain", folder, "f")
+
+
+def test_bounds_are_the_librarys_own_and_none_where_there_are_none() -> None:
+    assert library_bounds("length", {"kind": "cap", "cap": 4}) == (0.0, 1.0)
+    assert library_bounds("http", {"url": ""}) is None
+    assert library_bounds("rewards.py:plain", {}) is None
+
+
+@pytest.mark.parametrize("name", ["function", "outcome", "scorer", "source"])
+def test_the_examples_in_docstrings_hold(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(f"mrpo.rewards.{name}")).failed == 0

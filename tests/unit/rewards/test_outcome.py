@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrpo.rewards.outcome import LONGEST_FAILURE, Outcome, RewardError
+from mrpo.rewards.outcome import MAX_FAILURE, Outcome, RewardError
 
 pytestmark = pytest.mark.unit
 
@@ -54,13 +54,13 @@ def test_a_score_outside_its_range_fails_and_is_not_clipped() -> None:
     assert Outcome.of(7, range=(0.0, 1.0)) == Outcome(failure="out of range: 7 is not in [0, 1]")
 
 
-def test_an_exception_is_told_by_its_type_and_text() -> None:
+def test_an_exception_is_reported_by_its_type_and_text() -> None:
     assert Outcome.raised(KeyError("x")).failure == "exception: KeyError: 'x'"
     assert Outcome.raised(MemoryError()).failure == "exception: MemoryError"
     assert Outcome.raised(RewardError("server", "500")).failure == "server: 500"
 
 
-def test_an_exception_whose_text_raises_is_told_all_the_same() -> None:
+def test_an_exception_whose_text_raises_is_reported_all_the_same() -> None:
     class Broken(Exception):
         def __str__(self) -> str:
             raise ValueError
@@ -71,4 +71,4 @@ def test_an_exception_whose_text_raises_is_told_all_the_same() -> None:
 def test_a_failure_is_short_and_can_be_written_anywhere() -> None:
     failure = Outcome.failed("server", "\ud800" + "x" * 10_000).failure
     assert failure is not None
-    assert len(failure.encode()) == LONGEST_FAILURE
+    assert len(failure.encode()) == MAX_FAILURE

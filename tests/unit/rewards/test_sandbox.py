@@ -33,7 +33,7 @@ def run(code: str, stdin: str = "", **limits: Any) -> Result:
 
 
 @needs_sandbox
-def test_a_program_reads_its_input_and_is_told_apart_by_its_outputs_and_exit_code() -> None:
+def test_a_program_reads_its_input_and_is_judged_by_its_outputs_and_exit_code() -> None:
     result = run("import sys\nprint(int(input()) * 2)\nprint('é', file=sys.stderr)\nsys.exit(3)", "21\n")
     assert result == Result("42\n", "é\n", 3, False)
     assert run("echo hi; exit 4", language="sh") == Result("hi\n", "", 4, False)
@@ -146,7 +146,7 @@ def test_without_a_sandbox_nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert os.listdir(tmp_path) == []
 
 
-def test_a_language_it_doesnt_know_is_told() -> None:
+def test_a_language_it_doesnt_know_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"unknown name 'pyhton'\. Did you mean 'python'"):
         run("", language="pyhton")
 

@@ -16,7 +16,7 @@ import pytest
 
 from mrpo.config.run import RewardConfig
 from mrpo.errors import ConfigError
-from mrpo.rewards import pool
+from mrpo.rewards import process
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.scorer import Scorer
 
@@ -31,7 +31,7 @@ async def later(prompt, response, truth, extra):
 async def naps(prompt, response, truth, extra):
     await asyncio.sleep(0.2)
     return float(response)
-def silent(prompt, response, truth, extra): return None
+def abstains(prompt, response, truth, extra): return None
 def sleeps(prompt, response, truth, extra):
     time.sleep(0.4)
     return os.getpid()
@@ -69,8 +69,8 @@ async def score_all(scorer: Scorer, responses: list[str], truth: Any = "a") -> l
 
 
 def test_sync_and_async_functions_score_side_by_side(folder: Path) -> None:
-    (outcomes,) = asyncio.run(score_all(scorer(folder, "same", "later", "silent"), ["a"]))
-    assert outcomes == {"same": Outcome(1.0), "later": Outcome(0.5), "silent": Outcome()}
+    (outcomes,) = asyncio.run(score_all(scorer(folder, "same", "later", "abstains"), ["a"]))
+    assert outcomes == {"same": Outcome(1.0), "later": Outcome(0.5), "abstains": Outcome()}
 
 
 def test_the_first_score_starts_what_wasnt_started(folder: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_functions_own_rate_is_kept(folder: Path) -> None:
     assert max(times) - min(times) >= 0.35
 
 
-def test_what_cant_be_loaded_is_told_once_by_name(folder: Path) -> None:
+def test_what_cant_be_loaded_is_reported_once_by_name(folder: Path) -> None:
     rewards = {
         "fine": RewardConfig(function="rewards.py:same"),
         "weights": RewardConfig(function="rewards.py:Refuses", processes=2),
@@ -153,13 +153,13 @@ def test_what_cant_be_loaded_again_fails_without_a_storm_of_processes(folder: Pa
         assert "only once" in str(outcome["once"].failure)
 
 
-def test_what_never_finishes_loading_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "LOADING", 0.5)
+def test_what_never_finishes_loading_is_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "MAX_LOADING", 0.5)
     with pytest.raises(ConfigError, match=r"rewards\.Dawdles: .* its function wasn't loaded within 0\.5 s"):
         asyncio.run(score_all(scorer(folder, "Dawdles"), []))
 
 
-def test_an_interpreter_that_isnt_there_is_told(folder: Path) -> None:
+def test_an_interpreter_that_isnt_there_is_reported(folder: Path) -> None:
     rewards = {"same": RewardConfig(function="rewards.py:same")}
     with pytest.raises(ConfigError, match=r"rewards\.same: no process can be started: .*/absent/python"):
         asyncio.run(score_all(Scorer(rewards, folder, python="/absent/python"), []))

@@ -15,7 +15,6 @@ from aiohttp import web
 
 from mrpo.config.run import RewardConfig
 from mrpo.errors import ConfigError
-from mrpo.rewards.library.http import LONGEST_WAIT, _retry_after
 from mrpo.rewards.library.judge import as_text, fill, judge
 from mrpo.rewards.outcome import Outcome, RewardError
 from mrpo.rewards.scorer import Scorer
@@ -36,7 +35,9 @@ def score(
         nonlocal count
         count += 1
         sent = await request.json()
-        return await handler({**sent, "authorization": request.headers.get("Authorization")}, count - 1)
+        headers = request.headers
+        received = {"authorization": headers.get("Authorization"), "headers": str(headers), "path": request.path}
+        return await handler({**sent, **received}, count - 1)
 
     async def run() -> list[Outcome]:
         application = web.Application()
@@ -111,7 +112,7 @@ def test_a_server_that_is_down_is_a_failure_of_the_server(function: str) -> None
         options: dict[str, Any] = {
             "url": url,
             "retries": 1,
-            **({"model": "m"} if function == "judge" else {"backoff": 0.01}),
+            **({"model": "m"} if function == "judge" else {}),
         }
         (outcome,) = score(function, says_length, "a", **options)
     assert outcome.cause == "server"
@@ -136,7 +137,7 @@ def test_a_server_error_is_tried_again(function: str) -> None:
             return web.Response(status=500, text="warming up")
         return completion("Score: 5") if function == "judge" else web.json_response({"score": 0.5})
 
-    options: dict[str, Any] = {"model": "m"} if function == "judge" else {"backoff": 0.01}
+    options: dict[str, Any] = {"model": "m"} if function == "judge" else {}
     assert score(function, late_riser, "a", **options) == [Outcome(0.5)]
 
 
@@ -147,7 +148,7 @@ def test_a_busy_server_is_given_the_time_it_asks_for(function: str) -> None:
             return web.Response(status=429, headers={"Retry-After": "1"})
         return completion("10/10") if function == "judge" else web.json_response({"score": 1})
 
-    options: dict[str, Any] = {"model": "m"} if function == "judge" else {"backoff": 0.001}
+    options: dict[str, Any] = {"model": "m"} if function == "judge" else {}
     start = time.monotonic()
     assert score(function, busy, "a", **options) == [Outcome(1.0)]
     assert time.monotonic() - start >= 1.0
@@ -183,7 +184,7 @@ def test_http_tells_garbage_from_a_score() -> None:
 def test_judge_tells_garbage_from_a_score() -> None:
     cases = {
         "refuses": (completion("I'd rather not."), 'judge: no score in "I\'d rather not."'),
-        "silent": (completion(None), "judge: no score in ''"),
+        "says nothing": (completion(None), "judge: no score in ''"),
         "off": (completion("Score: 11"), "judge: 11 is not on the scale [0, 10]: 'Score: 11'"),
         "cut": (completion("There are 3", "length"), "judge: cut off after 1024 tokens: 'There are 3'"),
         "error": (web.json_response({"error": "no"}), "server: not a chat completion: TypeError"),
@@ -239,12 +240,52 @@ def test_a_template_is_filled_at_once() -> None:
     assert as_text([{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]) == "system: s\n\nuser: u"
 
 
-def test_retry_after_is_seconds_or_a_date_within_bounds() -> None:
-    assert _retry_after(None) is None
-    assert _retry_after("2") == 2.0
-    assert _retry_after("86400") == LONGEST_WAIT
-    assert _retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
-    assert _retry_after("soon") is None
+@pytest.mark.parametrize("asked", ["Wed, 21 Oct 2015 07:28:00 GMT", "0", "soon"])
+@pytest.mark.parametrize("function", ["http", "judge"])
+def test_a_retry_after_that_asks_for_no_wait_is_followed_by_a_short_one(function: str, asked: str) -> None:
+    async def busy(sent: dict[str, Any], before: int) -> web.Response:
+        if before == 0:
+            return web.Response(status=503, headers={"Retry-After": asked})
+        return completion("10/10") if function == "judge" else web.json_response({"score": 1})
+
+    options: dict[str, Any] = {"model": "m"} if function == "judge" else {}
+    assert score(function, busy, "a", **options) == [Outcome(1.0)]
+
+
+@pytest.mark.parametrize("function", ["http", "judge"])
+def test_a_server_that_asks_for_a_day_is_a_failure_at_once(function: str) -> None:
+    async def busy(sent: dict[str, Any], before: int) -> web.Response:
+        return web.Response(status=429, headers={"Retry-After": "86400"}, text=f"request {before}: tomorrow")
+
+    options: dict[str, Any] = {"model": "m"} if function == "judge" else {}
+    (outcome,) = score(function, busy, "a", **options)
+    assert outcome.cause == "server"
+    assert "request 0: tomorrow" in str(outcome.failure)
+
+
+def test_no_secret_of_the_environment_is_sent_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, "s3cret")
+
+    async def check(sent: dict[str, Any], before: int) -> web.Response:
+        return web.json_response({"score": "s3cret" not in sent["headers"] and sent["authorization"] is None})
+
+    assert score("http", check, "a") == [Outcome(1.0)]
+
+
+def test_a_reward_model_is_read_off_its_head_and_tried_again() -> None:
+    async def classify(sent: dict[str, Any], before: int) -> web.Response:
+        if before == 0:
+            return web.Response(status=503, text="loading")
+        if sent["messages"][-1] == {"role": "assistant", "content": "too long"}:
+            return web.json_response({"error": {"message": "at most 8 tokens"}}, status=400)
+        assert (sent["path"], sent["model"], sent["use_activation"]) == ("/v1/classify", "m", False)
+        return web.json_response({"data": [{"probs": [0.5, 2.5]}]})
+
+    good, bad = score("reward_model", classify, "fine", "too long", model="m", sign=-1)
+    assert good == Outcome(-2.5)
+    assert bad.cause == "server"
+    assert "at most 8 tokens" in str(bad.failure)
 
 
 def test_a_rate_is_kept() -> None:

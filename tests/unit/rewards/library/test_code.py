@@ -141,7 +141,7 @@ def test_one_case_leaves_nothing_to_the_next() -> None:
 
 
 def test_only_the_first_cases_and_a_preamble_of_ones_own() -> None:
-    assert score("print(3)", SUMS, most=1) == 1
+    assert score("print(3)", SUMS, max_cases=1) == 1
     assert score("def f(): return ONE", ["assert f() == 1"], preamble="ONE = 1") == 1
     assert score("def f(xs: List[int]): return pow(2, 5, 3)", ["assert f([]) == 2"]) == 1
 
@@ -154,7 +154,7 @@ def test_many_long_outputs_are_all_compared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tests", "tells"),
+    ("tests", "message"),
     [
         (None, "NoneType"),
         ([], "no test"),
@@ -166,8 +166,8 @@ def test_many_long_outputs_are_all_compared() -> None:
         ([{"input": "a", "output": "1", "fn_name": "f"}], "aren't JSON"),
     ],
 )
-def test_a_ground_truth_that_is_no_tests_raises(tests: Any, tells: str) -> None:
-    with pytest.raises(ValueError, match=f"ground truth: .*{tells}"):
+def test_a_ground_truth_that_is_no_tests_raises(tests: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"ground truth: .*{message}"):
         score("print(1)", tests)
 
 

@@ -59,7 +59,7 @@ def test_it_can_look_into_a_tag() -> None:
 
 
 @pytest.mark.parametrize(
-    ("extra", "tells"),
+    ("extra", "message"),
     [
         ({}, "not given"),
         ({"schema": "{"}, "not JSON"),
@@ -67,8 +67,8 @@ def test_it_can_look_into_a_tag() -> None:
         ({"schema": {"$ref": "https://example.com/person.json"}}, "doesn't hold"),
     ],
 )
-def test_a_row_without_a_usable_schema_raises(extra: dict[str, Any], tells: str) -> None:
-    with pytest.raises(ValueError, match=tells):
+def test_a_row_without_a_usable_schema_raises(extra: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         json_schema()([], "{}", None, extra)
 
 

@@ -39,7 +39,7 @@ def test_an_empty_response_says_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "tells"),
+    ("options", "message"),
     [
         ({}, "none given"),
         ({"must": "art"}, "must: given 'art', allowed: a list"),
@@ -50,6 +50,6 @@ def test_an_empty_response_says_nothing() -> None:
         ({"counts": {"a": "2"}}, "counts.a"),
     ],
 )
-def test_conditions_that_are_none_are_refused_at_once(options: dict[str, Any], tells: str) -> None:
-    with pytest.raises(ValueError, match=tells):
+def test_conditions_that_are_none_are_refused_at_once(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         keywords(**options)

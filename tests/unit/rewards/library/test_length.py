@@ -28,8 +28,8 @@ def score(tokens: int, **options: Any) -> float:
         ({"kind": "target", "target": 100}, 75, 0.75),
         ({"kind": "target", "target": 100}, 130, 0.7),
         ({"kind": "target", "target": 100}, 500, 0),
-        ({"kind": "least", "target": 512}, 128, 0.25),
-        ({"kind": "least", "target": 512}, 1000, 1),
+        ({"kind": "min", "target": 512}, 128, 0.25),
+        ({"kind": "min", "target": 512}, 1000, 1),
         ({"kind": "cosine", "cap": 100}, 0, 1),
         ({"kind": "cosine", "cap": 100}, 50, 0.5),
         ({"kind": "cosine", "cap": 100}, 25, 0.5 + math.sqrt(0.5) / 2),
@@ -54,7 +54,7 @@ def test_by_hand(options: dict[str, Any], tokens: int, expected: float) -> None:
     ],
 )
 def test_words_of_the_response_or_of_a_tag(response: str, tag: str | None, expected: float) -> None:
-    assert length(kind="least", target=4, unit="words", tag=tag)([], response, None, {}) == expected
+    assert length(kind="min", target=4, unit="words", tag=tag)([], response, None, {}) == expected
 
 
 def test_unknown_tokens_raise() -> None:
@@ -63,9 +63,9 @@ def test_unknown_tokens_raise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "tells"),
+    ("options", "message"),
     [
-        ({"kind": "cup", "cap": 5}, "kind: given 'cup', allowed: cap, target, least, cosine"),
+        ({"kind": "cup", "cap": 5}, "kind: given 'cup', allowed: cap, target, min, cosine"),
         ({"kind": "cap"}, "cap: given None, allowed with kind cap: a number above 0"),
         ({"kind": "cap", "cap": 0}, "cap: given 0"),
         ({"kind": "cap", "cap": 5, "target": 5}, "target: given 5, kind cap goes by cap alone"),
@@ -74,8 +74,8 @@ def test_unknown_tokens_raise() -> None:
         ({"kind": "cap", "cap": 5, "exceed": -1}, "allowed with kind cosine"),
     ],
 )
-def test_options_that_dont_fit_together_are_refused_at_once(options: dict[str, Any], tells: str) -> None:
-    with pytest.raises(ValueError, match=tells):
+def test_options_that_dont_fit_together_are_refused_at_once(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         length(**options)
 
 
@@ -88,7 +88,7 @@ def test_scores_stay_within_the_bounds(tokens: int, number: int, start: float, e
     kinds: list[dict[str, Any]] = [
         {"kind": "cap", "cap": number},
         {"kind": "target", "target": number},
-        {"kind": "least", "target": number},
+        {"kind": "min", "target": number},
         {"kind": "cosine", "cap": number, "start": start, "end": end, "exceed": exceed},
     ]
     for options in kinds:

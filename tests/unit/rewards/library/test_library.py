@@ -1,4 +1,4 @@
-"""Every kind is found by its bare name, says what it is, and tells its bounds."""
+"""Every kind is found by its bare name, says what it is, and gives its bounds."""
 
 from __future__ import annotations
 

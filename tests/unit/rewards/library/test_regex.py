@@ -26,7 +26,7 @@ def test_it_matches(pattern: str, mode: str, response: str, expected: float) -> 
     assert regex(pattern=pattern, mode=mode)([], response, None, {}) == expected
 
 
-@pytest.mark.parametrize(("pattern", "mode", "tells"), [("(", "search", "no regular expression"), ("a", "w", "mode")])
-def test_what_can_never_match_is_refused_at_once(pattern: str, mode: str, tells: str) -> None:
-    with pytest.raises(ValueError, match=tells):
+@pytest.mark.parametrize(("pattern", "mode", "message"), [("(", "search", "no regular expression"), ("a", "w", "mode")])
+def test_what_can_never_match_is_refused_at_once(pattern: str, mode: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         regex(pattern=pattern, mode=mode)
