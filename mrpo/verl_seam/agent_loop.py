@@ -106,8 +106,10 @@ class RoundsWorker(SeededAgentLoopWorker):
             await super()._agent_loop_postprocess(outputs, False, **kwargs)
 
     def _observed(self, held: dict[int, tuple[list[Any], dict[str, Any]]]) -> Observed:
-        margins = [self._score(outputs[-1]) - self.rounds.threshold for outputs, _ in held.values()]
-        return Observed(np.array(list(held), dtype=np.int64), as_ids([0] * len(held)), np.array(margins, dtype=float))
+        # By sample: ``held`` is in the order in which rollouts finished, and which are selected must not depend on it.
+        samples = sorted(held)
+        margins = [self._score(held[sample][0][-1]) - self.rounds.threshold for sample in samples]
+        return Observed(np.array(samples, dtype=np.int64), as_ids([0] * len(held)), np.array(margins, dtype=float))
 
     def _score(self, output: Any) -> float:
         if self.rounds.reward == "total":
