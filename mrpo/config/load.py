@@ -86,9 +86,12 @@ def _compose(recipe: Recipe, overrides: list[str]) -> dict[str, Any]:
 
 
 def prepared_folder(recipe: Recipe, command: str | None, seed: int) -> Path:
-    """Where ``prepare`` puts model and data: a cache folder named by the command, the recipe's scripts and the seed."""
+    """Where ``prepare`` puts model and data: a cache folder named by all that decides what they are, the command, the
+    seed, the recipe's scripts and its sample, and the package that the scripts are made of."""
     digest = hashlib.sha256(f"{command} {seed}".encode())
-    for script in sorted(recipe.folder.glob("*.py")):
-        digest.update(script.read_bytes())
+    package = Path(__file__).parents[1] / "prepare"
+    for folder, pattern in ((recipe.folder, "*.py"), (recipe.folder, "sample/**/*.jsonl"), (package, "*.py")):
+        for file in sorted(folder.glob(pattern)):
+            digest.update(file.read_bytes())
     root = Path(os.environ.get("MRPO_CACHE", Path.home() / ".cache" / "mrpo"))
     return root / f"{recipe.folder.name}-{digest.hexdigest()[:12]}"

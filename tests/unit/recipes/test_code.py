@@ -13,6 +13,7 @@ import pytest
 
 from mrpo.config.check import check_files
 from mrpo.config.load import load_run_config, prepared_folder
+from mrpo.prepare.rows import select
 from mrpo.rewards.function import load_function
 from tests.unit.recipes.preparing import RECIPES, prepare, prepared, rows
 from tests.unit.rewards.library.rows import real_json, require_sandbox
@@ -26,9 +27,7 @@ VARIANTS = {"code": (512, 16, 8), "code/multi_node": (512, 16, 16), "code/cpu": 
 
 @pytest.fixture(scope="module")
 def script() -> dict[str, Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(RECIPE)
-        return runpy.run_path(str(RECIPE / "prepare_data.py"))
+    return runpy.run_path(str(RECIPE / "prepare.py"))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +78,7 @@ def test_the_two_reward_runs_are_one_override() -> None:
 def test_the_sample_is_prepared_with_counts_and_licence(sample: tuple[Path, str]) -> None:
     out, printed = sample
     assert [len(rows(out / f"{part}.parquet")) for part in ("train", "test")] == [10, 4]
-    assert "eurus2: 10 rows" in printed
+    assert "eurus2 train: 10 rows" in printed
     assert "licence:" in printed
     assert {row["data_source"] for row in rows(out / "train.parquet")} == {"apps", "codecontests", "codeforces", "taco"}
 
@@ -124,7 +123,8 @@ def test_tests_that_cannot_be_run_are_dropped_and_counted(script: dict[str, Any]
 
     good = {"inputs": ["1\n"], "outputs": ["1\n"]}
     huge = {"inputs": ["1\n"], "outputs": ["1" * 500_000]}
-    kept, dropped = script["runnable"]([row(good), row("{"), row({"inputs": [], "outputs": []}), row(huge)])
+    given: list[Any] = [row(good), row("{"), row({"inputs": [], "outputs": []}), row(huge)]
+    kept, dropped = select(given, script["problem"])
     assert kept == [row(good)]
     assert list(dropped.values()) == [2, 1]
 
@@ -135,10 +135,10 @@ def test_real_leetcode_rows_become_problems_whose_solutions_pass(script: dict[st
     parts = script["leetcode"](given, random.Random(0))
     assert [len(parts[name]) for name in ("train", "test")] == [1689, 200]
     assert not {r["extra_info"]["index"] for r in parts["train"]} & {r["extra_info"]["index"] for r in parts["test"]}
-    kept, dropped = script["runnable"](parts["test"])
+    kept, dropped = select(parts["test"], script["problem"])
     assert len(kept) + sum(dropped.values()) == 200
     assert len(kept) > 190
-    alone = [row for row in kept if not {"list_node", "tree_node", "is_same"} & set(_words(row))][:8]
+    alone: list[Any] = [row for row in kept if not {"list_node", "tree_node", "is_same"} & set(_words(dict(row)))][:8]
     for row in alone:
         assert score(script["program"](row["extra_info"]["solution"]), row) == [1, 0], row["prompt"][0]["content"]
 
@@ -148,16 +148,19 @@ def _words(row: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
-        (("--source", "download"), "eurus2: PRIME-RL/Eurus-2-RL-Data can't be downloaded"),
-        (("--source", "download", "--data", "leetcode"), "leetcode: isn't on the hub"),
-        (("--source", str(RECIPES / "quickstart")), "eurus2: not in"),
+        (
+            ("--source", "download"),
+            "eurus2 train: hf://datasets/PRIME-RL/Eurus-2-RL-Data/train.parquet can't be downloaded",
+        ),
+        (("--source", "download", "--data", "leetcode"), "leetcode: can't be downloaded, it is a file of"),
+        (("--source", str(RECIPES / "quickstart")), "eurus2 train: not in"),
     ],
 )
-def test_data_that_cannot_be_had_are_one_line(arguments: tuple[str, ...], told: str, tmp_path: Path) -> None:
+def test_data_that_cannot_be_had_are_one_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
     done = prepare("code", tmp_path, *arguments)
     assert done.returncode == 1
-    assert done.stderr.startswith(told)
+    assert done.stderr.startswith(message)
     assert len(done.stderr.splitlines()) == 1
     assert "MRPO_DATA" in done.stderr

@@ -16,6 +16,8 @@ from transformers import Qwen2Config, Qwen2ForSequenceClassification
 from mrpo.config.check import check_files
 from mrpo.config.load import load_run_config, prepared_folder
 from mrpo.config.run import RunConfig
+from mrpo.errors import ConfigError
+from mrpo.prepare.rows import check, make_row
 from tests.unit.rewards.library.rows import real_file
 
 pytestmark = pytest.mark.unit
@@ -27,7 +29,7 @@ COUNTS = {"train": 51490, "alpaca": 512, "hh_rlhf": 8520, "pku_saferlhf": 8211}
 
 @pytest.fixture(scope="module")
 def data() -> dict[str, Any]:
-    return runpy.run_path(str(RECIPE / "prepare_data.py"))
+    return runpy.run_path(str(RECIPE / "prepare.py"))
 
 
 @pytest.fixture(autouse=True)
@@ -77,9 +79,10 @@ def test_a_reward_model_that_isnt_there_is_told(monkeypatch: pytest.MonkeyPatch)
 def test_the_public_files_become_as_many_rows_in_verls_schema(data: dict[str, Any]) -> None:
     source = real_file("gd2po_safe_alignment/alpaca_prompt_only/train.parquet").parents[2]
     for name, count in COUNTS.items():
-        rows = data["rows_of"](name, source)  # exits where a prompt doesn't end with a question
+        rows = data["rows_of"](name, source)
+        check(rows, name)  # raises where a prompt doesn't end with a question
         assert len(rows) == count
-        assert {row["data_source"] for row in rows} == {data["SOURCES"][name]}
+        assert {row["data_source"] for row in rows} == {"alpaca" if name == "train" else name}
         for row in rows:
             assert row["reward_model"] == {"style": "model", "ground_truth": ""}
             assert row["extra_info"].keys() == {"index", "split"}
@@ -112,16 +115,21 @@ def test_a_dialogue_becomes_messages(data: dict[str, Any], tmp_path: Path) -> No
     ]
 
 
-def test_a_missing_file_is_told_in_a_line_with_where_to_get_it(data: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"pku-saferlhf/test.parquet: not in .*MRPO_DATA.*https://") as told:
+def test_a_missing_file_is_reported_in_a_line_with_where_to_get_it(data: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"pku_saferlhf: not in .*MRPO_DATA.*pku-saferlhf/test.parquet.*https://"
+    ) as error:
         data["rows_of"]("pku_saferlhf", tmp_path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_prompt_without_a_question_is_told_by_its_row(data: dict[str, Any]) -> None:
-    row = data["row"]("hh_rlhf", [{"role": "assistant", "content": "Hello!"}], 3, "test")
-    with pytest.raises(SystemExit, match="hh_rlhf 3: expected a prompt that ends with a user's message"):
-        data["check"]([row])
+def test_a_prompt_without_a_question_is_named_by_its_row(data: dict[str, Any], tmp_path: Path) -> None:
+    row = make_row("hh_rlhf", [{"role": "assistant", "content": "Hello!"}], None, index=3, split="test")
+    with pytest.raises(
+        ConfigError, match=r"hh_rlhf 3\): prompt: given a last message of role 'assistant', allowed: user"
+    ):
+        data["write"]([row], tmp_path / "hh_rlhf.parquet")
+    assert not list(tmp_path.iterdir())
 
 
 def small(layers: int = 1) -> Qwen2ForSequenceClassification:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from mrpo.config.load import load_run_config
+from mrpo.errors import ConfigError
 from mrpo.rewards.function import load_function
 
 pytestmark = pytest.mark.unit
@@ -144,5 +145,5 @@ def test_seed_decides_the_order(prepare: dict[str, Any], tmp_path: Path) -> None
 
 def test_a_file_of_other_content_is_refused(prepare: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
-    with pytest.raises(SystemExit, match="sha256"):
+    with pytest.raises(ConfigError, match="sha256"):
         prepare["check_hash"](tmp_path / "model.gguf", prepare["GGUF_SHA256"])

@@ -13,6 +13,9 @@ import pytest
 from mrpo.config.check import check_files
 from mrpo.config.load import load_run_config, prepared_folder
 from mrpo.config.run import RunConfig
+from mrpo.errors import ConfigError
+from mrpo.prepare.bfcl import an_answer, turn
+from mrpo.prepare.rows import make_row
 from mrpo.rewards.function import load_function
 from tests.unit.rewards.library.rows import real_file
 
@@ -37,7 +40,7 @@ Row = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def data() -> dict[str, Any]:
-    return runpy.run_path(str(RECIPE / "prepare_data.py"))
+    return runpy.run_path(str(RECIPE / "prepare.py"))
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,11 @@ def load(variant: str, *overrides: str) -> RunConfig:
     config, recipe = load_run_config([f"recipe={variant}", *overrides])
     check_files(config, recipe, prepared_folder(recipe, config.prepare, config.seed))
     return config
+
+
+def benchmark_row(data_source: str, truth: str, accepts: Any = None) -> Row:
+    extra = {"split": "test", "accepts": "" if accepts is None else json.dumps(accepts)}
+    return dict(make_row(data_source, "question", truth, index=0, **extra))
 
 
 def accuracy(response: str, row: Row) -> float | None:
@@ -105,7 +113,7 @@ def test_rows_have_verls_schema_and_the_same_columns(rows: list[Row]) -> None:
 
 
 def test_every_ground_truth_scored_against_itself_is_worth_the_most(rows: list[Row], data: dict[str, Any]) -> None:
-    data["check"](rows)  # correctness and format; exits if one isn't
+    data["check_truths"](rows)  # correctness and format; raises if one isn't
     for row in rows:
         expected = None if row["data_source"] == "rlla" else 1.0
         assert accuracy(row["reward_model"]["ground_truth"], row) == expected, row
@@ -116,10 +124,10 @@ def test_bfcl_accepts_each_of_its_possible_answers_and_not_another_call(rows: li
     for row in rows:
         if not row["data_source"].startswith("bfcl/") or row["data_source"] == "bfcl/irrelevance":
             continue
-        calls = [data["an_answer"](call) for call in json.loads(row["extra_info"]["accepts"])]
-        assert accuracy(data["turn"](calls[::-1]), row) == 1  # in any order
-        assert accuracy(data["turn"]([*calls, {"name": "other", "parameters": {}}]), row) == 0
-        assert accuracy(data["turn"](calls[1:]), row) == 0
+        calls = [an_answer(call) for call in json.loads(row["extra_info"]["accepts"])]
+        assert accuracy(turn(calls[::-1]), row) == 1  # in any order
+        assert accuracy(turn([*calls, {"name": "other", "parameters": {}}]), row) == 0
+        assert accuracy(turn(calls[1:]), row) == 0
         accepted = json.loads(row["extra_info"]["accepts"])[0]["parameters"]
         for key, wanted in accepted.items():
             for option in wanted["options"]:
@@ -127,16 +135,16 @@ def test_bfcl_accepts_each_of_its_possible_answers_and_not_another_call(rows: li
                     continue
                 call = {**calls[0], "parameters": {**calls[0]["parameters"], key: option}}
                 judged += 1
-                assert accuracy(data["turn"]([call, *calls[1:]]), row) == 1, (row["extra_info"], key, option)
+                assert accuracy(turn([call, *calls[1:]]), row) == 1, (row["extra_info"], key, option)
             call = {**calls[0], "parameters": {**calls[0]["parameters"], key: ["surely", "not", "this"]}}
-            assert accuracy(data["turn"]([call, *calls[1:]]), row) == 0
+            assert accuracy(turn([call, *calls[1:]]), row) == 0
     assert judged > 3000
 
 
 def test_where_no_tool_fits_only_a_turn_without_a_call_is_right(rows: list[Row], data: dict[str, Any]) -> None:
     row = next(row for row in rows if row["data_source"] == "bfcl/irrelevance")
     assert accuracy("<think> hm </think>\n<response> I can't. </response>", row) == 1
-    assert accuracy(data["turn"]([{"name": "f", "parameters": {}}]), row) == 0
+    assert accuracy(turn([{"name": "f", "parameters": {}}]), row) == 0
 
 
 ACCEPTS = {
@@ -172,41 +180,41 @@ GIVEN = {"to": "SF", "seats": 2, "legs": [{"from": "LA"}]}
     ],
 )
 def test_bfcls_rules_by_hand(changed: dict[str, Any], right: bool, data: dict[str, Any]) -> None:
-    truth = data["turn"]([{"name": "book.flight", "parameters": GIVEN}])
-    row = data["row"]("bfcl/simple_python", "tools", "question", truth, 0, "test", [ACCEPTS])
-    response = data["turn"]([{"name": "book.flight", "parameters": {**GIVEN, **changed}}])
+    truth = turn([{"name": "book.flight", "parameters": GIVEN}])
+    row = benchmark_row("bfcl/simple_python", truth, [ACCEPTS])
+    response = turn([{"name": "book.flight", "parameters": {**GIVEN, **changed}}])
     assert accuracy(response, row) == float(right)
-    assert accuracy(data["turn"]([{"name": "bookflight", "parameters": GIVEN}]), row) == 0
+    assert accuracy(turn([{"name": "bookflight", "parameters": GIVEN}]), row) == 0
     assert accuracy("no call", row) == 0
 
 
 def test_api_bank_doesnt_mind_a_second_call(data: dict[str, Any]) -> None:
     call, other = {"name": "f", "parameters": {"x": "1"}}, {"name": "g", "parameters": {}}
-    row = data["row"]("api_bank/level-1", "tools", "question", data["turn"]([call]), 0, "test")
-    assert accuracy(data["turn"]([other, call]), row) == 1
-    assert accuracy(data["turn"]([{"name": "f", "parameters": {"x": 1}}]), row) == 0
+    row = benchmark_row("api_bank/level-1", turn([call]))
+    assert accuracy(turn([other, call]), row) == 1
+    assert accuracy(turn([{"name": "f", "parameters": {"x": 1}}]), row) == 0
 
 
 def test_a_training_row_isnt_a_benchmarks(data: dict[str, Any]) -> None:
-    truth = data["turn"]([{"name": "f", "parameters": {}}])
-    assert accuracy(truth, data["row"]("rlla", "tools", "question", truth, 0, "train")) is None
+    truth = turn([{"name": "f", "parameters": {}}])
+    assert accuracy(truth, benchmark_row("rlla", truth)) is None
 
 
-def test_a_missing_file_is_told_in_a_line_with_where_to_get_it(data: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"rlla_4k/test.parquet: not in .*MRPO_DATA.*https://") as told:
-        data["find"](tmp_path, data["TEST"])
-    assert "\n" not in str(told.value)
+def test_a_missing_file_is_reported_in_a_line_with_where_to_get_it(data: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"rlla_4k/test.parquet: not in .*MRPO_DATA.*https://") as error:
+        data["evaluation"](tmp_path)
+    assert "\n" not in str(error.value)
 
 
-def test_a_broken_ground_truth_is_told_by_its_row(data: dict[str, Any]) -> None:
-    row = data["row"]("rlla", "tools", "question", "<think> a </think>\n<tool_call>\n{\n</tool_call>", 7, "train")
-    with pytest.raises(SystemExit, match="rlla 7: ground truth"):
-        data["check"]([row])
+def test_a_broken_ground_truth_is_named_by_its_row(data: dict[str, Any]) -> None:
+    row = data["rlla_row"]("tools", "question", "<think> a </think>\n<tool_call>\n{\n</tool_call>", 7, "train")
+    with pytest.raises(ConfigError, match="rlla 7: ground truth"):
+        data["check_truths"]([row])
 
 
 def test_the_source_is_part_of_what_names_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MRPO_DATA", "/some/where else")
     config = load("tool_calling")
-    assert config.prepare == "prepare_data.py --source '/some/where else'"
+    assert config.prepare == "prepare.py --source '/some/where else'"
     monkeypatch.delenv("MRPO_DATA")
     assert load("tool_calling").data.train_files != config.data.train_files

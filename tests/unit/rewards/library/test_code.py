@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mrpo.rewards.library._cases import read_cases
+from mrpo.rewards.cases import read_cases
 from mrpo.rewards.library.bug_ratio import bug_ratio
 from mrpo.rewards.library.code import code
 from tests.unit.rewards.library.rows import real_json, require_sandbox

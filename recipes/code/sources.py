@@ -1,1 +1,0 @@
-../math_length/sources.py

@@ -1,1 +1,0 @@
-../math_length/tiny_model.py
