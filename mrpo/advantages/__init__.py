@@ -5,11 +5,12 @@ steps every estimator shares (``conditioning``, ``ranges``, ``batch_norm``); ``t
 work on tokens; ``noise``, which measures a reward's scoring noise.
 """
 
-from mrpo.advantages.compute import as_config, compute_advantages, compute_each
+from mrpo.advantages.compute import compute_advantages, compute_each
 from mrpo.advantages.noise import noise_variance_from_repeats
 from mrpo.advantages.result import AdvantageResult
-from mrpo.advantages.token_modulation import modulate_tokens, token_extremes
+from mrpo.advantages.token_modulation import modulate_tokens
 from mrpo.advantages.tokens import token_counts, write_tokens
+from mrpo.config.advantage import as_config
 
 __all__ = [
     "AdvantageResult",
@@ -19,6 +20,5 @@ __all__ = [
     "modulate_tokens",
     "noise_variance_from_repeats",
     "token_counts",
-    "token_extremes",
     "write_tokens",
 ]

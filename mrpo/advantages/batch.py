@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,11 +16,14 @@ from torch import Tensor
 from mrpo.advantages.conditioning import condition_rewards
 from mrpo.advantages.distinct import distinct_groups
 from mrpo.advantages.group_norm import group_normalize
-from mrpo.advantages.groups import Groups, GroupStats, flat_groups
-from mrpo.advantages.presets import HABITS, Habits
+from mrpo.advantages.groups import Groups, GroupStats, zero_variance_groups
+from mrpo.advantages.presets import CONVENTIONS, Conventions
 from mrpo.advantages.ranges import normalize_ranges, out_of_range_shares, range_width
 from mrpo.config.advantage import AdvantageConfig
+from mrpo.config.estimators import EstimatorConfig, GroupNormConfig
 from mrpo.errors import ConfigError
+
+Options = TypeVar("Options", bound=EstimatorConfig)
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class RewardBatch:
     """Rewards in float64 after conditioning and range normalization; NaN = missing."""
 
     config: AdvantageConfig
-    habits: Habits
+    conventions: Conventions
     given_NK: Tensor
     """The rewards as they came."""
     conditioned_NK: Tensor
@@ -46,13 +50,13 @@ class RewardBatch:
     ) -> RewardBatch:
         _check_arrays(rewards_NK, group_ids_N, config, lengths_N)
         given_NK = rewards_NK.to(torch.float64)
-        habits = HABITS[config.preset]
-        weights_K = given_NK.new_tensor([config.weight(name) for name in config.names])
-        filled_NK = habits.fill_missing(given_NK, weights_K, config.names)
+        conventions = CONVENTIONS[config.algorithm.preset]
+        weights_K = given_NK.new_tensor([reward.weight for reward in config.rewards])
+        filled_NK = conventions.fill_missing(given_NK, weights_K, config.names)
         conditioned_NK = condition_rewards(filled_NK, config.names, config.conditions)
         return cls(
             config=config,
-            habits=habits,
+            conventions=conventions,
             given_NK=given_NK,
             conditioned_NK=conditioned_NK,
             rewards_NK=normalize_ranges(conditioned_NK, config.names, config.ranges),
@@ -61,6 +65,16 @@ class RewardBatch:
             groups=Groups.of(group_ids_N),
             lengths_N=lengths_N,
         )
+
+    def options(self, model: type[Options]) -> Options:
+        """The estimator's own options, typed."""
+        assert isinstance(self.config.algorithm, model)
+        return self.config.algorithm
+
+    @property
+    def ddof(self) -> int:
+        """Of standard deviations within groups. 1 for an estimator that has none of its own, in what is reported."""
+        return self.config.algorithm.ddof if isinstance(self.config.algorithm, GroupNormConfig) else 1
 
     @cached_property
     def valid_NK(self) -> Tensor:
@@ -77,19 +91,19 @@ class RewardBatch:
         return self.stats_among(self.valid_NK)
 
     def stats_among(self, valid_NK: Tensor) -> GroupStats:
-        """Statistics of the entries in ``valid_NK``. Flatness is judged before ranges shift rewards towards 0."""
-        flat_GK = flat_groups(self.conditioned_NK, valid_NK, self.groups, self.rounding)
-        return GroupStats.of(self.rewards_NK, valid_NK, self.groups, flat_GK)
+        """Statistics of the entries in ``valid_NK``. Zero variance is judged before ranges shift rewards towards 0."""
+        zero_variance_GK = zero_variance_groups(self.conditioned_NK, valid_NK, self.groups, self.rounding)
+        return GroupStats.of(self.rewards_NK, valid_NK, self.groups, zero_variance_GK)
 
     @cached_property
-    def flat_N(self) -> Tensor:
-        """True: no reward tells the rollouts of this one's group apart."""
-        return self.groups.rows(self.stats.flat_GK.all(dim=1))
+    def zero_variance_N(self) -> Tensor:
+        """True: no reward varies in the group of this rollout."""
+        return self.groups.rows(self.stats.zero_variance_GK.all(dim=1))
 
     @cached_property
     def component_advantages_NK(self) -> Tensor:
-        """Each reward's own advantage within its group, unweighted; 0 where it says nothing."""
-        advantages_NK = group_normalize(self.rewards_NK, self.stats, self.habits, ddof=self.config.ddof)
+        """Each reward's own advantage within its group, unweighted; 0 where it is missing or doesn't vary."""
+        advantages_NK = group_normalize(self.rewards_NK, self.stats, self.conventions, ddof=self.ddof)
         return advantages_NK.masked_fill(~self.valid_NK, 0.0)
 
     @cached_property
@@ -110,8 +124,8 @@ class RewardBatch:
     @cached_property
     def noise_variance_K(self) -> Tensor:
         """Declared scoring noise, in units of the rewards after range normalization."""
-        names, ranges = self.config.names, self.config.ranges
-        variances = [self.config.noise_variance.get(name, 0.0) / range_width(name, ranges) ** 2 for name in names]
+        ranges = self.config.ranges
+        variances = [reward.noise_variance / range_width(reward.name, ranges) ** 2 for reward in self.config.rewards]
         return self.rewards_NK.new_tensor(variances)
 
     @cached_property
@@ -122,7 +136,7 @@ class RewardBatch:
     def for_estimator(self, name: str) -> RewardBatch:
         """The same batch, and what is known of it already, for another estimator."""
         other = copy.copy(self)
-        object.__setattr__(other, "config", self.config.model_copy(update={"estimator": name}))
+        object.__setattr__(other, "config", self.config.for_estimator(name))
         return other
 
     def column(self, name: str) -> int:
@@ -145,8 +159,6 @@ def _rounding(dtype: torch.dtype) -> float:
 
 
 def _check_arrays(rewards_NK: Tensor, group_ids_N: Tensor, config: AdvantageConfig, lengths_N: Tensor | None) -> None:
-    if not config.names:
-        raise ConfigError("names: given none, allowed: one name per column of rewards_NK.")
     if rewards_NK.ndim != 2 or rewards_NK.shape[1] != len(config.names):
         raise ValueError(
             f"rewards_NK: given shape {tuple(rewards_NK.shape)}, allowed: (N, {len(config.names)}), "
@@ -162,7 +174,7 @@ def _check_arrays(rewards_NK: Tensor, group_ids_N: Tensor, config: AdvantageConf
         raise ValueError(f"group_ids_N: given dtype {group_ids_N.dtype}, allowed: an integer dtype.")
     if lengths_N is not None and bool((lengths_N < 0).any()):
         raise ValueError(f"lengths_N: given {int(lengths_N.min())}, allowed: 0 or more.")
-    if lengths_N is None and config.batch_norm == "token":
+    if lengths_N is None and config.algorithm.batch_norm == "token":
         raise ValueError("lengths_N: given none, but batch_norm 'token' weighs each rollout by its tokens.")
     infinite_K = rewards_NK.isinf().any(dim=0)
     if bool(infinite_K.any()):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mrpo.advantages.presets import Habits
+from mrpo.advantages.presets import Conventions
 
 
-def batch_normalize(advantages_N: Tensor, counts_N: Tensor, habits: Habits) -> Tensor:
+def batch_normalize(advantages_N: Tensor, counts_N: Tensor, conventions: Conventions) -> Tensor:
     """(A - mean) / (std + eps), where rollout j counts ``counts_N[j]`` times: 1 each (sequence) or its tokens.
 
     The standard deviation is the sample's. Rows with count 0 are outside the statistics. A batch that can't be
@@ -19,5 +19,6 @@ def batch_normalize(advantages_N: Tensor, counts_N: Tensor, habits: Habits) -> T
         return torch.zeros_like(advantages_N)
     centred_N = advantages_N - (counts_N * advantages_N).sum() / total
     variance = (counts_N * centred_N.square()).sum() / (total - 1)
-    scale = (variance + habits.batch_eps).sqrt() if habits.batch_eps_in_root else variance.sqrt() + habits.batch_eps
+    eps = conventions.batch_eps
+    scale = (variance + eps).sqrt() if conventions.batch_eps_in_root else variance.sqrt() + eps
     return centred_N / scale

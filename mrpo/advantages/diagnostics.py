@@ -12,10 +12,10 @@
 | ``advantage/correlation/<a>/<b>`` | correlation of two rewards within groups |
 | ``advantage/conflict/<a>/<b>`` | share of rollouts that one reward pushes up and the other down |
 | ``advantage/conflict_share`` | share of rollouts on which any two rewards disagree |
-| ``advantage/flat_group_share`` | share of groups in which no reward tells rollouts apart |
+| ``advantage/zero_variance_share`` | share of zero-variance groups: no reward varies in them |
 | ``advantage/distinct_rewards`` | distinct groups, as multisets of centred rewards |
 | ``advantage/distinct`` | distinct groups, as multisets of advantages before batch norm |
-| ``advantage/collapse`` | 1 - distinct / distinct_rewards: what the estimator no longer tells apart |
+| ``advantage/collapse`` | 1 - distinct / distinct_rewards: what the estimator no longer distinguishes |
 | ``advantage/keep_ratio`` | share of scored rollouts that a filter kept |
 | ``advantage/unscored_share`` | share of rollouts without any score |
 | ``advantage/dvao_kappa`` | ``dvao``: mean over groups of its scale relative to GRPO, 0 conflict .. 1 accord |
@@ -66,7 +66,7 @@ def _rewards(batch: RewardBatch) -> dict[str, float]:
         "mean": _ratio(batch.given_NK.masked_fill(~scored_NK, 0.0).sum(dim=0), scored_NK.sum(dim=0)),
         "missing_share": (~scored_NK).double().mean(dim=0),
         "saturation": _ratio(batch.batch_mean_K.clamp(0, 1) * batch.count_K, batch.count_K),
-        "zero_variance_share": _ratio((stats.flat_GK & comparable_GK).sum(dim=0), comparable_GK.sum(dim=0)),
+        "zero_variance_share": _ratio((stats.zero_variance_GK & comparable_GK).sum(dim=0), comparable_GK.sum(dim=0)),
     }
     table = {
         f"reward/{name}/{key}": value for key, values_K in columns.items() for name, value in _named(names, values_K)
@@ -115,7 +115,7 @@ def _collapse(batch: RewardBatch, summed_N: Tensor) -> dict[str, float]:
 def _outcome(batch: RewardBatch, dropped_N: Tensor, unclipped_N: Tensor, advantages_N: Tensor) -> dict[str, float]:
     scored = batch.scored_N.sum()
     table = {
-        "advantage/flat_group_share": float(batch.stats.flat_GK.all(dim=1).double().mean()),
+        "advantage/zero_variance_share": float(batch.stats.zero_variance_GK.all(dim=1).double().mean()),
         "advantage/keep_ratio": float(_ratio((batch.scored_N & ~dropped_N).sum(), scored)),
         "advantage/unscored_share": float((~batch.scored_N).double().mean()),
         "advantage/mean": float(advantages_N.mean()),

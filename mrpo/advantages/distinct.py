@@ -1,4 +1,4 @@
-"""Counting groups that differ: what a batch offers, and what an estimator still tells apart of it.
+"""Counting groups that differ: what a batch offers, and what an estimator still distinguishes of it.
 
 Shapes: N rollouts, ``X`` any number of columns.
 """

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mrpo.advantages.groups import GroupStats, flat_groups
-from mrpo.advantages.presets import Habits
+from mrpo.advantages.groups import GroupStats, zero_variance_groups
+from mrpo.advantages.presets import Conventions
 
 if TYPE_CHECKING:
     from mrpo.advantages.batch import RewardBatch
@@ -20,35 +20,35 @@ ROUNDING = 1e-12
 """Relative size below which a difference of float64 sums is rounding."""
 
 
-def group_normalize(values_NK: Tensor, stats: GroupStats, habits: Habits, *, ddof: int) -> Tensor:
-    """(r - mean) / (std + eps) in each group and column; 0 where flat or missing."""
-    advantages_NK = stats.deviations_NK * deviation_factors(stats, habits, ddof=ddof)
-    return _groups_of_one(advantages_NK, values_NK / (1 + habits.group_eps), stats, habits)
+def group_normalize(values_NK: Tensor, stats: GroupStats, conventions: Conventions, *, ddof: int) -> Tensor:
+    """(r - mean) / (std + eps) in each group and column; 0 where missing or of zero variance."""
+    advantages_NK = stats.deviations_NK * deviation_factors(stats, conventions, ddof=ddof)
+    return _groups_of_one(advantages_NK, values_NK / (1 + conventions.group_eps), stats, conventions)
 
 
 def combine_and_normalize(batch: RewardBatch, weights_K: Tensor, *, std: bool) -> Tensor:
     """R = sum_k w_k r_k, then (R - mean) / (std + eps) in each group (or R - mean), as each reward's part of it (N,K).
 
     A missing score stands at its group's mean, so it moves neither the sum nor its statistics."""
-    stats, habits = batch.stats, batch.habits
+    stats, conventions = batch.stats, batch.conventions
     parts_NK = weights_K * torch.where(batch.valid_NK, batch.rewards_NK, batch.groups.rows(stats.mean_GK))
     total_N1 = parts_NK.sum(dim=1, keepdim=True)
     scored_N1 = batch.scored_N[:, None]
-    flat_G1 = flat_groups(total_N1, scored_N1, batch.groups, ROUNDING)
-    total = GroupStats.of(total_N1, scored_N1, batch.groups, flat_G1)
-    factor_N1 = deviation_factors(total, habits, ddof=batch.config.ddof, std=std)
-    flat_N1 = batch.groups.rows(flat_G1)
-    advantages_NK = torch.where(flat_N1, 0.0, weights_K * stats.deviations_NK * factor_N1)
-    return _groups_of_one(advantages_NK, parts_NK / (1 + habits.group_eps if std else 1), total, habits)
+    zero_variance_G1 = zero_variance_groups(total_N1, scored_N1, batch.groups, ROUNDING)
+    total = GroupStats.of(total_N1, scored_N1, batch.groups, zero_variance_G1)
+    factor_N1 = deviation_factors(total, conventions, ddof=batch.ddof, std=std)
+    zero_variance_N1 = batch.groups.rows(zero_variance_G1)
+    advantages_NK = torch.where(zero_variance_N1, 0.0, weights_K * stats.deviations_NK * factor_N1)
+    return _groups_of_one(advantages_NK, parts_NK / (1 + conventions.group_eps if std else 1), total, conventions)
 
 
-def deviation_factors(stats: GroupStats, habits: Habits, *, ddof: int, std: bool = True) -> Tensor:
+def deviation_factors(stats: GroupStats, conventions: Conventions, *, ddof: int, std: bool = True) -> Tensor:
     """What turns a deviation from the group's mean into an advantage, per row and column: 1 / (std + eps).
 
-    With ``habits.leave_one_out``, mean and std are those of the group's other rows, and a std of 0 doesn't divide."""
-    if not habits.leave_one_out:
+    With ``leave_one_out``, mean and std are those of the group's other rows, and a std of 0 doesn't divide."""
+    if not conventions.leave_one_out:
         std_GK = stats.std_GK(ddof) if std else torch.ones_like(stats.mean_GK)
-        eps = habits.group_eps if std else 0.0
+        eps = conventions.group_eps if std else 0.0
         return stats.groups.rows(torch.where(std_GK > 0, 1 / (std_GK + eps), 0.0))
     count_NK, squares_NK = stats.groups.rows(stats.count_GK), stats.groups.rows(stats.squares_GK)
     others_NK = (count_NK - 1).clamp(min=1)
@@ -56,10 +56,10 @@ def deviation_factors(stats: GroupStats, habits: Habits, *, ddof: int, std: bool
     others_squares_NK = squares_NK - stats.deviations_NK.square() * centring_NK
     others_std_NK = (others_squares_NK.clamp(min=0) / (others_NK - ddof).clamp(min=1)).sqrt()
     divides_NK = others_squares_NK > ROUNDING * squares_NK
-    return torch.where(divides_NK & std, centring_NK / (others_std_NK + habits.group_eps), centring_NK)
+    return torch.where(divides_NK & std, centring_NK / (others_std_NK + conventions.group_eps), centring_NK)
 
 
-def _groups_of_one(advantages_NK: Tensor, raw_NK: Tensor, stats: GroupStats, habits: Habits) -> Tensor:
-    if habits.singleton == "zero":
+def _groups_of_one(advantages_NK: Tensor, raw_NK: Tensor, stats: GroupStats, conventions: Conventions) -> Tensor:
+    if conventions.singleton == "zero":
         return advantages_NK
     return torch.where(stats.groups.rows(stats.count_GK) == 1, raw_NK, advantages_NK)

@@ -42,10 +42,10 @@ class Groups:
         return values_GX.index_select(0, self.index_N)
 
 
-def flat_groups(values_NK: Tensor, valid_NK: Tensor, groups: Groups, rounding: float) -> Tensor:
+def zero_variance_groups(values_NK: Tensor, valid_NK: Tensor, groups: Groups, rounding: float) -> Tensor:
     """True (G,K) where fewer than two entries are valid or max == min, up to ``rounding`` relative to their size.
 
-    A standard deviation can't tell: the mean of equal floats may differ from all of them."""
+    The standard deviation is no test: the mean of equal floats may differ from all of them."""
     count_GK = groups.sum(valid_NK.to(values_NK.dtype))
     high_GK = groups.amax(values_NK.masked_fill(~valid_NK, -torch.inf))
     low_GK = groups.amin(values_NK.masked_fill(~valid_NK, torch.inf))
@@ -60,19 +60,19 @@ class GroupStats:
     count_GK: Tensor
     mean_GK: Tensor
     squares_GK: Tensor
-    """Sum of squared deviations from the mean; exactly 0 where flat."""
-    flat_GK: Tensor
+    """Sum of squared deviations from the mean; exactly 0 where all are equal."""
+    zero_variance_GK: Tensor
     deviations_NK: Tensor
-    """Entry minus its group's mean; exactly 0 where missing or flat."""
+    """Entry minus its group's mean; exactly 0 where missing or all are equal."""
 
     @classmethod
-    def of(cls, values_NK: Tensor, valid_NK: Tensor, groups: Groups, flat_GK: Tensor) -> GroupStats:
+    def of(cls, values_NK: Tensor, valid_NK: Tensor, groups: Groups, zero_variance_GK: Tensor) -> GroupStats:
         count_GK = groups.sum(valid_NK.to(values_NK.dtype))
         mean_GK = groups.sum(values_NK.masked_fill(~valid_NK, 0.0)) / count_GK.clamp(min=1)
-        counts_NK = valid_NK & ~groups.rows(flat_GK)
+        counts_NK = valid_NK & ~groups.rows(zero_variance_GK)
         deviations_NK = torch.where(counts_NK, values_NK - groups.rows(mean_GK), 0.0)
-        return cls(groups, count_GK, mean_GK, groups.sum(deviations_NK.square()), flat_GK, deviations_NK)
+        return cls(groups, count_GK, mean_GK, groups.sum(deviations_NK.square()), zero_variance_GK, deviations_NK)
 
     def std_GK(self, ddof: int) -> Tensor:
-        """Standard deviation with ``ddof`` degrees of freedom taken off; 0 where flat."""
+        """Standard deviation with ``ddof`` degrees of freedom taken off; 0 where all are equal."""
         return (self.squares_GK / (self.count_GK - ddof).clamp(min=1)).sqrt()

@@ -1,4 +1,4 @@
-"""The habits in which published implementations of one formula differ, each named.
+"""The numerical conventions in which published implementations of one formula differ, each named.
 
 Read from the paper (arXiv 2601.05242), verl 0.9.1 ``core_algos.py``, TRL 1.16 ``grpo_trainer.py`` and NeMo-RL
 ``advantage_estimator.py``. Shapes: N rollouts, K rewards.
@@ -12,11 +12,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from mrpo.config.advantage import Preset
+from mrpo.config.estimators import Preset
 
 
 @dataclass(frozen=True)
-class Habits:
+class Conventions:
+    """How one library computes the formula: its epsilons and its corner cases."""
+
     name: Preset
     group_eps: float
     """Added to a group's standard deviation before dividing by it."""
@@ -31,8 +33,8 @@ class Habits:
     """Compare a rollout with the others of its group only: their mean, their standard deviation."""
     missing: Literal["ignore", "refuse", "zero"] = "ignore"
     """A missing score: outside all statistics, an error, or a reward of 0."""
-    flat_zero: bool = False
-    """Groups without signal keep exactly 0 through batch norm, whatever the batch's mean."""
+    zero_variance_gets_zero: bool = False
+    """Zero-variance groups keep exactly 0 through batch norm, whatever the batch's mean."""
 
     def fill_missing(self, rewards_NK: Tensor, weights_K: Tensor, names: Sequence[str]) -> Tensor:
         if self.missing == "zero":
@@ -48,11 +50,11 @@ class Habits:
         return rewards_NK
 
 
-HABITS: dict[str, Habits] = {
-    habits.name: habits
-    for habits in (
-        Habits("paper", group_eps=0.0, batch_eps=1e-8, flat_zero=True),
-        Habits(
+CONVENTIONS: dict[str, Conventions] = {
+    conventions.name: conventions
+    for conventions in (
+        Conventions("paper", group_eps=0.0, batch_eps=1e-8, zero_variance_gets_zero=True),
+        Conventions(
             "verl",
             group_eps=1e-6,
             batch_eps=1e-8,
@@ -61,7 +63,7 @@ HABITS: dict[str, Habits] = {
             singleton="raw",
             missing="refuse",
         ),
-        Habits("trl", group_eps=1e-4, batch_eps=1e-4),
-        Habits("nemo", group_eps=1e-6, batch_eps=0.0, leave_one_out=True, missing="zero"),
+        Conventions("trl", group_eps=1e-4, batch_eps=1e-4),
+        Conventions("nemo", group_eps=1e-6, batch_eps=0.0, leave_one_out=True, missing="zero"),
     )
 }

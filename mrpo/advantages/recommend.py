@@ -1,4 +1,4 @@
-"""Which estimator fits a batch, and why: thresholds on the diagnostics, each told with the number that met it."""
+"""Which estimator fits a batch, and why: thresholds on the diagnostics, each reported with the number that met it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ CONFLICT = 0.25
 SATURATED = 0.9
 """Place in its range from which a reward has little left to teach."""
 COLLAPSE = 0.02
-"""Share of distinct groups that the summed reward no longer tells apart."""
+"""Share of distinct groups that the summed reward no longer distinguishes."""
 DOMINANT = 0.8
 """Share of the summed reward's advantage from which one reward decides alone."""
 ALIGNED = 0.9
 """Correlation from which two rewards are one signal."""
-MOSTLY_FLAT = 0.5
-"""Share of groups without signal that a user should hear about."""
+MANY_ZERO_VARIANCE = 0.5
+"""Share of zero-variance groups from which a caution is due."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,10 @@ def _cautions(names: Sequence[str], live: Sequence[str], gdpo: Mapping[str, floa
     for name in names:
         if name not in live:
             yield f"{name} never varies within a group: it teaches nothing, whatever the estimator"
-    flat = gdpo["advantage/flat_group_share"]
-    if flat >= MOSTLY_FLAT:
-        yield f"{flat:.0%} of the groups have no signal at all: easier or harder prompts, or larger groups, would help"
+    share = gdpo["advantage/zero_variance_share"]
+    if share >= MANY_ZERO_VARIANCE:
+        advice = "easier or harder prompts, or larger groups, would help"
+        yield f"{share:.0%} of the groups have zero variance in every reward: {advice}"
     for name in names:
         missing = gdpo[f"reward/{name}/missing_share"]
         if missing:

@@ -1,6 +1,6 @@
 """What an estimator hands to the steps after it, and what the caller gets.
 
-Shapes: N rollouts, K rewards, G prompt groups (in ascending order of their ids).
+Shapes: N rollouts, K rewards.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ class Estimate:
     batch_norm: Literal["sequence", "none"] = "none"
     """The last normalization that the estimator's paper prescribes, used if the config leaves it at ``auto``."""
     dropped_N: Tensor | None = None
-    """True: a filter takes the rollout out."""
-    group_weights_G: Tensor | None = None
+    """True: a filter takes the rollout out of the statistics, and its advantage is 0."""
+    keep_dropped: bool = False
+    """Dropped rollouts stay in the loss with advantage 0, rather than leave it."""
     loss_weights_N: Tensor | None = None
     diagnostics: dict[str, float] = field(default_factory=dict)
 
@@ -36,10 +37,6 @@ class AdvantageResult:
     """False: the rollout leaves the loss, denominators included (a filter dropped it, or no reward scored it)."""
     diagnostics: dict[str, float]
     """Metrics ready to log; their names are in ``mrpo.advantages.diagnostics``."""
-    group_ids_G: Tensor
-    """The id of each row of ``group_weights_G``: the distinct group ids, ascending."""
-    group_weights_G: Tensor | None = None
-    """A weight per prompt, where the estimator has one (GD2PO: kept share of the prompt's rollouts; DVAO: kappa)."""
     loss_weights_N: Tensor | None = None
     """Multiply each rollout's policy loss by this. The clipped loss is homogeneous in the advantage, so multiplying
     the advantages does the same. None: all 1."""

@@ -137,7 +137,7 @@ def _correlations(names: Sequence[str], told: Mapping[str, float], where: str) -
 def _spread(names: Sequence[str], told: Mapping[str, float]) -> Table:
     table = _table("Signal", "reward", "prompts whose scores are all equal: nothing is learned there")
     shares = {name: told.get(f"reward/{name}/zero_variance_share") for name in names}
-    for name, share in {**shares, "all rewards": told.get("advantage/flat_group_share")}.items():
+    for name, share in {**shares, "all rewards": told.get("advantage/zero_variance_share")}.items():
         table.add_row(name, "–" if share is None else f"{share:.0%}")
     return table
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mrpo.config.estimators import ESTIMATOR_CONFIGS
 from mrpo.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ NOT_REWARDS = {
 }
 TOTALS = {"score", "reward", "total", "total_reward", "rewards.total"}
 """Usually the sum of the others: a reward only if there are no others."""
-SCALE_DEPENDENT = ("dvao", "saw", "sa_mrpo")
+SCALE_DEPENDENT = tuple(name for name, options in ESTIMATOR_CONFIGS.items() if options.scale_dependent)
 
 
 @dataclass(frozen=True)
@@ -209,11 +210,10 @@ def run_all(
     """Every estimator with its defaults. Where one needs bounds that nobody declared, the observed ones are used; they
     come back with the results."""
     from mrpo.advantages import compute_each
-    from mrpo.advantages.estimators import ESTIMATORS
 
     observed = _observed_bounds(rollouts, ranges)
     config = {"names": rollouts.names, "weights": dict(weights), "ranges": dict(ranges)}
-    names = ESTIMATORS.names()
+    names = list(ESTIMATOR_CONFIGS)
     if not observed:
         return compute_each(rollouts.rewards_NK, rollouts.group_ids_N, config, names), observed
     plain = compute_each(
@@ -254,7 +254,7 @@ def _print(
     from rich.console import Console
 
     console = Console()
-    groups = len(results["grpo"].group_ids_G)
+    groups = len(rollouts.group_ids_N.unique())
     console.print(
         f"{len(rollouts.rewards_NK):,} rollouts in {groups:,} groups by {rollouts.prompt!r}; "
         f"rewards: {', '.join(rollouts.names)}",

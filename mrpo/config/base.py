@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
-from mrpo.errors import unknown_name
+from mrpo.errors import ConfigError, unknown_name
+
+
+class FieldError(ConfigError):
+    """What is wrong with one key of a section; ``finding`` puts the section's path in front of the key."""
+
+    def __init__(self, key: str, problem: str):
+        super().__init__(f"{key}: {problem}")
+        self.key, self.problem = key, problem
+
+    def at(self, section: str) -> str:
+        return f"{_path(section, self.key)}: {self.problem}"
+
+
+class RenamedField(FieldError):
+    """A key that has another name now."""
+
+    def __init__(self, key: str, new: str):
+        super().__init__(key, f"is now {new}")
+        self.new = new
+
+    def at(self, section: str) -> str:
+        return f"{_path(section, self.key)}: is now {_path(section, self.new)}"
 
 
 class StrictModel(BaseModel):
@@ -14,11 +38,60 @@ class StrictModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
+    RENAMED: ClassVar[Mapping[str, str]] = {}
+    """Former names of fields, and what they are called now. A former name is refused with the present one."""
+
     @model_validator(mode="before")
     @classmethod
     def _reject_unknown_keys(cls, data: Any) -> Any:
         if isinstance(data, dict):
             for key in data:
-                if key not in cls.model_fields:
-                    raise unknown_name("", key, cls.model_fields, noun="key")
+                if key in cls.model_fields:
+                    continue
+                if key in cls.RENAMED:
+                    raise RenamedField(key, cls.RENAMED[key])
+                raise unknown_name("", key, cls.model_fields, noun="key")
         return data
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """pydantic's copy, which would take any key in ``update``; an unknown one is refused here."""
+        for key in update or {}:
+            if key not in type(self).model_fields:
+                raise unknown_name("", key, type(self).model_fields, noun="key")
+        return super().model_copy(update=update, deep=deep)
+
+
+@contextmanager
+def config_errors() -> Iterator[None]:
+    """What pydantic finds wrong inside becomes one ConfigError, a line for each finding."""
+    try:
+        yield
+    except ValidationError as error:
+        raise ConfigError("\n".join(finding(e) for e in error.errors())) from None
+
+
+def finding(error: Any) -> str:
+    """One of pydantic's findings in our wording: which field, what was given, what is allowed."""
+    field = ".".join(str(part) for part in error["loc"])
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, FieldError):
+        return cause.at(field)
+    if isinstance(cause, ConfigError):
+        return f"{field}: {cause}" if field and not str(cause).startswith(field) else str(cause)
+    if error["type"] == "missing":
+        return f"{field}: is required and not set."
+    return f"{field}: given {error['input']!r}, {error['msg'][0].lower()}{error['msg'][1:]}."
+
+
+def _path(section: str, key: str) -> str:
+    return f"{section}.{key}" if section else key
+
+
+def _low_below_high(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] >= bounds[1]:
+        raise ConfigError(f"given [{bounds[0]:g}, {bounds[1]:g}], allowed: [low, high] with low < high.")
+    return bounds
+
+
+Bounds = Annotated[tuple[float, float], AfterValidator(_low_below_high)]
+"""[low, high], low below high."""

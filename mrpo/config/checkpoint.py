@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -46,13 +47,15 @@ class CheckpointConfig(StrictModel):
 class ResumeConfig(StrictModel):
     """Going on from a checkpoint. The default makes it the same command again, in the same run folder."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"restarts": "max_restarts"}
+
     mode: Literal["auto", "never", "require"] = "auto"
     """From the newest whole checkpoint if there is any; from none, and it is an error if there are some; or from one,
     and it is an error if there is none."""
     allow: list[str] = Field(default_factory=list)
     """What may differ from the run that saved the checkpoint: names as the refusal prints them. A name covers all that
     lies below it: ``actor.learning_rate``, ``data``, ``rewards``, ``versions``."""
-    restarts: int = Field(default=3, ge=0)
+    max_restarts: int = Field(default=3, ge=0)
     """Times that the command starts the run again by itself, from the newest checkpoint, after a failure. A run that
     fails at the same step twice isn't started again."""
     step: int | None = Field(default=None, ge=1)
@@ -81,7 +84,9 @@ class InterruptConfig(StrictModel):
 class WatchdogConfig(StrictModel):
     """When nothing moves: no phase begins and no rollout ends. A step's longest phase must be shorter than both."""
 
-    warn: float = Field(default=600.0, gt=0)
-    """Seconds after which the run tells what it waits for."""
-    limit: float = Field(default=3600.0, gt=0)
-    """Seconds after which it writes all stacks to the logs and fails, to be started again (``resume.restarts``)."""
+    RENAMED: ClassVar[Mapping[str, str]] = {"warn": "warn_after", "limit": "timeout"}
+
+    warn_after: float = Field(default=600.0, gt=0)
+    """Seconds after which the run reports what it waits for."""
+    timeout: float = Field(default=3600.0, gt=0)
+    """Seconds after which it writes all stacks to the logs and fails, to be started again (``resume.max_restarts``)."""

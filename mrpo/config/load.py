@@ -8,57 +8,100 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import ValidationError
 
+from mrpo.config.base import config_errors
+from mrpo.config.estimators import ALGORITHM
+from mrpo.config.method_options import MethodSection
 from mrpo.config.recipes import Recipe, find_recipe
 from mrpo.config.run import RunConfig
 from mrpo.errors import ConfigError
 
+SECTIONS = (ALGORITHM,)
+"""Sections whose options depend on a method that one of their keys names."""
 
-def load_run_config(overrides: list[str]) -> tuple[RunConfig, Recipe]:
-    """Resolve ``recipe=NAME key=value …``. Raises ConfigError with one message for what is wrong."""
-    recipe_name, rest = _split_recipe(overrides)
+
+def _print(note: str) -> None:
+    print(f"mrpo: {note}", file=sys.stderr)
+
+
+def load_run_config(overrides: list[str], note: Callable[[str], None] = _print) -> tuple[RunConfig, Recipe]:
+    """Resolve ``recipe=NAME key=value …``.
+
+    Args:
+        note: gets a line for each section in which something that the recipe sets was left out, because the overrides
+            choose another method. By default it is printed to stderr.
+
+    Raises:
+        ConfigError: something is wrong; the message has a line for each finding.
+    """
+    parsed = _parse(overrides)
+    recipe_name, rest = _split_recipe(parsed)
     recipe = find_recipe(recipe_name)
     content = _compose(recipe, rest)
     content["recipe"] = recipe.name
-    return validate(content), recipe
+    notes = [_switch_method(section, recipe, content, parsed) for section in SECTIONS]
+    config = validate(content)
+    for left_out in filter(None, notes):
+        note(left_out)
+    return config, recipe
+
+
+def _switch_method(section: MethodSection, recipe: Recipe, content: dict[str, Any], overrides: list[Override]) -> str:
+    """Where ``overrides`` choose another method than the recipe, leave out of ``content`` what the recipe sets for its
+    own. Returns a note of it, empty if nothing was left out."""
+    set_here = _options_set(section.field, overrides)
+    given = content.get(section.field)
+    if section.key not in set_here or not isinstance(given, dict):
+        return ""
+    of_recipe = _composed(recipe, []).get(section.field) or {}
+    before = of_recipe.get(section.key, section.default)
+    content[section.field], left_out = section.switch(given, before, set_here)
+    return left_out
+
+
+def _options_set(field: str, overrides: list[Override]) -> set[str]:
+    """Keys of the section ``field`` that the command line sets, one by one or as a mapping."""
+    options: set[str] = set()
+    for override in overrides:
+        section, _, option = str(override.key_or_group).partition(".")
+        if section != field or override.is_delete():
+            continue
+        if option:
+            options.add(option.partition(".")[0])
+        elif isinstance(value := override.value(), dict):
+            options |= {str(key) for key in value}
+    return options
 
 
 def validate(content: dict[str, Any]) -> RunConfig:
     """RunConfig of a plain mapping; pydantic's findings become one ConfigError, a line each."""
-    try:
+    with config_errors():
         return RunConfig.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError("\n".join(finding(e) for e in error.errors())) from None
 
 
-def finding(error: Any) -> str:
-    field = ".".join(str(part) for part in error["loc"])
-    cause = error.get("ctx", {}).get("error")
-    if isinstance(cause, ConfigError):
-        return f"{field}: {cause}" if field and not str(cause).startswith(field) else str(cause)
-    if error["type"] == "missing":
-        return f"{field}: is required and not set."
-    return f"{field}: given {error['input']!r}. {error['msg']}."
-
-
-def _split_recipe(overrides: list[str]) -> tuple[str, list[str]]:
-    """The value of ``recipe=``, and every other override as one that may set a key the YAML doesn't mention."""
-    recipe, rest = None, []
+def _parse(overrides: list[str]) -> list[Override]:
     try:
-        parsed = OverridesParser.create().parse_overrides(overrides)
+        return OverridesParser.create().parse_overrides(overrides)
     except HydraException as error:
         raise ConfigError(f"override: {str(error).splitlines()[0]}. Allowed: key=value in Hydra's grammar.") from None
-    for override in parsed:
+
+
+def _split_recipe(overrides: list[Override]) -> tuple[str, list[str]]:
+    """The value of ``recipe=``, and every other override as one that may set a key the YAML doesn't mention."""
+    recipe, rest = None, []
+    for override in overrides:
         if override.is_sweep_override():
             raise ConfigError(f"{override.key_or_group}: given a sweep ({override.input_line}), allowed: one value.")
         if override.key_or_group == "recipe":
@@ -75,14 +118,18 @@ def _split_recipe(overrides: list[str]) -> tuple[str, list[str]]:
 def _compose(recipe: Recipe, overrides: list[str]) -> dict[str, Any]:
     OmegaConf.register_new_resolver("prepared", lambda: str(prepared_folder(recipe, script, seed)), replace=True)
     try:
-        with initialize_config_dir(str(recipe.folder), version_base=None):
-            composed = compose(recipe.variant, overrides)
+        composed = _composed(recipe, overrides)
         seed, script = int(composed.get("seed", 0)), composed.get("prepare")
         content = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(f"{recipe.file}: {error}") from None
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
+
+
+def _composed(recipe: Recipe, overrides: list[str]) -> DictConfig:
+    with initialize_config_dir(str(recipe.folder), version_base=None):
+        return compose(recipe.variant, overrides)
 
 
 def prepared_folder(recipe: Recipe, command: str | None, seed: int) -> Path:

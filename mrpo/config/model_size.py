@@ -136,7 +136,7 @@ def engine_memory(shape: ModelShape, width: int, parallel: int, sequences: int, 
     return {
         "weights": Quantity(width * p / parallel, f"{width} × {p:,} / {parallel}", "B"),
         "KV cache of a longest sequence": Quantity(longest, formula, "B"),
-        "KV cache of max_sequences": Quantity(sequences * longest, f"{sequences} × {formula}", "B"),
+        "KV cache of max_num_seqs": Quantity(sequences * longest, f"{sequences} × {formula}", "B"),
     }
 
 

@@ -51,13 +51,13 @@ def pieces(config: RunConfig) -> list[Piece]:
     """What Ray must put on one node each, in the order in which a run asks for it. Colocated engines have no devices
     of their own."""
     trainer, rollout = config.trainer, config.rollout
-    size, ranks = rollout.tensor_parallel, trainer.n_gpus_per_node
+    size, ranks = rollout.tensor_model_parallel_size, trainer.n_gpus_per_node
     found = [
         Piece(f"engine of reward {name}", "reward", f"rewards.{name}.model.replicas", n, ENGINE_CPUS * n, i)
         for name, reward in config.rewards.items()
         if (model := reward.model) is not None
         for i in range(model.replicas)
-        for n in [model.tensor_parallel]
+        for n in [model.tensor_model_parallel_size]
     ]
     for i in range(trainer.nnodes):
         name = f"trainer ranks {i * ranks}-{(i + 1) * ranks - 1}" if ranks > 1 else f"trainer rank {i}"
@@ -119,7 +119,7 @@ def misfits(config: RunConfig, groups: Groups, gpu: bool) -> list[str]:
         group = groups[role]
         has = f"cluster.{role} has {group.nodes} x {group.gpus_per_node} GPUs"
         has += f" and {group.cpus_per_node} CPUs" if group.cpus_per_node is not None else ""
-        size = part.field.replace("replicas", "tensor_parallel")
+        size = part.field.replace("replicas", "tensor_model_parallel_size")
         if part.devices > group.gpus_per_node:
             found.append(f"{size}: given {part.devices}, allowed: {group.gpus_per_node} or fewer; {has}.")
             continue

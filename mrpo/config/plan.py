@@ -53,7 +53,7 @@ def batch_arithmetic(config: RunConfig, rows: int | None) -> dict[str, Quantity]
     about = "" if budget.unit == "rollouts" else " on average: the budget counts tokens"
     longest, trained = config.data.max_prompt_length + config.data.max_response_length, config.rollouts_per_step
     share, minis = mini * n // config.ranks, prompts // mini
-    micro = min(share, math.ceil(share * longest / actor.micro_batch_tokens))
+    micro = min(share, math.ceil(share * longest / actor.ppo_max_token_len_per_gpu))
     found: dict[str, tuple[float | None, str]] = {
         "prompts per step": (prompts, "data.train_batch_size"),
         "rollouts per prompt, mean": (budget.rollouts_per_prompt, "budget.rollouts_per_prompt"),
@@ -62,11 +62,11 @@ def batch_arithmetic(config: RunConfig, rows: int | None) -> dict[str, Quantity]
         "rollouts per step": (trained, f"{prompts} prompts × {n}{about}"),
         "tokens per step, most": (trained * longest, f"{trained} × {longest}{about}"),
         "mini-batches per step": (minis, f"{prompts} / {mini} prompts"),
-        "optimizer steps per training step": (minis * actor.epochs, f"{minis} × {actor.epochs} epochs"),
+        "optimizer steps per training step": (minis * actor.ppo_epochs, f"{minis} × {actor.ppo_epochs} epochs"),
         "rollouts per rank and mini-batch": (share, f"{mini} × {n} / {config.ranks} ranks{about}"),
         "micro-batches of these, all longest": (
             micro,
-            f"min({share}, ceil({share} × {longest} / {actor.micro_batch_tokens} tokens))",
+            f"min({share}, ceil({share} × {longest} / {actor.ppo_max_token_len_per_gpu} tokens))",
         ),
         "steps of the run": (steps, "trainer.total_training_steps"),
         "rollouts of the run": (trained * steps, f"{trained} × {steps}{about}"),
@@ -82,7 +82,7 @@ def batch_arithmetic(config: RunConfig, rows: int | None) -> dict[str, Quantity]
 
 def actors_of(config: RunConfig) -> list[Actors]:
     """The processes of a run, apart from Ray's own."""
-    rollout, trainer, parallel = config.rollout, config.trainer, config.rollout.tensor_parallel
+    rollout, trainer, parallel = config.rollout, config.trainer, config.rollout.tensor_model_parallel_size
     engines = Actors("rollout engine", config.ranks // parallel, 0, f"on {parallel} ranks each, in turn with training")
     if rollout.placement == "separate":
         engines = Actors("rollout engine", rollout.replicas * rollout.nnodes, parallel, f"{rollout.replicas} a node")
@@ -99,7 +99,9 @@ def actors_of(config: RunConfig) -> list[Actors]:
         where = f"{reward.processes} in each reward worker"
         found.append(Actors(f"process of reward {name}", workers * reward.processes, 0, where))
         if (model := reward.model) is not None:
-            found.append(Actors(f"engine of reward {name}", model.replicas, model.tensor_parallel, "any node"))
+            found.append(
+                Actors(f"engine of reward {name}", model.replicas, model.tensor_model_parallel_size, "any node")
+            )
     return found
 
 
@@ -138,7 +140,7 @@ def make_plan(
     for name, reward in config.rewards.items():
         if (model := reward.model) is not None:
             _weigh_engine(
-                plan, f"rewards.{name}.model", model, sizes[model.path], model.max_tokens, limit("reward"), kv_space
+                plan, f"rewards.{name}.model", model, sizes[model.path], model.max_model_len, limit("reward"), kv_space
             )
     return plan
 
@@ -223,21 +225,21 @@ def _weigh_trainer(plan: Plan, config: RunConfig, shape: ModelShape | str, limit
     if isinstance(shape, str):
         plan.memory["trainer rank"] = {"total": Quantity(None, f"unknown: {shape}", "B")}
         return
-    width, tokens, p = BYTES[config.model.dtype], config.actor.micro_batch_tokens, shape.parameters.whole
-    reference = config.actor.kl_coef > 0 and plan.device == "cpu"
+    width, tokens, p = BYTES[config.model.dtype], config.actor.ppo_max_token_len_per_gpu, shape.parameters.whole
+    reference = config.actor.kl_loss_coef > 0 and plan.device == "cpu"
     found = trainer_memory(shape, config.ranks, width, tokens, config.model.gradient_checkpointing, reference)
     total = found["total"].value or 0
-    if config.actor.kl_coef > 0 and plan.device == "gpu":  # verl keeps it off the device
+    if config.actor.kl_loss_coef > 0 and plan.device == "gpu":  # verl keeps it off the device
         found["reference model, in host memory"] = Quantity(4 * p / config.ranks, f"4 × {p:,} / {config.ranks}", "B")
     plan.memory["trainer rank"] = found
     if limit is None:
         return
     if total > limit * GIB:
         plan.problems.append(f"trainer: a rank takes about {total / GIB:.1f} GiB, its GPU has {limit:g}")
-    state, share = 12 * p / config.ranks / GIB, config.rollout.memory_share
+    state, share = 12 * p / config.ranks / GIB, config.rollout.gpu_memory_utilization
     if config.rollout.placement == "colocated" and state + share * limit > limit:
         beside = f"beside {state:.1f} GiB of parameters and moments on a GPU of {limit:g}"
-        plan.problems.append(f"rollout.memory_share: given {share:g}, which doesn't fit {beside}")
+        plan.problems.append(f"rollout.gpu_memory_utilization: given {share:g}, which doesn't fit {beside}")
 
 
 def _weigh_engine(
@@ -249,21 +251,25 @@ def _weigh_engine(
     limit: float | None,
     kv_space: float,
 ) -> None:
-    title = f"an engine of {field}, on each of {given.tensor_parallel} devices"
+    title = f"an engine of {field}, on each of {given.tensor_model_parallel_size} devices"
     if isinstance(shape, str):
         plan.memory[title] = {"weights": Quantity(None, f"unknown: {shape}", "B")}
         return
-    parallel = given.tensor_parallel
-    found = engine_memory(shape, BYTES[given.dtype], parallel, given.max_sequences, length)
+    parallel = given.tensor_model_parallel_size
+    found = engine_memory(shape, BYTES[given.dtype], parallel, given.max_num_seqs, length)
     plan.memory[title] = found
     if shape.heads % parallel:
-        plan.problems.append(f"{field}.tensor_parallel: given {parallel}, allowed: a divisor of {shape.heads} heads")
+        plan.problems.append(
+            f"{field}.tensor_model_parallel_size: given {parallel}, allowed: a divisor of {shape.heads} heads"
+        )
     weights, longest = (found[key].value or 0 for key in ("weights", "KV cache of a longest sequence"))
     if plan.device == "cpu":
         room = Quantity(kv_space * GIB, f"{kv_space:g} × {GIB}", "B")
     elif limit is not None:
         room = Quantity(
-            given.memory_share * limit * GIB - weights, f"{given.memory_share} × {limit:g} × {GIB} - {weights:.0f}", "B"
+            given.gpu_memory_utilization * limit * GIB - weights,
+            f"{given.gpu_memory_utilization} × {limit:g} × {GIB} - {weights:.0f}",
+            "B",
         )
     else:
         return
@@ -272,7 +278,7 @@ def _weigh_engine(
     if at_once < 1:
         have = f"{max(0, room.value or 0) / GIB:.2g} GiB of room beside {weights / GIB:.1f} of weights"
         plan.problems.append(f"{field}: {have}; a sequence of {length} tokens takes {longest / GIB:.2g}")
-    elif at_once < given.max_sequences:
+    elif at_once < given.max_num_seqs:
         plan.notes.append(
-            f"{field}: room for {at_once} longest sequences at once, of max_sequences={given.max_sequences}"
+            f"{field}: room for {at_once} longest sequences at once, of max_num_seqs={given.max_num_seqs}"
         )

@@ -6,15 +6,17 @@ verl's where verl has the same field. Whatever verl offers beyond them is set un
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from mrpo.config.advantage import AdvantageConfig, Condition
-from mrpo.config.base import StrictModel
+from mrpo.config.advantage import AdvantageConfig, Condition, DeclaredRewards, RewardSpec
+from mrpo.config.base import Bounds, FieldError, StrictModel, config_errors
 from mrpo.config.budget import BudgetConfig
 from mrpo.config.checkpoint import CheckpointConfig, InterruptConfig, ResumeConfig, WatchdogConfig
+from mrpo.config.estimators import Algorithm, default_algorithm
 from mrpo.errors import ConfigError, unknown_name
 
 
@@ -43,7 +45,7 @@ class DataConfig(StrictModel):
     max_prompt_length: int = Field(default=512, ge=1)
     """Longest prompt, in tokens. A longer one is an error."""
     max_response_length: int = Field(default=512, ge=1)
-    """Most tokens that a rollout may have."""
+    """Longest rollout, in tokens. It is cut off there."""
     shuffle: bool = True
     """Shuffle the prompts in every epoch, by ``seed``."""
 
@@ -51,19 +53,26 @@ class DataConfig(StrictModel):
 class RewardModelConfig(StrictModel):
     """A model that a run serves by vLLM, in actors of its own, for one reward."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "tensor_parallel": "tensor_model_parallel_size",
+        "memory_share": "gpu_memory_utilization",
+        "max_tokens": "max_model_len",
+        "max_sequences": "max_num_seqs",
+    }
+
     path: str
     """A Hugging Face folder, or a name on the hub."""
     replicas: int = Field(default=1, ge=1)
     """Engines that serve it."""
-    tensor_parallel: int = Field(default=1, ge=1)
+    tensor_model_parallel_size: int = Field(default=1, ge=1)
     """Devices per engine."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Precision."""
-    memory_share: float = Field(default=0.5, gt=0, lt=1)
+    gpu_memory_utilization: float = Field(default=0.5, gt=0, lt=1)
     """GPU: share of a device's memory that an engine may take."""
-    max_tokens: int = Field(default=4096, ge=1)
+    max_model_len: int = Field(default=4096, ge=1)
     """Longest conversation, in its own tokens. A longer one is a failed score."""
-    max_sequences: int = Field(default=256, ge=1)
+    max_num_seqs: int = Field(default=256, ge=1)
     """Conversations that an engine works on at once."""
 
 
@@ -82,7 +91,7 @@ class RewardConfig(StrictModel):
     """Which entry is this reward's score, where the function returns a dict."""
     weight: float = Field(default=1.0, ge=0)
     """Its weight in the combined advantage."""
-    range: tuple[float, float] | None = None
+    range: Bounds | None = None
     """Its bounds [low, high]. Estimators that compare rewards' scales need them."""
     requires: dict[str, float] = Field(default_factory=dict)
     """It counts only in rollouts in which each reward named here reaches the value given here."""
@@ -95,6 +104,19 @@ class RewardConfig(StrictModel):
     memory: float | None = Field(default=None, gt=0)
     """GiB that one of those processes may allocate. Default: no limit."""
 
+    def spec(self, name: str) -> RewardSpec:
+        """What the estimators need to know of it."""
+        return RewardSpec(
+            name=name,
+            weight=self.weight,
+            range=self.range,
+            noise_variance=self.noise_variance or 0.0,
+            conditions=tuple(
+                Condition(reward=name, requires=other, threshold=threshold)
+                for other, threshold in self.requires.items()
+            ),
+        )
+
     @model_validator(mode="before")
     @classmethod
     def _a_model_is_asked_for_its_head(cls, given: Any) -> Any:
@@ -106,14 +128,24 @@ class RewardConfig(StrictModel):
 class ScoringConfig(StrictModel):
     """The reward workers: actors, spread over the nodes, that score rollouts."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"most_failures": "max_failure_rate"}
+
     workers: int = Field(default=2, ge=1)
     """How many."""
-    most_failures: float = Field(default=0.1, ge=0, le=1)
+    max_failure_rate: float = Field(default=0.1, ge=0, le=1)
     """Share of a step's rollouts in which one reward may fail; with more, the run stops rather than train on noise."""
 
 
 class RolloutConfig(StrictModel):
     """The vLLM engines."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "tensor_parallel": "tensor_model_parallel_size",
+        "memory_share": "gpu_memory_utilization",
+        "max_sequences": "max_num_seqs",
+        "max_batched_tokens": "max_num_batched_tokens",
+        "eager": "enforce_eager",
+    }
 
     placement: Literal["separate", "colocated"] = "separate"
     """Engines in actors of their own, apart from the trainer ranks, or on the trainer ranks' devices in turn."""
@@ -121,7 +153,7 @@ class RolloutConfig(StrictModel):
     """Separate placement: engines on each of ``nnodes`` nodes."""
     nnodes: int = Field(default=1, ge=1)
     """Separate placement: nodes that hold engines."""
-    tensor_parallel: int = Field(default=1, ge=1)
+    tensor_model_parallel_size: int = Field(default=1, ge=1)
     """Devices per engine."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Precision of the engines."""
@@ -129,13 +161,13 @@ class RolloutConfig(StrictModel):
     """Sampling temperature in training."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Nucleus sampling in training; below 1 the trainer's and the engine's probabilities differ."""
-    memory_share: float = Field(default=0.5, gt=0, lt=1)
+    gpu_memory_utilization: float = Field(default=0.5, gt=0, lt=1)
     """GPU: share of a device's memory that an engine may take."""
-    max_sequences: int = Field(default=256, ge=1)
+    max_num_seqs: int = Field(default=256, ge=1)
     """Sequences that an engine works on at once."""
-    max_batched_tokens: int = Field(default=8192, ge=1)
+    max_num_batched_tokens: int = Field(default=8192, ge=1)
     """Tokens that an engine works on at once."""
-    eager: bool = False
+    enforce_eager: bool = False
     """No CUDA graphs or compilation: a quicker start, slower tokens. Always so on CPU."""
     agent_workers: int = Field(default=1, ge=1)
     """Processes that drive the rollouts."""
@@ -144,29 +176,41 @@ class RolloutConfig(StrictModel):
 class ActorConfig(StrictModel):
     """The policy update."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "warmup_steps": "lr_warmup_steps",
+        "mini_batch_size": "ppo_mini_batch_size",
+        "micro_batch_tokens": "ppo_max_token_len_per_gpu",
+        "epochs": "ppo_epochs",
+        "clip_low": "clip_ratio_low",
+        "clip_high": "clip_ratio_high",
+        "kl_coef": "kl_loss_coef",
+        "loss_aggregation": "loss_agg_mode",
+    }
+
     learning_rate: float = Field(default=1e-6, gt=0)
     """AdamW's learning rate."""
-    warmup_steps: int = Field(default=0, ge=0)
+    lr_warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the learning rate rises from 0."""
     weight_decay: float = Field(default=0.01, ge=0)
     """AdamW's weight decay."""
     grad_clip: float = Field(default=1.0, gt=0)
     """Bound on the gradient's norm."""
-    mini_batch_size: int | None = Field(default=None, ge=1)
+    ppo_mini_batch_size: int | None = Field(default=None, ge=1)
     """Prompts per optimizer step; must divide ``data.train_batch_size``. Default: all of them, one optimizer step."""
-    micro_batch_tokens: int = Field(default=16384, ge=1)
-    """Tokens that a rank takes through the model at once: memory, not mathematics. At least one longest rollout."""
-    epochs: int = Field(default=1, ge=1)
+    ppo_max_token_len_per_gpu: int = Field(default=16384, ge=1)
+    """Tokens that a rank takes through the model at once, in training and for log-probabilities: memory, not
+    mathematics. No less than one longest rollout."""
+    ppo_epochs: int = Field(default=1, ge=1)
     """Passes over a step's rollouts."""
-    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    clip_ratio_low: float = Field(default=0.2, gt=0, lt=1)
     """PPO clip below 1."""
-    clip_high: float = Field(default=0.2, gt=0)
+    clip_ratio_high: float = Field(default=0.2, gt=0)
     """PPO clip above 1."""
     entropy_coeff: float = Field(default=0.0, ge=0)
     """Weight of the entropy bonus."""
-    kl_coef: float = Field(default=0.0, ge=0)
+    kl_loss_coef: float = Field(default=0.0, ge=0)
     """Weight of the KL loss against the initial policy; 0 loads no reference model."""
-    loss_aggregation: Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"] = (
+    loss_agg_mode: Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"] = (
         "token-mean"
     )
     """How token losses become one number."""
@@ -218,7 +262,7 @@ class RunConfig(StrictModel):
     """The rewards by name."""
     scoring: ScoringConfig = Field(default_factory=ScoringConfig)
     """Where and how they are computed."""
-    algorithm: AdvantageConfig = Field(default_factory=AdvantageConfig)
+    algorithm: Algorithm = Field(default_factory=default_algorithm)
     """The advantage estimator and its options."""
     budget: BudgetConfig = Field(default_factory=BudgetConfig)
     """How many rollouts each prompt gets."""
@@ -239,22 +283,9 @@ class RunConfig(StrictModel):
     @property
     def advantage(self) -> AdvantageConfig:
         """The estimator's settings together with what the rewards declare."""
-        rewards = self.rewards
-        return self.algorithm.model_copy(
-            update={
-                "names": tuple(rewards),
-                "weights": {name: reward.weight for name, reward in rewards.items()},
-                "ranges": {name: reward.range for name, reward in rewards.items() if reward.range is not None},
-                "noise_variance": {
-                    name: reward.noise_variance for name, reward in rewards.items() if reward.noise_variance is not None
-                },
-                "conditions": tuple(
-                    Condition(reward=name, requires=other, threshold=threshold)
-                    for name, reward in rewards.items()
-                    for other, threshold in reward.requires.items()
-                ),
-            }
-        )
+        with config_errors():
+            rewards = tuple(reward.spec(name) for name, reward in self.rewards.items())
+            return AdvantageConfig(algorithm=self.algorithm, rewards=rewards)
 
     def as_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -270,41 +301,44 @@ class RunConfig(StrictModel):
 
     @property
     def mini_batch_size(self) -> int:
-        return self.actor.mini_batch_size or self.data.train_batch_size
+        return self.actor.ppo_mini_batch_size or self.data.train_batch_size
+
+    @field_validator("algorithm", mode="before")
+    @classmethod
+    def _rewards_declare_themselves(cls, given: Any) -> Any:
+        for field in DeclaredRewards.model_fields:
+            if isinstance(given, dict) and field in given:
+                raise FieldError(field, "is declared with each reward, under rewards.<name>.")
+        return given
 
     @model_validator(mode="after")
     def _rewards_agree(self) -> RunConfig:
-        for field in ("names", "weights", "ranges", "conditions", "noise_variance"):
-            if getattr(self.algorithm, field):
-                raise ConfigError(f"algorithm.{field}: is declared with each reward, under rewards.<name>.")
         for name, reward in self.rewards.items():
             if not name.replace("_", "").isalnum():
                 raise ConfigError(f"rewards: given the name {name!r}, allowed: letters, digits and underscores.")
             for other in reward.requires:
                 if other not in self.rewards:
                     raise unknown_name(f"rewards.{name}.requires", other, self.rewards)
-        if self.algorithm.outcome is not None and self.algorithm.outcome not in self.rewards:
-            raise unknown_name("algorithm.outcome", self.algorithm.outcome, self.rewards)
         known = [*self.rewards, "total"]
         if self.budget.filter_groups is not None and self.budget.filter_groups not in known:
             raise unknown_name("budget.filter_groups", self.budget.filter_groups, known)
         if self.budget.rounds is not None and self.budget.rounds.reward not in known:
             raise unknown_name("budget.rounds.reward", self.budget.rounds.reward, known)
-        AdvantageConfig.model_validate(self.advantage.model_dump())
+        _ = self.advantage  # is checked as it is made
         return self
 
     @model_validator(mode="after")
     def _batch_divides(self) -> RunConfig:
         prompts, mini, n = self.data.train_batch_size, self.mini_batch_size, self.budget.trained_per_prompt
         longest = self.data.max_prompt_length + self.data.max_response_length
-        if self.actor.micro_batch_tokens < longest:
+        if self.actor.ppo_max_token_len_per_gpu < longest:
             raise ConfigError(
-                f"actor.micro_batch_tokens: given {self.actor.micro_batch_tokens}, allowed: {longest} or more "
-                "(data.max_prompt_length + data.max_response_length)."
+                f"actor.ppo_max_token_len_per_gpu: given {self.actor.ppo_max_token_len_per_gpu}, allowed: "
+                f"{longest} or more (data.max_prompt_length + data.max_response_length)."
             )
         if prompts % mini:
             raise ConfigError(
-                f"actor.mini_batch_size: given {mini}, allowed: a divisor of data.train_batch_size ({prompts})."
+                f"actor.ppo_mini_batch_size: given {mini}, allowed: a divisor of data.train_batch_size ({prompts})."
             )
         if mini * n % self.ranks:
             raise ConfigError(
@@ -316,11 +350,11 @@ class RunConfig(StrictModel):
             raise ConfigError(
                 f"budget.method: given {self.budget.method} with mini-batches of {mini} prompts, allowed: uniform. "
                 "With separate engines verl forms mini-batches of whole prompts, which must be of equal size: leave "
-                "actor.mini_batch_size out, or set rollout.placement=colocated."
+                "actor.ppo_mini_batch_size out, or set rollout.placement=colocated."
             )
-        if self.rollout.placement == "colocated" and self.ranks % self.rollout.tensor_parallel:
+        if self.rollout.placement == "colocated" and self.ranks % self.rollout.tensor_model_parallel_size:
             raise ConfigError(
-                f"rollout.tensor_parallel: given {self.rollout.tensor_parallel}, allowed with colocated placement: "
-                f"a divisor of the {self.ranks} ranks."
+                f"rollout.tensor_model_parallel_size: given {self.rollout.tensor_model_parallel_size}, allowed with "
+                f"colocated placement: a divisor of the {self.ranks} ranks."
             )
         return self

@@ -140,8 +140,8 @@ def _reason_to_leave(config: RunConfig, folder: RunFolder, interruption: Interru
         folder.stop_file.touch()
         if not _has(folder, PLAN, began):  # nothing is trained that could be saved
             return f"by {request.cause}, before the first step"
-    if time.time() - began > config.watchdog.limit and not _has(folder, "start controller", began):
-        raise RuntimeError(f"the controller did not start within {config.watchdog.limit:g} s (watchdog.limit)")
+    if time.time() - began > config.watchdog.timeout and not _has(folder, "start controller", began):
+        raise RuntimeError(f"the controller did not start within {config.watchdog.timeout:g} s (watchdog.timeout)")
     if request is not None and interruption.seconds_left == 0:
         return f"not saved within the {interruption.grace:g} s of interrupt.grace"
     return None

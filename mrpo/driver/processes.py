@@ -102,8 +102,8 @@ def _start_ray(config: RunConfig, device: str, scratch: Path, runtime_env: dict[
     local: dict[str, Any] = {"include_dashboard": False, "_temp_dir": str(scratch)}
     if device == "cpu":  # logical: verl asks for a slot per rank and engine, and a CPU per worker
         separate = config.rollout.placement == "separate"
-        engines = config.rollout.replicas * config.rollout.tensor_parallel if separate else 0
+        engines = config.rollout.replicas * config.rollout.tensor_model_parallel_size if separate else 0
         models = [reward.model for reward in config.rewards.values() if reward.model]
-        slots = config.ranks + engines + sum(model.replicas * model.tensor_parallel for model in models)
+        slots = config.ranks + engines + sum(model.replicas * model.tensor_model_parallel_size for model in models)
         local |= {"num_gpus": slots, "num_cpus": 16 + 4 * slots + config.scoring.workers}
     ray.init(**local, **quiet)

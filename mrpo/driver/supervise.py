@@ -32,8 +32,8 @@ def train(
 ) -> str:
     """Train until all steps are done or ``interruption`` asks to stop; returns DONE or STOPPED.
 
-    A failure is answered by another attempt from the newest checkpoint, ``resume.restarts`` times at most, and only if
-    the last one got further than the one before: what fails at the same step twice would do so for ever.
+    A failure is answered by another attempt from the newest checkpoint, ``resume.max_restarts`` times at most, and only
+    if the last one got further than the one before: what fails at the same step twice would do so for ever.
 
     Raises:
         ConfigError: the checkpoints are of another run, or aren't what ``resume`` asks for.
@@ -47,7 +47,7 @@ def train(
     }
     identity = describe(config, sources)
     resume, failed_at = config.resume, -1
-    for restart in range(config.resume.restarts + 1):
+    for restart in range(config.resume.max_restarts + 1):
         number = 1 + sum(event["phase"] == ATTEMPT for event in folder.events())
         folder.event(ATTEMPT, detail=str(number))
         found = _begin(store, resume, identity, folder)
@@ -67,7 +67,8 @@ def train(
             return run_attempt(config, verl, folder, interruption, poll)
         except RunFailed:
             reached = max((record["step"] for record in folder.metrics()), default=0)
-            if restart == config.resume.restarts or interruption.request or not store.steps() or reached <= failed_at:
+            used_up = restart == config.resume.max_restarts
+            if used_up or interruption.request or not store.steps() or reached <= failed_at:
                 raise
             failed_at = reached
             resume = ResumeConfig(mode="require", allow=resume.allow)

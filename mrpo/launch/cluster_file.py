@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from mrpo.config.base import StrictModel
+from mrpo.config.base import StrictModel, finding
 from mrpo.config.cluster import KubernetesCluster, SlurmCluster
-from mrpo.config.load import finding
 from mrpo.errors import ConfigError
 
 Cluster = TypeVar("Cluster", bound=StrictModel)

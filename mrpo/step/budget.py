@@ -89,7 +89,7 @@ class RolloutBudget:
         return stats
 
     def _estimator(self, rewards_RK: FloatArray, group_R: IntArray) -> FloatArray:
-        plain = self.rewards.model_copy(update={"batch_norm": "none"})  # a simulated group knows no batch
+        plain = self.rewards.with_options(batch_norm="none")  # a simulated group knows no batch
         return compute_advantages(torch.from_numpy(rewards_RK), torch.from_numpy(group_R), plain).advantages_N.numpy()
 
     def _total(self, plan: BatchPlan, uids: Sequence[str], stats: PromptStats) -> int:

@@ -21,7 +21,7 @@ def failed_too_often(rollouts: Rollouts, names: Sequence[str], max_failure_rate:
             most_common = Counter(failed).most_common(1)[0][0]
             return (
                 f"reward {name!r} failed in {len(failed)} of {len(rollouts.keys)} rollouts, more than "
-                f"scoring.most_failures={max_failure_rate:g} allows. Most often: {most_common}"
+                f"scoring.max_failure_rate={max_failure_rate:g} allows. Most often: {most_common}"
             )
     return None
 

@@ -141,7 +141,7 @@ def assign_advantages(step: Step, run: Parts, batch: Batch) -> None:
     def records(advantages_N: torch.Tensor, keep_N: torch.Tensor) -> list[dict[str, Any]]:
         return rollout_records(rollouts, texts, advantages_N, keep_N, config.names)
 
-    if trouble := failed_too_often(rollouts, config.names, run.config.scoring.most_failures):
+    if trouble := failed_too_often(rollouts, config.names, run.config.scoring.max_failure_rate):
         none_N = torch.zeros(len(rollouts.keys))
         run.folder.write_rollouts(step.number, records(none_N, none_N))
         raise RuntimeError(f"{trouble}. All of them: {run.folder.rollouts_file(step.number)}")

@@ -18,8 +18,8 @@ class Watchdog:
     Args:
         config: after how many seconds.
         waits_for: what the run waits for just now, in words.
-        report: called once for each stall that lasts for ``config.warn``.
-        give_up: called when one has lasted for ``config.limit``.
+        report: called once for each stall that lasts for ``config.warn_after``.
+        give_up: called when one has lasted for ``config.timeout``.
         clock: seconds.
     """
 
@@ -40,9 +40,9 @@ class Watchdog:
 
     def look(self) -> None:
         still = self.clock() - self.since
-        if still >= self.config.limit:
+        if still >= self.config.timeout:
             self.give_up(f"nothing has moved for {still:.0f} s: {self._what()}")
-        elif still >= self.config.warn and not self.reported:
+        elif still >= self.config.warn_after and not self.reported:
             self.reported = True
             self.report(f"nothing has moved for {still:.0f} s: {self._what()}")
 

@@ -33,11 +33,11 @@ class RewardModels:
 def _replicas(name: str, model: RewardModelConfig, engine: DictConfig) -> list[RolloutReplica]:
     own = {
         "dtype": model.dtype,
-        "gpu_memory_utilization": model.memory_share,
-        "tensor_model_parallel_size": model.tensor_parallel,
-        "max_model_len": model.max_tokens,
-        "max_num_seqs": model.max_sequences,
-        "max_num_batched_tokens": max(model.max_tokens, engine.max_num_batched_tokens),
+        "gpu_memory_utilization": model.gpu_memory_utilization,
+        "tensor_model_parallel_size": model.tensor_model_parallel_size,
+        "max_model_len": model.max_model_len,
+        "max_num_seqs": model.max_num_seqs,
+        "max_num_batched_tokens": max(model.max_model_len, engine.max_num_batched_tokens),
     }
     replica_class = get_rollout_replica_class("vllm")
     replicas = [
@@ -45,7 +45,7 @@ def _replicas(name: str, model: RewardModelConfig, engine: DictConfig) -> list[R
             replica_rank=rank,
             config=omega_conf_to_dataclass(OmegaConf.merge(engine, own)),  # type: ignore[arg-type]
             model_config=HFModelConfig(path=model.path),  # type: ignore[arg-type]
-            gpus_per_node=model.tensor_parallel,
+            gpus_per_node=model.tensor_model_parallel_size,
             is_reward_model=True,
             name_suffix=name,
         )

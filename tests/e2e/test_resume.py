@@ -136,7 +136,7 @@ def test_a_killed_engine_is_replaced_and_its_prompts_are_generated_again(tmp_pat
 
 def test_a_frozen_engine_is_named_and_the_run_starts_again(tmp_path: Path, undisturbed: RunFolder) -> None:
     folder = RunFolder(tmp_path / "run")
-    process = start(folder, "watchdog.warn=20", "watchdog.limit=45")
+    process = start(folder, "watchdog.warn_after=20", "watchdog.timeout=45")
     wait_for(folder, in_phase("rollout", 3), process)
     for victim in processes(process, "vLLMHttpServer"):
         victim.suspend()

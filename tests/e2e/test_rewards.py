@@ -77,9 +77,10 @@ def faulty_run(train: Train, judges: dict[str, Path], tmp_path_factory: pytest.T
     file.write_text(FAULTS)
     faults = [f"rewards.{name}={{function: '{file}:{name}', timeout: 3}}" for name in (*CAUSES, "abstains")]
     models = [
-        f"rewards.{name}.model={{path: {folder}, dtype: float32, max_tokens: 256}}" for name, folder in judges.items()
+        f"rewards.{name}.model={{path: {folder}, dtype: float32, max_model_len: 256}}"
+        for name, folder in judges.items()
     ]
-    return train(*faults, *models, "scoring.most_failures=0.5", "trainer.total_training_steps=2")
+    return train(*faults, *models, "scoring.max_failure_rate=0.5", "trainer.total_training_steps=2")
 
 
 def is_rare(response: str) -> bool:

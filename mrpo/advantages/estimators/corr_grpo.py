@@ -13,27 +13,29 @@ from torch import Tensor
 from mrpo.advantages.batch import RewardBatch
 from mrpo.advantages.estimators import ESTIMATORS
 from mrpo.advantages.group_norm import ROUNDING
-from mrpo.advantages.groups import Groups, GroupStats, flat_groups
+from mrpo.advantages.groups import Groups, GroupStats, zero_variance_groups
 from mrpo.advantages.result import Estimate
+from mrpo.config.estimators import CorrGrpoConfig
 
 EPS = 1e-6
 
 
 @ESTIMATORS.register("corr_grpo")
 def corr_grpo(batch: RewardBatch) -> Estimate:
-    if batch.config.form == "gdpo":
-        return Estimate(_over_the_batch(batch))
-    scale_G = (_correlation_sums(batch.stats).clamp(min=batch.config.corr_floor) + EPS).sqrt()
+    options = batch.options(CorrGrpoConfig)
+    if options.form == "gdpo":
+        return Estimate(_over_the_batch(batch, options.corr_floor))
+    scale_G = (_correlation_sums(batch.stats).clamp(min=options.corr_floor) + EPS).sqrt()
     return Estimate(batch.weights_K * batch.stats.deviations_NK / batch.groups.rows(scale_G)[:, None])
 
 
-def _over_the_batch(batch: RewardBatch) -> Tensor:
+def _over_the_batch(batch: RewardBatch, corr_floor: float) -> Tensor:
     """Centred over tokens where lengths are known (as released), else over rollouts."""
     parts_NK = batch.weights_K * batch.component_advantages_NK
     everyone = Groups(ids_G=batch.groups.index_N.new_zeros(1), index_N=torch.zeros_like(batch.groups.index_N))
-    flat_1K = flat_groups(parts_NK, batch.valid_NK, everyone, ROUNDING)
-    stats = GroupStats.of(parts_NK, batch.valid_NK, everyone, flat_1K)
-    scale_1 = (_correlation_sums(stats).clamp(min=batch.config.corr_floor) + EPS).sqrt()
+    zero_variance_1K = zero_variance_groups(parts_NK, batch.valid_NK, everyone, ROUNDING)
+    stats = GroupStats.of(parts_NK, batch.valid_NK, everyone, zero_variance_1K)
+    scale_1 = (_correlation_sums(stats).clamp(min=corr_floor) + EPS).sqrt()
     counts_N = batch.scored_N.double() if batch.lengths_N is None else batch.lengths_N * batch.scored_N
     mean_K = (counts_N[:, None] * parts_NK).sum(dim=0) / counts_N.sum().clamp(min=1)
     return (parts_NK - mean_K) / scale_1

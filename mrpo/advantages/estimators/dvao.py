@@ -19,7 +19,6 @@ from mrpo.advantages.result import Estimate
 
 @ESTIMATORS.register("dvao")
 def dvao(batch: RewardBatch) -> Estimate:
-    batch.require_unit_scale()
     weights_K = batch.weights_K * _reliability(batch).sqrt()
     total_G = (weights_K * batch.stats.std_GK(ddof=0)).sum(dim=1)
     scale_G = torch.where(total_G > 0, 1 / total_G, 0.0)
@@ -27,7 +26,7 @@ def dvao(batch: RewardBatch) -> Estimate:
     kappa_G = _root_mean_square(batch, contributions_NK.sum(dim=1))
     informative_G = total_G > 0
     kappa = {"advantage/dvao_kappa": float(kappa_G[informative_G].mean())} if bool(informative_G.any()) else {}
-    return Estimate(contributions_NK, group_weights_G=kappa_G, diagnostics=kappa)
+    return Estimate(contributions_NK, diagnostics=kappa)
 
 
 def _reliability(batch: RewardBatch) -> Tensor:

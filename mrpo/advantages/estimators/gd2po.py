@@ -14,6 +14,7 @@ import torch
 from mrpo.advantages.batch import RewardBatch
 from mrpo.advantages.estimators import ESTIMATORS
 from mrpo.advantages.result import Estimate
+from mrpo.config.estimators import Gd2poConfig
 
 NEGLIGIBLE = 1e-8
 """Both the released sign threshold and the epsilon of the ratio."""
@@ -21,23 +22,23 @@ NEGLIGIBLE = 1e-8
 
 @ESTIMATORS.register("gd2po")
 def gd2po(batch: RewardBatch) -> Estimate:
-    config, groups = batch.config, batch.groups
+    options, groups = batch.options(Gd2poConfig), batch.groups
     contributions_NK = batch.weights_K * batch.component_advantages_NK
     drop_N = _conflict(batch)
-    if config.mode == "snr":
-        drop_N &= _signal_to_noise(batch, contributions_NK) < config.tau
+    if options.mode == "snr":
+        drop_N &= _signal_to_noise(batch, contributions_NK) < options.tau
     scored_G = groups.sum(batch.scored_N.double())
     dropped_G = groups.sum(drop_N.double())
     rho_G = torch.where(scored_G > 0, 1 - dropped_G / scored_G.clamp(min=1), 1.0)
     rho_N = groups.rows(rho_G)
-    if config.query_weight == "pre_whiten":
+    if options.query_weight == "pre_whiten":
         contributions_NK = rho_N[:, None] * contributions_NK
     return Estimate(
         contributions_NK,
         batch_norm="sequence",
         dropped_N=drop_N,
-        group_weights_G=rho_G,
-        loss_weights_N=rho_N if config.query_weight == "loss" else None,
+        keep_dropped=options.dropped == "stay",
+        loss_weights_N=rho_N if options.query_weight == "loss" else None,
     )
 
 

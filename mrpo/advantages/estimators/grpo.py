@@ -7,8 +7,9 @@ from mrpo.advantages.batch import RewardBatch
 from mrpo.advantages.estimators import ESTIMATORS
 from mrpo.advantages.group_norm import combine_and_normalize
 from mrpo.advantages.result import Estimate
+from mrpo.config.estimators import GrpoConfig
 
 
 @ESTIMATORS.register("grpo")
 def grpo(batch: RewardBatch) -> Estimate:
-    return Estimate(combine_and_normalize(batch, batch.weights_K, std=batch.config.std))
+    return Estimate(combine_and_normalize(batch, batch.weights_K, std=batch.options(GrpoConfig).std))

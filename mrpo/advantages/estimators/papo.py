@@ -11,15 +11,17 @@ from mrpo.advantages.batch import RewardBatch
 from mrpo.advantages.estimators import ESTIMATORS
 from mrpo.advantages.group_norm import group_normalize
 from mrpo.advantages.result import Estimate
+from mrpo.config.estimators import PapoConfig
 
 
 @ESTIMATORS.register("papo")
 def papo(batch: RewardBatch) -> Estimate:
-    config = batch.config
-    outcome = batch.column(config.outcome or config.names[0])
-    correct_N = batch.given_NK[:, outcome] >= config.outcome_threshold
+    options = batch.options(PapoConfig)
+    outcome = batch.column(options.outcome or batch.config.names[0])
+    correct_N = batch.given_NK[:, outcome] >= options.outcome_threshold
     among_correct = batch.stats_among(batch.valid_NK & correct_N[:, None])
-    # Raw values of 0, since a preset's habit with groups of one means prompts, not a lone correct rollout.
-    advantages_NK = group_normalize(torch.zeros_like(batch.rewards_NK), among_correct, batch.habits, ddof=config.ddof)
+    # Raw values of 0: a preset's convention for groups of one is about prompts, not about a lone correct rollout.
+    raw_NK = torch.zeros_like(batch.rewards_NK)
+    advantages_NK = group_normalize(raw_NK, among_correct, batch.conventions, ddof=batch.ddof)
     advantages_NK[:, outcome] = batch.component_advantages_NK[:, outcome]
     return Estimate(batch.weights_K * advantages_NK)

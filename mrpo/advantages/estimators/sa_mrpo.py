@@ -9,11 +9,11 @@ gamma = 0 is GDPO. A reward at its upper bound everywhere has weight 0.
 from mrpo.advantages.batch import RewardBatch
 from mrpo.advantages.estimators import ESTIMATORS
 from mrpo.advantages.result import Estimate
+from mrpo.config.estimators import SaMrpoConfig
 
 
 @ESTIMATORS.register("sa_mrpo")
 def sa_mrpo(batch: RewardBatch) -> Estimate:
-    batch.require_unit_scale()
     saturation_K = batch.batch_mean_K.clamp(0, 1)
-    weights_K = batch.weights_K * (1 - saturation_K) ** batch.config.gamma
+    weights_K = batch.weights_K * (1 - saturation_K) ** batch.options(SaMrpoConfig).gamma
     return Estimate(weights_K * batch.component_advantages_NK, batch_norm="sequence")

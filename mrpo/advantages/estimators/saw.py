@@ -12,13 +12,13 @@ from mrpo.advantages.batch import RewardBatch
 from mrpo.advantages.estimators import ESTIMATORS
 from mrpo.advantages.group_norm import combine_and_normalize
 from mrpo.advantages.result import Estimate
+from mrpo.config.estimators import SawConfig
 
 
 @ESTIMATORS.register("saw")
 def saw(batch: RewardBatch) -> Estimate:
-    batch.require_unit_scale()
     weights_K = batch.weights_K * variation_weights(batch)
-    if batch.config.form == "gdpo":
+    if batch.options(SawConfig).form == "gdpo":
         return Estimate(weights_K * batch.component_advantages_NK, batch_norm="sequence")
     return Estimate(combine_and_normalize(batch, weights_K, std=True))
 

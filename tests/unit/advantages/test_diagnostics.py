@@ -44,7 +44,7 @@ def test_shares_of_a_reward() -> None:
     assert told["reward/b/missing_share"] == 0.25
     assert told["reward/b/saturation"] == pytest.approx((0.5 + 0.5 + 0.7) / 3 / 2)
     assert told["reward/b/out_of_range_share"] == 0
-    assert told["advantage/flat_group_share"] == 0.5
+    assert told["advantage/zero_variance_share"] == 0.5
 
 
 def test_conflict_and_correlation_of_opposite_and_equal_rewards() -> None:

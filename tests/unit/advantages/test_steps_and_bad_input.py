@@ -13,7 +13,8 @@ from torch import Tensor
 from mrpo.advantages import as_config, compute_advantages
 from mrpo.advantages.conditioning import condition_rewards
 from mrpo.advantages.estimators import ESTIMATORS
-from mrpo.config.advantage import AdvantageConfig, Condition
+from mrpo.config.advantage import AdvantageConfig, Condition, RewardSpec
+from mrpo.config.estimators import Gd2poConfig, GroupNormConfig
 from mrpo.errors import ConfigError
 
 from .strategies import Batch, batches
@@ -61,53 +62,63 @@ def test_a_penalty_needs_its_own_value_where_the_condition_fails() -> None:
     assert condition_rewards(torch.tensor([[0.0, -0.2]]), "ab", rule).tolist() == [[0, -1]]
 
 
-def test_switching_estimators_takes_no_other_change() -> None:
-    """One config with everybody's options runs them all."""
-    options: dict[str, Any] = {
+def test_what_rewards_declare_goes_with_every_estimator() -> None:
+    declared: dict[str, Any] = {
         "names": ["a", "b"],
         "weights": {"a": 1.0, "b": 0.5},
         "conditions": [{"reward": "b", "requires": "a", "threshold": 0.5}],
         "ranges": {"a": [0, 2]},
         "noise_variance": {"b": 0.01},
-        "mode": "hard",
-        "tau": 0.3,
-        "form": "gdpo",
-        "gamma": 1.0,
-        "outcome": "a",
     }
     for name in ESTIMATORS.names():
-        assert compute_advantages(REWARDS_NK, IDS_N, {"estimator": name, **options}).advantages_N.isfinite().all()
+        assert compute_advantages(REWARDS_NK, IDS_N, {"estimator": name, **declared}).advantages_N.isfinite().all()
 
 
-def test_names_can_be_filled_in_later_and_are_checked_then() -> None:
-    config = AdvantageConfig(weights={"a": 1.0, "b": 2.0})
-    assert config.for_rewards(("b", "a")).weight("b") == 2.0
-    with pytest.raises(ValueError, match="nothing for 'c'"):
-        config.for_rewards(("a", "b", "c"))
+def test_another_estimator_takes_over_the_options_that_it_has_too() -> None:
+    gd2po = as_config({"estimator": "gd2po", "names": ["a", "b"], "tau": 0.3, "clip": 2.0, "ddof": 0})
+    gdpo, dvao = gd2po.for_estimator("gdpo"), gd2po.for_estimator("dvao")
+    assert gdpo.algorithm.model_dump(exclude_unset=True) == {"estimator": "gdpo", "clip": 2.0, "ddof": 0}
+    assert dvao.algorithm.model_dump(exclude_unset=True) == {"estimator": "dvao", "clip": 2.0}
+    assert gdpo.rewards == gd2po.rewards
+
+
+def test_options_of_a_typed_config_change_by_name_and_are_checked() -> None:
+    config = as_config({"names": ["a", "b"], "weights": {"a": 1.0, "b": 2.0}})
+    assert config.with_options(batch_norm="none").algorithm.batch_norm == "none"
+    assert config.with_options(batch_norm="none").weights == {"a": 1.0, "b": 2.0}
+    with pytest.raises(ConfigError, match="batch_norm: given 'nine'"):
+        config.with_options(batch_norm="nine")
+    with pytest.raises(ConfigError, match="unknown key 'batch_norm'"):
+        config.model_copy(update={"batch_norm": "none"})
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"estimator": "gdop"}, r"unknown name 'gdop'\. Did you mean 'gdpo'\?"),
     ({"preset": "ver"}, "preset: given 'ver'.*'paper', 'verl', 'trl' or 'nemo'"),
     ({"batch_norm": "tokens"}, "batch_norm: given 'tokens'"),
+    ({"estimator": None}, "estimator: unknown name None"),
     ({"tua": 0.5}, r"unknown key 'tua'\. Did you mean 'tau'\?"),
-    ({"tau": 1.5}, "tau: given 1.5, input should be less than or equal to 1"),
-    ({"tau": -0.1}, "tau: given -0.1"),
+    ({"wieghts": {"a": 1}}, r"unknown key 'wieghts'\. Did you mean 'weights'\?"),
+    ({"tau": 0.5}, "^tau: gdpo has no such option, only gd2po. Allowed with gdpo: batch_norm, "),
+    ({"estimator": "dvao", "ddof": 0}, "ddof: dvao has no such option, only advantage_combination, corr_grpo,"),
+    ({"exclude_flat": True}, "exclude_flat: is now exclude_zero_variance"),
+    ({"estimator": "gd2po", "tau": 1.5}, "tau: given 1.5, input should be less than or equal to 1"),
+    ({"estimator": "gd2po", "tau": -0.1}, "tau: given -0.1"),
     ({"clip": 0}, "clip: given 0"),
     ({"names": ["a", "a"]}, "names: given .*only once"),
     ({"names": []}, "names: given none"),
     ({"weights": {"a": 1}}, "weights: given .* nothing for 'b'"),
     ({"weights": {"a": 1, "bb": 1}}, r"weights \(reward\): unknown name 'bb'"),
-    ({"weights": {"a": -1, "b": 1}}, "weights.a: given -1.0"),
+    ({"weights": {"a": -1, "b": 1}}, "weights.a: given -1, input should be greater than or equal to 0"),
     ({"weights": {"a": 0, "b": 0}}, "weights: given .* at least one above 0"),
     ({"weights": {"a": NAN, "b": 1}}, "weights.a: given nan"),
     ({"ranges": {"a": [1, 1]}}, "ranges.a: given"),
     ({"ranges": {"x": [0, 1]}}, r"ranges \(reward\): unknown name 'x'"),
     ({"noise_variance": {"a": -0.1}}, "noise_variance.a: given -0.1"),
     ({"noise_variance": {"x": 0.1}}, r"noise_variance \(reward\): unknown name 'x'"),
-    ({"outcome": "x"}, r"outcome \(reward\): unknown name 'x'"),
+    ({"estimator": "papo", "outcome": "x"}, r"outcome \(reward\): unknown name 'x'"),
     ({"conditions": [{"reward": "a", "requires": "x", "threshold": 1}]}, r"conditions.requires \(reward\).*'x'"),
-    ({"conditions": [{"reward": "a", "requires": "b"}]}, "conditions.0.threshold: .*field required"),
+    ({"conditions": [{"reward": "a", "requires": "b"}]}, "conditions.0.threshold: is required and not set"),
     ({"conditions": [{"reward": "a", "requires": "a", "threshold": 1}]}, "a cycle: a requires a"),
     (
         {
@@ -165,6 +176,23 @@ def test_integer_rewards_are_rewards() -> None:
     assert result.advantages_N.tolist() == pytest.approx([2**-0.5, -(2**-0.5)])
 
 
-def test_a_typed_config_is_taken_as_it_is() -> None:
-    config = AdvantageConfig(names=("a", "b"))
+def test_a_typed_config_is_taken_as_it_is_and_is_what_the_mapping_says() -> None:
+    config = AdvantageConfig(
+        algorithm=Gd2poConfig(tau=0.5),
+        rewards=(RewardSpec(name="a"), RewardSpec(name="b", weight=0.5, range=(0, 2), noise_variance=0.1)),
+    )
     assert as_config(config) is config
+    mapping: dict[str, Any] = {
+        "estimator": "gd2po",
+        "tau": 0.5,
+        "names": ["a", "b"],
+        "weights": {"a": 1, "b": 0.5},
+        "ranges": {"b": [0, 2]},
+        "noise_variance": {"b": 0.1},
+    }
+    assert as_config(mapping) == config
+
+
+def test_an_estimator_with_options_of_its_own_needs_their_class() -> None:
+    with pytest.raises(ValueError, match="estimator: given 'gd2po'"):
+        GroupNormConfig(estimator="gd2po")

@@ -35,6 +35,13 @@ def run(
     return compute_advantages(rewards_NK, torch.tensor(groups or [0] * len(rewards)), config, lengths_N=lengths_N)
 
 
+def kept_shares(*batch: Any, **options: Any) -> list[float]:
+    """GD2PO's rho of each rollout's prompt, as the loss would get it."""
+    weights_N = run(*batch, **options, query_weight="loss").loss_weights_N
+    assert weights_N is not None
+    return weights_N.tolist()
+
+
 def close(actual_N: Tensor, expected: list[float], tolerance: float = SIX_DIGITS) -> None:
     torch.testing.assert_close(actual_N.double(), torch.tensor(expected).double(), atol=tolerance, rtol=0)
 
@@ -147,11 +154,11 @@ def test_d3_dvao_depends_on_declared_ranges() -> None:
 
 
 def test_g1_conflicting_half_of_a_group_is_dropped() -> None:
-    result = run(SQUARE, lengths=[2, 3, 1, 2], estimator="gd2po", mode="hard", batch_norm="token", preset="verl")
+    options: dict[str, Any] = {"estimator": "gd2po", "mode": "hard", "batch_norm": "token", "preset": "verl"}
+    result = run(SQUARE, lengths=[2, 3, 1, 2], **options)
     close(result.advantages_N, [0.866025, 0, 0, -0.866025])
     assert result.keep_N.tolist() == [True, False, False, True]
-    assert result.group_weights_G is not None
-    assert result.group_weights_G.tolist() == [0.5]
+    assert kept_shares(SQUARE, lengths=[2, 3, 1, 2], **options) == [0.5] * 4
 
 
 @pytest.mark.parametrize(
@@ -177,8 +184,8 @@ def test_g2_three_rewards(options: dict[str, Any], keep: list[int], rho: list[fl
     result = run(TOOLS, [0] * 4 + [1] * 4, [2] * 8, estimator="gd2po", preset="verl", **options)
     close(result.advantages_N, expected)
     assert result.keep_N.int().tolist() == keep
-    assert result.group_weights_G is not None
-    assert result.group_weights_G.tolist() == rho
+    shares = kept_shares(TOOLS, [0] * 4 + [1] * 4, [2] * 8, estimator="gd2po", preset="verl", **options)
+    assert shares == [rho[0]] * 4 + [rho[1]] * 4
 
 
 def test_g3_all_conflicting() -> None:

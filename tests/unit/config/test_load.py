@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mrpo.config.base import StrictModel
 from mrpo.config.check import check_files
-from mrpo.config.load import load_run_config, prepared_folder
+from mrpo.config.estimators import Gd2poConfig
+from mrpo.config.load import load_run_config, prepared_folder, validate
 from mrpo.config.recipes import recipe_names
 from mrpo.config.verl import to_verl
 from mrpo.errors import ConfigError
@@ -87,8 +89,8 @@ def test_what_rewards_declare_reaches_the_estimator(recipe: Path) -> None:
         ("data.train_files=[nowhere.parquet]", "data.train_files[0]", "no such file"),
         ("model.path=./nowhere", "model.path", "no such file"),
         ("trainer.n_gpus_per_node=3", "trainer.n_gpus_per_node", "3 ranks can't share the 32 rollouts"),
-        ("actor.mini_batch_size=3", "actor.mini_batch_size", "a divisor of data.train_batch_size (4)"),
-        ("actor.micro_batch_tokens=10", "actor.micro_batch_tokens", "1024 or more"),
+        ("actor.ppo_mini_batch_size=3", "actor.ppo_mini_batch_size", "a divisor of data.train_batch_size (4)"),
+        ("actor.ppo_max_token_len_per_gpu=10", "actor.ppo_max_token_len_per_gpu", "1024 or more"),
         ("rewards.good.requires={better: 1}", "rewards.good.requires", "unknown name 'better'"),
         ("rewards.good.function=rewards.py:god", "rewards.good.function", "Did you mean 'good'?"),
         ("rewards.good.function=other.py:good", "rewards.good.function", "no such file"),
@@ -101,10 +103,18 @@ def test_what_rewards_declare_reaches_the_estimator(recipe: Path) -> None:
         ("rewards.judge.model={path: ./nowhere}", "rewards.judge.model.path", "no such file"),
         ("rewards.good.function=no.such.module:good", "rewards.good.function", "no module named"),
         ("algorithm.weights={good: 2}", "algorithm.weights", "under rewards.<name>"),
-        ("rewards.good.range=[1, 0]", "ranges.good", "low < high"),
+        ("rewards.good.range=[1, 0]", "rewards.good.range", "low < high"),
+        ("algorithm.nmaes=[good]", "algorithm", "unknown key 'nmaes'. Allowed: batch_norm"),
+        ("algorithm.tau=0.1", "algorithm.tau", "gdpo has no such option, only gd2po. Allowed with gdpo: batch_norm"),
+        ("algorithm.tua=0.1", "algorithm.tua", "Did you mean 'tau', an option of gd2po? gdpo has none."),
+        ("algorithm.form=gdpo", "algorithm.form", "only corr_grpo, saw"),
+        ("algorithm={estimator: papo, outcome: god}", "algorithm.outcome", "Did you mean 'good'?"),
+        ("algorithm={estimator: gd2po, tau: 2}", "algorithm.tau", "given 2, input should be less than or equal to 1"),
+        ("algorithm=gd2po", "algorithm", "given 'gd2po', input should be a valid dictionary"),
+        ("nonsense=1", "unknown key 'nonsense'", "'. Allowed: actor, algorithm"),
         ("rewards.good.weight=-1", "rewards.good.weight", "greater than or equal to 0"),
         ("verl.trainer.nodes=1", "verl.trainer.nodes", "Did you mean 'nnodes'?"),
-        ("verl.algorithm.use_kl_in_reward=true", "use_kl_in_reward", "actor.kl_coef"),
+        ("verl.algorithm.use_kl_in_reward=true", "use_kl_in_reward", "actor.kl_loss_coef"),
         ("trainer.seed=1,2", "trainer.seed", "sweep"),
         ("trainer.seed", "override", "key=value"),
         ("recipe=mine/bigger", "variant of recipe mine", "Allowed: config"),
@@ -117,6 +127,109 @@ def test_one_message_names_the_field_and_what_is_allowed(recipe: Path, override:
     message = str(caught.value)
     assert field in message
     assert tells in message
+
+
+RENAMED = [
+    *[
+        (f"{section}.{old}", f"{section}.{new}")
+        for section in ("rollout", "rewards.good.model")
+        for old, new in (
+            ("tensor_parallel", "tensor_model_parallel_size"),
+            ("memory_share", "gpu_memory_utilization"),
+            ("max_sequences", "max_num_seqs"),
+        )
+    ],
+    ("rewards.good.model.max_tokens", "rewards.good.model.max_model_len"),
+    ("rollout.max_batched_tokens", "rollout.max_num_batched_tokens"),
+    ("rollout.eager", "rollout.enforce_eager"),
+    ("scoring.most_failures", "scoring.max_failure_rate"),
+    ("actor.warmup_steps", "actor.lr_warmup_steps"),
+    ("actor.mini_batch_size", "actor.ppo_mini_batch_size"),
+    ("actor.micro_batch_tokens", "actor.ppo_max_token_len_per_gpu"),
+    ("actor.epochs", "actor.ppo_epochs"),
+    ("actor.clip_low", "actor.clip_ratio_low"),
+    ("actor.clip_high", "actor.clip_ratio_high"),
+    ("actor.kl_coef", "actor.kl_loss_coef"),
+    ("actor.loss_aggregation", "actor.loss_agg_mode"),
+    ("algorithm.exclude_flat", "algorithm.exclude_zero_variance"),
+    ("algorithm.token_modulation.clip_low", "algorithm.token_modulation.clip_ratio_low"),
+    ("algorithm.token_modulation.clip_high", "algorithm.token_modulation.clip_ratio_high"),
+    ("resume.restarts", "resume.max_restarts"),
+    ("watchdog.warn", "watchdog.warn_after"),
+    ("watchdog.limit", "watchdog.timeout"),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED, ids=lambda name: str(name))
+def test_a_former_name_is_refused_with_the_present_one(recipe: Path, old: str, new: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_run_config(["recipe=mine", f"{old}=1"])
+    assert str(caught.value) == f"{old}: is now {new}"
+
+
+def test_every_former_name_is_tested_and_leads_to_a_field() -> None:
+    models: list[type[StrictModel]] = StrictModel.__subclasses__()
+    for model in models:
+        models += model.__subclasses__()
+    listed = {(old.rpartition(".")[2], new.rpartition(".")[2]) for old, new in RENAMED}
+    for model in models:
+        assert set(model.RENAMED.values()) <= model.model_fields.keys()
+        assert not model.RENAMED.keys() & model.model_fields.keys()
+        if model.__module__ in ("mrpo.config.run", "mrpo.config.checkpoint", "mrpo.config.estimators"):
+            assert listed >= set(model.RENAMED.items())
+
+
+@pytest.fixture
+def filtered(recipe: Path) -> Path:
+    """The recipe with an estimator that has options of its own."""
+    config = yaml.safe_load((recipe / "config.yaml").read_text())
+    config["algorithm"] = {"estimator": "gd2po", "tau": 0.5, "mode": "hard", "clip": 3}
+    (recipe / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    return recipe
+
+
+@pytest.mark.parametrize(
+    "override", ["algorithm.estimator=dvao", "algorithm={estimator: dvao}", "+algorithm.estimator=dvao"]
+)
+def test_another_estimator_is_one_word_and_drops_the_options_of_the_recipes(filtered: Path, override: str) -> None:
+    notes: list[str] = []
+    config, _ = load_run_config(["recipe=mine", override], notes.append)
+    assert config.algorithm.model_dump(exclude_unset=True) == {"estimator": "dvao", "clip": 3}
+    assert notes == ["algorithm: dvao has no tau, mode (the recipe's, for gd2po): left out"]
+
+
+def test_what_was_left_out_is_printed_by_default(filtered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    load_run_config(["recipe=mine", "algorithm.estimator=dvao"])
+    assert capsys.readouterr().err.startswith("mrpo: algorithm: dvao has no tau, mode")
+
+
+@pytest.mark.parametrize("override", [["algorithm.estimator=gd2po"], ["algorithm.tau=0.6"], []])
+def test_the_recipes_own_estimator_keeps_its_options(filtered: Path, override: list[str]) -> None:
+    notes: list[str] = []
+    config, _ = load_run_config(["recipe=mine", *override], notes.append)
+    assert config.algorithm.model_dump(exclude_unset=True)["mode"] == "hard"
+    assert not notes
+
+
+def test_an_option_of_the_command_line_is_never_dropped(filtered: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^algorithm.tau: dvao has no such option, only gd2po"):
+        load_run_config(["recipe=mine", "algorithm.estimator=dvao", "algorithm.tau=0.3"], print)
+    with pytest.raises(ConfigError, match=r"^algorithm.mode: dvao has no such option, only gd2po"):
+        load_run_config(["recipe=mine", "algorithm={estimator: dvao, mode: snr}"], print)
+
+
+def test_a_recipe_that_sets_options_of_another_estimator_is_refused(filtered: Path) -> None:
+    (filtered / "other.yaml").write_text("defaults: [config, _self_]\nalgorithm: {estimator: dvao}\n")
+    with pytest.raises(ConfigError, match=r"algorithm.tau: dvao has no such option"):
+        load_run_config(["recipe=mine/other"])
+
+
+def test_the_resolved_config_keeps_the_estimators_options_when_it_is_read_again(filtered: Path) -> None:
+    config, _ = load_run_config(["recipe=mine"])
+    again = validate(yaml.safe_load(config.as_yaml()))
+    assert again == config
+    assert isinstance(again.algorithm, Gd2poConfig)
+    assert again.algorithm.tau == 0.5
 
 
 def test_several_mistakes_are_told_at_once(recipe: Path) -> None:

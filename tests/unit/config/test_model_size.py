@@ -145,7 +145,7 @@ def test_an_engine_by_hand(parallel: int, key_heads: int) -> None:
     assert found["weights"].value == 2 * 1_543_714_304 / parallel
     token = 2 * 28 * key_heads * 128 * 2  # keys and values, bfloat16; a device holds one key head at least
     assert found["KV cache of a longest sequence"].value == 1000 * token
-    assert found["KV cache of max_sequences"].value == 10_000 * token
+    assert found["KV cache of max_num_seqs"].value == 10_000 * token
 
 
 def test_every_formula_gives_its_value() -> None:

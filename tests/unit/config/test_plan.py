@@ -43,7 +43,7 @@ def run_config(**sections: Any) -> RunConfig:
         },
         "rewards": {"good": {"function": "rewards.py:good"}},
         "rollout": {"replicas": 2},
-        "actor": {"micro_batch_tokens": 8192},
+        "actor": {"ppo_max_token_len_per_gpu": 8192},
         "trainer": {"n_gpus_per_node": 4, "total_training_steps": 60},
     }
     for name, value in sections.items():
@@ -100,7 +100,7 @@ def check_formulas(plan: Plan) -> None:
 
 
 def test_a_batch_by_hand() -> None:
-    config = run_config(actor__mini_batch_size=8, actor__epochs=2, actor__micro_batch_tokens=1000)
+    config = run_config(actor__ppo_mini_batch_size=8, actor__ppo_epochs=2, actor__ppo_max_token_len_per_gpu=1000)
     assert values(batch_arithmetic(config, rows=1000)) == {
         "prompts per step": 32,
         "rollouts per prompt, mean": 8,
@@ -131,7 +131,7 @@ def test_unequal_budgets_have_bounds_and_rounds_multiply_them() -> None:
 
 
 def test_a_micro_batch_holds_at_least_one_rollout() -> None:
-    config = run_config(actor__micro_batch_tokens=400)
+    config = run_config(actor__ppo_max_token_len_per_gpu=400)
     assert batch_arithmetic(config, None)["micro-batches of these, all longest"].value == 64
 
 
@@ -144,11 +144,13 @@ def test_fewer_rows_than_a_batch_are_a_problem_and_unknown_rows_are_not() -> Non
     assert unmade.batch["steps per epoch"].formula == "unknown: the training files are not there yet"
 
 
-JUDGE = {"model": {"path": "judge", "replicas": 3, "tensor_parallel": 2}, "processes": 4}
+JUDGE = {"model": {"path": "judge", "replicas": 3, "tensor_model_parallel_size": 2}, "processes": 4}
 
 
 def test_actors_and_their_devices_by_hand() -> None:
-    config = run_config(rewards__judge=JUDGE, trainer__nnodes=2, rollout__nnodes=2, rollout__tensor_parallel=2)
+    config = run_config(
+        rewards__judge=JUDGE, trainer__nnodes=2, rollout__nnodes=2, rollout__tensor_model_parallel_size=2
+    )
     plan = planned(config)
     assert {actors.what: (actors.number, actors.devices) for actors in plan.actors} == {
         "controller": (1, 0),
@@ -167,7 +169,7 @@ def test_actors_and_their_devices_by_hand() -> None:
 
 
 def test_colocated_engines_take_turns_on_the_ranks() -> None:
-    plan = planned(run_config(rollout__placement="colocated", rollout__tensor_parallel=2))
+    plan = planned(run_config(rollout__placement="colocated", rollout__tensor_model_parallel_size=2))
     assert {actors.what: (actors.number, actors.devices) for actors in plan.actors}["rollout engine"] == (2, 0)
     assert [node.devices for node in plan.nodes] == [4]
 
@@ -206,7 +208,7 @@ def test_colocated_engines_take_turns_on_the_ranks() -> None:
         ((2, 8, 96), {"rewards__judge": JUDGE}, [8, 4], ""),
         (
             (2, 8, 96),
-            {"rollout__tensor_parallel": 4, "rollout__replicas": 4},
+            {"rollout__tensor_model_parallel_size": 4, "rollout__replicas": 4},
             [8, 8],
             "rollout.replicas: no room for 1 x (rollout engine: 4 GPUs and 8 CPUs",
         ),
@@ -280,20 +282,21 @@ CLUSTER = nodes(1, 8, 64, 24)
     ("config", "told"),
     [
         ({}, ""),
-        ({"actor__micro_batch_tokens": 65536}, "trainer: a rank takes about"),
+        ({"actor__ppo_max_token_len_per_gpu": 65536}, "trainer: a rank takes about"),
         (
-            {"rollout__memory_share": 0.1},
+            {"rollout__gpu_memory_utilization": 0.1},
             "rollout: 0 GiB of room beside 2.9 of weights; a sequence of 400 tokens takes 0.0",
         ),
         (
-            {"rollout__tensor_parallel": 5, "rollout__replicas": 1, "trainer__n_gpus_per_node": 2},
+            {"rollout__tensor_model_parallel_size": 5, "rollout__replicas": 1, "trainer__n_gpus_per_node": 2},
             "a divisor of 12 heads",
         ),
         (
-            {"rollout__placement": "colocated", "rollout__memory_share": 0.9},
-            "rollout.memory_share: given 0.9, which doesn't fit beside 4.3 GiB of parameters and moments on a GPU",
+            {"rollout__placement": "colocated", "rollout__gpu_memory_utilization": 0.9},
+            "rollout.gpu_memory_utilization: given 0.9, which doesn't fit beside 4.3 GiB of parameters and moments on "
+            "a GPU",
         ),
-        ({"rewards__judge": {"model": {"path": "judge", "memory_share": 0.1}}}, "rewards.judge.model: 0 GiB"),
+        ({"rewards__judge": {"model": {"path": "judge", "gpu_memory_utilization": 0.1}}}, "rewards.judge.model: 0 GiB"),
     ],
 )
 def test_what_exceeds_a_device_is_a_problem(config: dict[str, Any], told: str) -> None:
@@ -305,12 +308,12 @@ def test_what_exceeds_a_device_is_a_problem(config: dict[str, Any], told: str) -
 
 def test_room_for_fewer_sequences_than_asked_for_is_noted() -> None:
     token, longest = 2 * 28 * 256 * 2, 400
-    plan = planned(run_config(rollout__max_sequences=4096), "gpu", CLUSTER)
+    plan = planned(run_config(rollout__max_num_seqs=4096), "gpu", CLUSTER)
     at_once = math.floor((0.5 * 24 * GIB - 2 * P) / (longest * token))
-    assert plan.notes == [f"rollout: room for {at_once} longest sequences at once, of max_sequences=4096"]
+    assert plan.notes == [f"rollout: room for {at_once} longest sequences at once, of max_num_seqs=4096"]
     on_cpu = planned(run_config(), "cpu", kv_space=2.0)
     assert on_cpu.notes == [
-        f"rollout: room for {2 * GIB // (longest * token)} longest sequences at once, of max_sequences=256"
+        f"rollout: room for {2 * GIB // (longest * token)} longest sequences at once, of max_num_seqs=256"
     ]
 
 
@@ -318,7 +321,7 @@ def test_room_for_fewer_sequences_than_asked_for_is_noted() -> None:
     ("device", "name"), [("gpu", "reference model, in host memory"), ("cpu", "reference model, float32")]
 )
 def test_a_reference_model_is_counted_where_it_lies(device: str, name: str) -> None:
-    without, beside = (planned(run_config(actor__kl_coef=kl), device).memory["trainer rank"] for kl in (0.0, 0.1))
+    without, beside = (planned(run_config(actor__kl_loss_coef=kl), device).memory["trainer rank"] for kl in (0.0, 0.1))
     assert beside[name].value == 4 * P / 4
     more = (beside["total"].value or 0) - (without["total"].value or 0)
     assert more == (0 if device == "gpu" else P)

@@ -95,7 +95,7 @@ def test_the_same_step_failing_twice_ends_the_run(folder: RunFolder, monkeypatch
 def test_restarts_are_limited(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeAttempts(1, 2, 3, 5)
     with pytest.raises(RunFailed):
-        train(folder, fake, monkeypatch, resume={"restarts": 1})
+        train(folder, fake, monkeypatch, resume={"max_restarts": 1})
     assert len(fake.attempts) == 2
 
 
@@ -116,7 +116,7 @@ def test_a_finished_run_starts_nothing(folder: RunFolder, monkeypatch: pytest.Mo
 
 def test_changed_data_reward_code_and_settings_are_refused(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RunFailed):
-        train(folder, FakeAttempts(2), monkeypatch, resume={"restarts": 0})
+        train(folder, FakeAttempts(2), monkeypatch, resume={"max_restarts": 0})
     (folder.path.parent / "data.parquet").write_bytes(b"rowz")
     (folder.path.parent / "rewards.py").write_text("def good(prompt, response, truth, extra):\n    return 0.0\n")
     config = folder.config.read_text()

@@ -17,7 +17,7 @@ from .jobs import make
 
 pytestmark = pytest.mark.unit
 
-LARGE = ("trainer.nnodes=2", "trainer.n_gpus_per_node=4", "rollout.replicas=4", "rollout.tensor_parallel=2")
+LARGE = ("trainer.nnodes=2", "trainer.n_gpus_per_node=4", "rollout.replicas=4", "rollout.tensor_model_parallel_size=2")
 
 
 def check(overrides: tuple[str, ...], **cluster: Any) -> None:
@@ -42,7 +42,13 @@ def test_a_run_that_fills_its_nodes_exactly_is_taken() -> None:
             "rollout.replicas",
             "cluster.rollout has 1 x 4",
         ),
-        (LARGE, {"nodes": 2, "gpus_per_node": 4}, {"nodes": 8, "gpus_per_node": 1}, "rollout.tensor_parallel", "1 or"),
+        (
+            LARGE,
+            {"nodes": 2, "gpus_per_node": 4},
+            {"nodes": 8, "gpus_per_node": 1},
+            "rollout.tensor_model_parallel_size",
+            "1 or",
+        ),
         (("trainer.nnodes=2",), {"gpus_per_node": 2}, {"gpus_per_node": 1}, "trainer.n_gpus_per_node", "1 x 2 GPUs"),
         (("rollout.placement=colocated",), {"gpus_per_node": 2}, {"nodes": 1}, "cluster.rollout", "colocated"),
     ],

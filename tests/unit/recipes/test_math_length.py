@@ -73,7 +73,7 @@ def test_variants_differ_where_their_papers_do() -> None:
     dynamo, _ = load_run_config(["recipe=math_length/dynamo"])
     assert (dynamo.budget.method, dynamo.budget.low, dynamo.budget.high) == ("dynamo", 8, 24)
     assert dynamo.algorithm.token_modulation is not None
-    assert dynamo.algorithm.token_modulation.clip_high == dynamo.actor.clip_high
+    assert dynamo.algorithm.token_modulation.clip_ratio_high == dynamo.actor.clip_ratio_high
     assert dynamo.advantage.weights == {"correct": 1, "short": 0}
     plain, _ = load_run_config(["recipe=math_length", "~rewards.short.requires"])
     assert not plain.advantage.conditions

@@ -53,7 +53,7 @@ def test_every_variant_loads_and_serves_two_models(variant: str) -> None:
         reward = config.rewards[name]
         assert reward.function == "reward_model"
         assert reward.model is not None
-        assert reward.model.max_tokens >= config.data.max_prompt_length + config.data.max_response_length
+        assert reward.model.max_model_len >= config.data.max_prompt_length + config.data.max_response_length
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_batches_are_the_papers_and_devices_add_up(
     config = load(variant)
     assert config.rollouts_per_step == rollouts
     assert config.data.train_batch_size // config.mini_batch_size == optimizer_steps
-    served = sum(r.model.replicas * r.model.tensor_parallel for r in config.rewards.values() if r.model)
+    served = sum(r.model.replicas * r.model.tensor_model_parallel_size for r in config.rewards.values() if r.model)
     assert config.ranks + served == devices
 
 

@@ -96,7 +96,7 @@ def test_gdpo_trains_on_two_rewards_and_gd2po_on_three() -> None:
     assert weights["tool_calling"] == {"correct": 1, "format": 1, "length": 0, "accuracy": 0}
     assert weights["tool_calling/gd2po"] == {"correct": 1, "format": 1, "length": 1, "accuracy": 0}
     assert load("tool_calling/gd2po").algorithm.estimator == "gd2po"
-    assert load("tool_calling/gd2po").actor.kl_coef == 0
+    assert load("tool_calling/gd2po").actor.kl_loss_coef == 0
 
 
 def test_the_public_files_become_as_many_rows(rows: list[Row]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mrpo.config.advantage import AdvantageConfig
+from mrpo.config.advantage import as_config
 from mrpo.config.budget import BudgetConfig
 from mrpo.step.budget import RolloutBudget, content_ids, prompt_uid
 from mrpo.step.rollouts import RolloutRows, RowKey
@@ -19,7 +19,7 @@ def budget(**settings: object) -> RolloutBudget:
     config = BudgetConfig.model_validate(
         {"method": "neyman", "low": 1, "high": 32, "rollouts_per_prompt": 8} | settings
     )
-    return RolloutBudget(config, AdvantageConfig(names=("a", "b"), weights={"a": 1.0, "b": 0.5}), PROMPTS)
+    return RolloutBudget(config, as_config({"names": ("a", "b"), "weights": {"a": 1.0, "b": 0.5}}), PROMPTS)
 
 
 def uids(draw: int = 0) -> list[str]:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.unit
 def test_a_stall_is_reported_once_and_given_up_at_the_limit() -> None:
     now, reported, given_up = [0.0], list[str](), list[str]()
     watchdog = Watchdog(
-        WatchdogConfig(warn=10, limit=30), lambda: "prompt a", reported.append, given_up.append, lambda: now[0]
+        WatchdogConfig(warn_after=10, timeout=30), lambda: "prompt a", reported.append, given_up.append, lambda: now[0]
     )
     for second in range(1, 30):
         now[0] = second
@@ -36,7 +36,9 @@ def test_not_knowing_what_for_does_not_end_the_watch() -> None:
     def unknown() -> str:
         raise KeyError("ranks")
 
-    watchdog = Watchdog(WatchdogConfig(warn=10, limit=30), unknown, reported.append, given_up.append, lambda: now[0])
+    watchdog = Watchdog(
+        WatchdogConfig(warn_after=10, timeout=30), unknown, reported.append, given_up.append, lambda: now[0]
+    )
     for now[0] in (10, 30):
         watchdog.look()
     assert "nobody could say for what (KeyError: 'ranks')" in reported[0]
@@ -46,7 +48,7 @@ def test_not_knowing_what_for_does_not_end_the_watch() -> None:
 def test_movement_begins_anew() -> None:
     now, reported, given_up = [0.0], list[str](), list[str]()
     watchdog = Watchdog(
-        WatchdogConfig(warn=10, limit=30), lambda: "prompt a", reported.append, given_up.append, lambda: now[0]
+        WatchdogConfig(warn_after=10, timeout=30), lambda: "prompt a", reported.append, given_up.append, lambda: now[0]
     )
     for second in range(1, 100):
         now[0] = second

@@ -1,0 +1,23 @@
+"""The examples in docstrings do what they show."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+
+import pytest
+
+pytestmark = pytest.mark.unit
+
+MODULES = (
+    "mrpo.advantages.compute",
+    "mrpo.advantages.token_modulation",
+    "mrpo.advantages.tokens",
+)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_show_what_happens(module: str) -> None:
+    results = doctest.testmod(importlib.import_module(module))
+    assert results.attempted > 0
+    assert results.failed == 0
