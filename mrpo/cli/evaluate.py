@@ -14,7 +14,7 @@ from rich.table import Table
 from mrpo.checkpoint.store import CheckpointStore, Found
 from mrpo.cli.train import device_of
 from mrpo.config.check import check_files
-from mrpo.config.controller import Attempt, hand_over, received
+from mrpo.config.controller import Attempt, begin
 from mrpo.config.load import prepared_folder, validate
 from mrpo.config.recipes import Recipe, find_recipe
 from mrpo.config.run import RunConfig
@@ -94,7 +94,7 @@ def _checkpoint(run: RunFolder, config: RunConfig, step: int | None) -> Found:
 def _verl_config(config: RunConfig, recipe: Recipe, folder: RunFolder, found: Found) -> DictConfig:
     verl = to_verl(config, recipe.folder, folder.path.resolve(), device_of(config))
     attempt = Attempt(start_step=found.step, folder=str(found.folder), validate_first=True, validate_only=True)
-    hand_over(verl, received(verl).model_copy(update={"attempt": attempt}))
+    begin(verl, attempt)
     return verl
 
 

@@ -55,6 +55,12 @@ def hand_over(verl: DictConfig, config: ControllerConfig) -> None:
         verl.mrpo = config.model_dump(mode="json")
 
 
+def begin(verl: DictConfig, attempt: Attempt) -> None:
+    """Write which start of the run this is into what was handed over."""
+    with open_dict(verl):
+        verl.mrpo.attempt = attempt.model_dump(mode="json")
+
+
 def received(verl: DictConfig) -> ControllerConfig:
     """What ``hand_over`` wrote. Raises ConfigError if it isn't valid."""
     values: Any = OmegaConf.to_container(verl.mrpo, resolve=True)

@@ -14,7 +14,7 @@ from mrpo.checkpoint.compatible import describe, require_compatible
 from mrpo.checkpoint.resume import choose
 from mrpo.checkpoint.store import CheckpointStore, Found
 from mrpo.config.checkpoint import ResumeConfig
-from mrpo.config.controller import Attempt, hand_over, received
+from mrpo.config.controller import Attempt, begin
 from mrpo.config.run import RunConfig
 from mrpo.driver.attempt import RunFailed, run_attempt
 from mrpo.driver.interruption import Interruption
@@ -62,7 +62,7 @@ def train(
             identity=identity,
             validate_first=config.trainer.val_before_train and found is None,
         )
-        hand_over(verl, received(verl).model_copy(update={"attempt": attempt}))
+        begin(verl, attempt)
         try:
             return run_attempt(config, verl, folder, interruption, poll)
         except RunFailed:

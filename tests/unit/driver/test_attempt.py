@@ -67,9 +67,9 @@ def test_the_plan_of_an_attempt_before_does_not_count(folder: RunFolder) -> None
 
 
 def test_a_controller_that_does_not_start_is_an_error(folder: RunFolder) -> None:
-    impatient = config(watchdog={"warn": 1, "limit": 2})
+    impatient = config(watchdog={"warn_after": 1, "timeout": 2})
     long_ago = time.time() - 3
-    with pytest.raises(RuntimeError, match=r"did not start within 2 s \(watchdog.limit\)"):
+    with pytest.raises(RuntimeError, match=r"did not start within 2 s \(watchdog.timeout\)"):
         _reason_to_leave(impatient, folder, Interruption(), long_ago)
     folder.event(STARTED)
     assert _reason_to_leave(impatient, folder, Interruption(), long_ago) is None
