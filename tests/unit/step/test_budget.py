@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mrpo.budget.ids import content_ids, prompt_uid
 from mrpo.config.advantage import as_config
-from mrpo.config.budget import BudgetConfig
-from mrpo.step.budget import RolloutBudget, content_ids, prompt_uid
+from mrpo.config.allocators import parse_budget
+from mrpo.step.budget import RolloutBudget
 from mrpo.step.rollouts import RolloutRows, RowKey
 
 pytestmark = pytest.mark.unit
@@ -16,9 +17,7 @@ PROMPTS = 8
 
 
 def budget(**settings: object) -> RolloutBudget:
-    config = BudgetConfig.model_validate(
-        {"method": "neyman", "low": 1, "high": 32, "rollouts_per_prompt": 8} | settings
-    )
+    config = parse_budget({"method": "neyman", "low": 1, "high": 32, "rollouts_per_prompt": 8} | settings)
     return RolloutBudget(config, as_config({"names": ("a", "b"), "weights": {"a": 1.0, "b": 0.5}}), PROMPTS)
 
 
