@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from typing import Any
 
@@ -209,6 +210,38 @@ def test_a_loaded_history_goes_on_as_the_saved_one() -> None:
         assert np.array_equal(value, other[key]), key
     ids = saved.state_dict()["ids"]
     assert np.array_equal(saved.stats(ids).variance_G, loaded.stats(ids).variance_G, equal_nan=True)
+
+
+RECORDED = {
+    "ids": ("uint64", (5,), "172b834fe18d6076"),
+    "all_time": ("float32", (5, 3, 3), "aaf4f76b4c683d14"),
+    "recent": ("float32", (5, 3, 4), "291cb386a5bce3db"),
+    "positive": ("float32", (5, 2), "b740930deeca7465"),
+    "seen_at": ("int32", (5,), "1db3bf2e98c301ca"),
+    "length": ("float32", (5,), "1418fb3b570ff890"),
+}
+"""Type, shape and SHA-256 (its beginning) of each array of the state, as checkpoints of format 1 hold it."""
+
+
+def test_the_state_is_byte_for_byte_that_of_format_1() -> None:
+    """Prompts appear in any order and come back; rewards are missing; decay is a power of two, hence exact."""
+    rng = np.random.default_rng(5)
+    history = PromptHistory(["right", "short"], decay=0.5)
+    a, b, c, d, e = 7, 2**63 + 11, 4, 2**64 - 3, 1234567890123456789
+    for step, ids in [(1, [b, a, a, b]), (2, [c, a, c]), (5, [d, b, c, c, a]), (6, [e, e, e, a])]:
+        rewards = rng.integers(-3, 9, (len(ids), 2)) / 4
+        rewards[rng.random(rewards.shape) < 0.2] = np.nan
+        history.observe(ids, rewards, length_N=rng.integers(1, 300, len(ids)), step=step)
+    state = history.state_dict()
+    assert list(state) == ["version", "rewards", "step", *RECORDED]
+    assert (state["version"], state["rewards"], state["step"]) == (1, ["right", "short"], 6)
+    assert state["ids"].tolist() == [a, b, c, d, e]
+    found = {
+        k: (str(v.dtype), v.shape, hashlib.sha256(v.tobytes()).hexdigest()[:16])
+        for k, v in state.items()
+        if k in RECORDED
+    }
+    assert found == RECORDED
 
 
 def test_the_state_is_arrays_and_plain_values_and_a_copy() -> None:
