@@ -49,7 +49,7 @@ class BudgetConfig(StrictModel):
     """The rollout budget, whatever the method: a base class, of which each method has its own."""
 
     min_low: ClassVar[int] = 0
-    """The least ``low`` that the method allows."""
+    """The smallest ``low`` that the method allows."""
     needs_success_rates: ClassVar[bool] = False
     """Whether the method reads the signal's mean as a chance, which only the bernoulli signal gives."""
 

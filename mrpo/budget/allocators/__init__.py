@@ -1,7 +1,7 @@
 """The allocators, one file each: ``(stats, low_G, config) -> MarginalGain``, what one more rollout is worth.
 
 Each has its options in a config class of its own, ``mrpo.config.allocators``: there stand the defaults, the allowed
-values and the least ``low``.
+values and the smallest ``low``.
 """
 
 from __future__ import annotations
