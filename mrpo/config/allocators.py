@@ -7,13 +7,14 @@ reads it. A method's formula is in ``mrpo.budget.allocators``, in the module of 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
+from mrpo.config.base import StrictModel, config_errors
 from mrpo.config.budget import BudgetConfig
-from mrpo.errors import ConfigError, unknown_name
+from mrpo.config.method_options import MethodSection
+from mrpo.errors import ConfigError
 
 
 class UniformBudget(BudgetConfig):
@@ -80,68 +81,31 @@ METHODS: dict[str, type[BudgetConfig]] = {kind.model_fields["method"].default: k
 """The config class of every method."""
 
 
-def parse_budget(given: Any) -> Any:
-    """A flat mapping as its method's config; anything else as it is.
+BUDGET = MethodSection("budget", "method", "uniform", METHODS)
 
-    >>> parse_budget({"method": "vip", "low": 4}).estimator
-    'rloo'
-
-    Raises:
-        ConfigError: an unknown method, or an option that the method doesn't have.
-    """
-    if not isinstance(given, Mapping):
-        return given
-    method = given.get("method", "uniform")
-    if method not in METHODS:
-        raise unknown_name("budget.method", method, METHODS)
-    refuse_foreign_options(method, given)
-    refuse_foreign_options(method, given)
-    return METHODS[method].model_validate(given)
-
-
-Budget = Annotated[Annotated[_Union, Field(discriminator="method")], BeforeValidator(parse_budget)]
-"""The budget section of a run."""
-
-
-def refuse_foreign_options(method: str, given: Mapping[str, Any]) -> None:
-    """Raises ConfigError for the first key that is, or is meant to be, an option of other methods only."""
-    own, every = METHODS[method].model_fields, {name for kind in METHODS.values() for name in kind.model_fields}
-    for name in given:
-        nearest = name if name in every else next(iter(get_close_matches(str(name), sorted(every), n=1)), name)
-        owners = [other for other, kind in METHODS.items() if nearest in kind.model_fields]
-        if owners and method not in owners:
-            hint = "" if nearest == name else f" Did you mean {nearest!r}?"
-            raise ConfigError(
-                f"budget.{name}: {method} has no such option; {', '.join(owners)} has.{hint} "
-                f"Allowed with {method}: {', '.join(own)}."
-            )
+Budget = Annotated[Annotated[_Union, Field(discriminator="method")], BeforeValidator(BUDGET.parse)]
+"""Type of a run's budget section: from a flat mapping, the class that ``method`` names."""
 
 
 def method_config(method: str, options: Mapping[str, Any], **common: Any) -> BudgetConfig:
     """The config of a library call: a method's own ``options``, and fields that all methods share.
 
+    >>> method_config("vip", {"estimator": "dr_grpo"}, unit="tokens").options()
+    {'unit': 'tokens', 'exploration': None, 'estimator': 'dr_grpo'}
+
     Raises:
         ConfigError: an unknown method or option, or a value that isn't allowed.
     """
-    if method not in METHODS:
-        raise unknown_name("budget.method", method, METHODS)
-    refuse_foreign_options(method, options)
-    own = METHODS[method].own_options()
-    for name in options:
-        if name not in own:
-            raise unknown_name(f"option of budget.method {method}", name, own)
-    try:
-        return METHODS[method](**options, **common)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_finding(method, line) for line in error.errors())) from None
+    if method in METHODS:
+        for name in options:
+            if name in BudgetConfig.model_fields:
+                own = METHODS[method].own_options()
+                raise ConfigError(f"budget.{name}: is no option of {method}. Allowed: {', '.join(own) or 'none'}.")
+    with config_errors():
+        return _Call(budget={"method": method, **options, **common}).budget  # type: ignore[arg-type]
 
 
-def _finding(method: str, line: Any) -> str:
-    cause, name = line.get("ctx", {}).get("error"), line["loc"][0] if line["loc"] else ""
-    if isinstance(cause, ConfigError):
-        return str(cause)
-    if line["type"] == "literal_error":
-        return str(
-            unknown_name(f"budget.{name}", line["input"], get_args(METHODS[method].model_fields[name].annotation))
-        )
-    return f"budget.{name}: given {line['input']!r}. {line['msg']}."
+class _Call(StrictModel):
+    """So that a finding in a library call has the path that it has in a run's config."""
+
+    budget: Budget

@@ -18,12 +18,11 @@ Unit = Literal["rollouts", "tokens"]
 Predictor = Literal["cumulative", "decayed", "beta"]
 Signal = Literal["bernoulli", "total_variance", "per_reward", "estimator"]
 
-RENAMED = {"rounds.most": "rounds.max_rounds"}
-"""Fields of the section by their former names."""
-
 
 class RoundsConfig(StrictModel):
     """Reinforce-Ada (arXiv 2510.04996): sample a prompt in rounds until it has what it needs to teach."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"most": "max_rounds"}
 
     max_rounds: int = Field(default=4, ge=1)
     """Most rounds of a prompt. A round has as many rollouts as the allocator gives the prompt."""
@@ -35,14 +34,6 @@ class RoundsConfig(StrictModel):
     """The reward that decides, or the weighted sum of those a rollout has (``total``)."""
     threshold: float = 0.0
     """A rollout is above if it scores more than this."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_former_names(cls, given: Any) -> Any:
-        for name in given if isinstance(given, Mapping) else ():
-            if new := RENAMED.get(f"rounds.{name}"):
-                raise ConfigError(f"budget.rounds.{name}: is called budget.{new} now")
-        return given
 
 
 class BudgetConfig(StrictModel):

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from mrpo.budget.allocate import allocate
 from mrpo.budget.allocators import ALLOCATORS
 from mrpo.budget.offline import stats_from_rates
-from mrpo.config.allocators import METHODS, Budget, UniformBudget
+from mrpo.config.allocators import BUDGET, METHODS, Budget, UniformBudget
 from mrpo.config.budget import BudgetConfig
 from mrpo.registry import module_names
 
@@ -64,13 +64,16 @@ def test_a_total_in_tokens_is_that_of_uniform_groups() -> None:
         ({"method": "knapsack", "low": 0}, "budget.low: given 0, allowed 1 or more"),
         ({"method": "gvm", "signal": "per_reward"}, "budget.signal: given 'per_reward'"),
         ({"predictor": "beta", "signal": "per_reward"}, "budget.signal: given 'per_reward'"),
-        ({"method": "neyman", "power": 0.5}, "budget.power: neyman has no such option; dynamo has"),
+        ({"method": "neyman", "power": 0.5}, "power: neyman has no such option, only dynamo"),
         (
             {"method": "neyman", "pover": 0.5},
-            "pover: neyman has no such option; dynamo has. Did you mean 'power'",
+            "pover: unknown key. Did you mean 'power', an option of dynamo",
         ),
-        ({"method": "dynamo", "estimator": "rloo"}, "vip has. Allowed with dynamo: .*power, mastery, floor"),
-        ({"rounds": {"most": 3}}, "budget.rounds.most: is called budget.rounds.max_rounds now"),
+        (
+            {"method": "dynamo", "estimator": "rloo"},
+            "dynamo has no such option, only vip. Allowed with dynamo: above_low, decay",
+        ),
+        ({"rounds": {"most": 3}}, "most: is now max_rounds"),
         ({"low": 1, "rounds": {"max_rounds": 3}}, "at most low=1 x max_rounds=3"),
         ({"method": "dynamo", "power": 0.4}, "greater than or equal to 0.5"),
         ({"decay": 0}, "greater than 0"),
@@ -86,6 +89,13 @@ def test_every_field_explains_itself() -> None:
     for kind in METHODS.values():
         own = {name: field for name, field in kind.model_fields.items() if name != "method"}
         assert all(field.description for field in own.values())
+
+
+def test_another_method_leaves_the_former_ones_options_behind() -> None:
+    recipe = {"method": "uniform", "mastery": 0.9, "low": 4}  # said mastery for dynamo; the command line says uniform
+    kept, note = BUDGET.switch(recipe, before="dynamo", kept={"method"})
+    assert budget(**kept) == UniformBudget(low=4)
+    assert note == "budget: uniform has no mastery (the recipe's, for dynamo): left out"
 
 
 def test_options_have_their_defaults_and_survive_the_run_folder() -> None:
