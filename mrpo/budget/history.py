@@ -1,52 +1,47 @@
 """What every prompt's rollouts have earned so far, by content id, so that it outlives order, epoch and process.
 
-Shapes: ``N`` rollouts or prompts of one call, ``K`` rewards, ``C`` columns (the rewards, then their total). Kept per
-prompt and column, in float32: three numbers over all time and four in which older steps count less. At most 64 bytes a
-prompt and reward; a call costs O(batch).
+Shapes: ``N`` rollouts and ``G`` prompts of one call, ``K`` rewards, ``C`` columns (the rewards, then their total).
+Kept per prompt and column, in float32: three numbers over all time and four in which older steps count less.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from mrpo.budget.evidence import DEVIATION, MEAN, WEIGHT, Evidence, gather, merge, read
-from mrpo.budget.ids import as_ids
-from mrpo.budget.signal import Signal, prompt_stats
-from mrpo.budget.slots import SlotTable, grown
-from mrpo.budget.stats import FloatArray, PromptStats
+from mrpo.budget.ids import IdArray, as_ids
+from mrpo.budget.signal import prompt_stats
+from mrpo.budget.stats import FloatArray, IntArray, PromptStats
+from mrpo.config.allocators import method_config
+from mrpo.config.budget import Predictor, Signal
 from mrpo.errors import ConfigError, unknown_name
 
-Predictor = Literal["cumulative", "decayed", "beta"]
 _ALL_TIME = [0, 0, 1, 2]
 """Over all time every weight is 1, so the sum of squared weights is the weight and isn't stored twice."""
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """How a data set and the history agree; a prompt whose content changed is one ``new`` and one ``gone``."""
-
-    known: int
-    new: int
-    gone: int
-
-
 class PromptHistory:
-    """Evidence per prompt and reward. ``decay`` is what a step later an observation still weighs (1: no forgetting)."""
+    """Evidence per prompt and reward. ``decay`` is what a step later an observation still weighs (1: no forgetting).
+
+    >>> history = PromptHistory(["right"])
+    >>> history.observe([7, 7, 7, 8], rewards_NK=[[1.0], [0.0], [0.0], [1.0]])
+    2
+    >>> history.stats([7, 9]).mean_G.round(3).tolist()
+    [0.333, nan]
+    """
 
     def __init__(self, rewards: Sequence[str], decay: float = 0.995):
         if not rewards or len(set(rewards)) < len(rewards) or "total" in rewards:
             raise ConfigError(f"budget history: rewards={list(rewards)}, allowed distinct names other than 'total'")
-        if not 0 < decay <= 1:
-            raise ConfigError(f"budget.decay: given {decay}, allowed above 0, at most 1")
+        method_config("uniform", {}, decay=decay)  # refuses what the config would
         self.rewards, self.decay = tuple(rewards), decay
         self.columns = self.rewards if len(rewards) == 1 else (*self.rewards, "total")
         self.step = 0
-        self._slots = SlotTable()
+        self._row_of: dict[int, int] = {}  # an id's row in the tables, numbered as ids appear
         self._all_time = np.zeros((0, len(self.columns), 3), dtype=np.float32)
         self._recent = np.zeros((0, len(self.columns), 4), dtype=np.float32)
         self._positive = np.zeros((0, 2), dtype=np.float32)
@@ -54,13 +49,10 @@ class PromptHistory:
         self._length = np.zeros(0, dtype=np.float32)
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self._row_of)
 
-    @property
-    def nbytes(self) -> int:
-        """Memory held, with the room for growth."""
-        arrays = (self._all_time, self._recent, self._positive, self._seen_at, self._length)
-        return self._slots.nbytes + sum(array.nbytes for array in arrays)
+    def __contains__(self, prompt: int) -> bool:
+        return prompt in self._row_of
 
     def observe(
         self,
@@ -70,12 +62,18 @@ class PromptHistory:
         length_N: npt.ArrayLike | None = None,
         step: int | None = None,
     ) -> int:
-        """Enter one step's rollouts, row by row: the prompt's id, its rewards (NaN: missing), its tokens.
+        """Enter one step's rollouts, row by row. Returns how many of the prompts had never been seen.
 
-        ``total_N`` is the weighted sum as the training saw it; without it the plain sum, missing where a reward is.
-        With one reward the total is that reward, and isn't kept twice.
-        ``step`` is the training step (default: one later than the last); it may not go back. Returns how many of the
-        prompts had never been seen.
+        Args:
+            ids: the id of each rollout's prompt, [N].
+            rewards_NK: what it earned; NaN where a reward is missing.
+            total_N: the weighted sum as the training saw it; without it the plain sum, missing where a reward is. With
+                one reward the total is that reward, and isn't kept twice.
+            length_N: its tokens.
+            step: the training step (default: one later than the last); it may not go back.
+
+        Raises:
+            ConfigError: an array of another shape, an infinite reward, or a step before the last.
         """
         ids = as_ids(ids)
         rewards = np.asarray(rewards_NK, dtype=np.float64)
@@ -99,39 +97,38 @@ class PromptHistory:
 
         prompts, group = np.unique(ids, return_inverse=True)
         before = len(self)
-        slots = self._slots.add(prompts)
-        self.reserve(len(self))
+        row = self._rows(prompts, add=True)
         new, positive = gather(group, len(prompts), rewards)
-        keep = self.decay ** (step - self._seen_at[slots]).astype(np.float64)
-        old = self._all_time[slots][..., _ALL_TIME].astype(np.float64)
-        self._all_time[slots] = merge(old, new, np.ones_like(keep))[..., [WEIGHT, MEAN, DEVIATION]]
-        self._recent[slots] = merge(self._recent[slots].astype(np.float64), new, keep)
-        self._positive[slots] = self._positive[slots] * np.stack([np.ones_like(keep), keep], 1) + positive[:, None]
-        self._observe_length(slots, group, length)
-        self._seen_at[slots] = step
+        keep = self.decay ** (step - self._seen_at[row]).astype(np.float64)
+        old = self._all_time[row][..., _ALL_TIME].astype(np.float64)
+        self._all_time[row] = merge(old, new, np.ones_like(keep))[..., [WEIGHT, MEAN, DEVIATION]]
+        self._recent[row] = merge(self._recent[row].astype(np.float64), new, keep)
+        self._positive[row] = self._positive[row] * np.stack([np.ones_like(keep), keep], 1) + positive[:, None]
+        self._observe_length(row, group, length)
+        self._seen_at[row] = step
         self.step = step
         return len(self) - before
 
     def evidence(
         self, ids: npt.ArrayLike, predictor: Predictor = "cumulative", prior: tuple[float, float] = (1.0, 1.0)
     ) -> Evidence:
-        """What is known of each id, in the order given; an id never seen has 0 trials and NaN for the rest.
+        """What is known of each of G ids, in the order given; an id never seen has 0 trials and NaN for the rest.
 
         ``cumulative``: all rollouts alike. ``decayed``: weighed by ``decay`` to the power of their age in steps.
         ``beta``: the decayed success rate as a Beta posterior with ``prior`` (for all time: ``decay=1``).
         """
-        if predictor not in ("cumulative", "decayed", "beta"):
-            raise unknown_name("budget.predictor", predictor, ["cumulative", "decayed", "beta"])
-        slots = self._slots.find(as_ids(ids))
-        row = np.flatnonzero(slots >= 0)
-        slot = slots[row]
-        fields, positive = np.zeros((len(slots), len(self.columns), 4)), np.zeros(len(slots))
+        if predictor not in get_args(Predictor):
+            raise unknown_name("budget.predictor", predictor, get_args(Predictor))
+        row_G = self._rows(as_ids(ids))
+        known = np.flatnonzero(row_G >= 0)
+        row = row_G[known]
+        fields, positive = np.zeros((len(row_G), len(self.columns), 4)), np.zeros(len(row_G))
         if predictor == "cumulative":
-            fields[row], positive[row] = self._all_time[slot][..., _ALL_TIME], self._positive[slot, 0]
+            fields[known], positive[known] = self._all_time[row][..., _ALL_TIME], self._positive[row, 0]
         else:
-            keep = self.decay ** (self.step - self._seen_at[slot]).astype(np.float64)
-            fields[row] = merge(self._recent[slot].astype(np.float64), np.zeros((1, len(self.columns), 4)), keep)
-            positive[row] = self._positive[slot, 1] * keep
+            keep = self.decay ** (self.step - self._seen_at[row]).astype(np.float64)
+            fields[known] = merge(self._recent[row].astype(np.float64), np.zeros((1, len(self.columns), 4)), keep)
+            positive[known] = self._positive[row, 1] * keep
         return read(fields, positive, self.columns, prior if predictor == "beta" else None)
 
     def stats(
@@ -144,20 +141,14 @@ class PromptHistory:
     ) -> PromptStats:
         """What an allocator needs for these prompts: ``evidence``, reduced by ``signal`` (``mrpo.budget.signal``)."""
         evidence = self.evidence(ids, predictor, prior)
-        return prompt_stats(evidence, signal, response_length_N=self.response_length(ids), **options)
+        return prompt_stats(evidence, signal, response_length_G=self.response_length(ids), **options)
 
     def response_length(self, ids: npt.ArrayLike) -> FloatArray:
         """Predicted tokens of a response to each id: the moving mean of its groups, NaN if none was observed."""
-        slots = self._slots.find(as_ids(ids))
-        length = np.full(len(slots), np.nan)
-        length[slots >= 0] = self._length[slots[slots >= 0]]
+        row_G = self._rows(as_ids(ids))
+        length = np.full(len(row_G), np.nan)
+        length[row_G >= 0] = self._length[row_G[row_G >= 0]]
         return np.where(length > 0, length, np.nan)
-
-    def coverage(self, ids: npt.ArrayLike) -> Coverage:
-        """Compare with a data set: prompts known, new, and gone (in the history but not in the data set)."""
-        slots = self._slots.find(np.unique(as_ids(ids)))
-        known = int((slots >= 0).sum())
-        return Coverage(known=known, new=len(slots) - known, gone=len(self) - known)
 
     def state_dict(self) -> dict[str, Any]:
         """Numbers, texts and numpy arrays only; a copy."""
@@ -166,7 +157,7 @@ class PromptHistory:
             "version": 1,
             "rewards": list(self.rewards),
             "step": self.step,
-            "ids": self._slots.ids.copy(),
+            "ids": np.array(list(self._row_of), dtype=np.uint64),
             "all_time": self._all_time[:size].copy(),
             "recent": self._recent[:size].copy(),
             "positive": self._positive[:size].copy(),
@@ -181,12 +172,12 @@ class PromptHistory:
         if (rewards := tuple(str(name) for name in state["rewards"])) != self.rewards:
             raise ConfigError(f"budget history: saved for rewards {list(rewards)}, allowed {list(self.rewards)}")
         sizes = {key: len(state[key]) for key in ("ids", "all_time", "recent", "positive", "seen_at", "length")}
-        if len(set(sizes.values())) > 1 or len(np.unique(state["ids"])) < sizes["ids"]:
+        row_of = {prompt: row for row, prompt in enumerate(np.asarray(state["ids"], dtype=np.uint64).tolist())}
+        if len(set(sizes.values())) > 1 or len(row_of) < sizes["ids"]:
             raise ConfigError(
                 f"budget history: damaged, rows of each part {sizes}, allowed as many of each, ids distinct"
             )
-        self._slots = SlotTable()
-        self._slots.add(np.asarray(state["ids"], dtype=np.uint64))
+        self._row_of = row_of
         self.step = int(state["step"])
         self._all_time = np.array(state["all_time"], dtype=np.float32)
         self._recent = np.array(state["recent"], dtype=np.float32)
@@ -194,18 +185,28 @@ class PromptHistory:
         self._seen_at = np.array(state["seen_at"], dtype=np.int32)
         self._length = np.array(state["length"], dtype=np.float32)
 
-    def _observe_length(self, slots: npt.NDArray[np.int64], group: npt.NDArray[np.int64], length_N: FloatArray) -> None:
-        known = ~np.isnan(length_N)
-        count = np.bincount(group[known], minlength=len(slots))
-        mean = np.bincount(group[known], length_N[known], minlength=len(slots)) / np.maximum(count, 1)
-        old = self._length[slots]
-        moved = np.where(old > 0, (old + mean) / 2, mean)
-        self._length[slots] = np.where(count > 0, moved, old)
+    def _rows(self, ids: IdArray, add: bool = False) -> IntArray:
+        """The row of every id, -1 where there is none, or a new one with ``add``."""
+        if not add:
+            return np.array([self._row_of.get(prompt, -1) for prompt in ids.tolist()], dtype=np.int64)
+        rows = np.array([self._row_of.setdefault(prompt, len(self)) for prompt in ids.tolist()], dtype=np.int64)
+        if len(self) > len(self._seen_at):
+            self._all_time, self._recent = _grown(self._all_time, len(self)), _grown(self._recent, len(self))
+            self._positive = _grown(self._positive, len(self))
+            self._seen_at, self._length = _grown(self._seen_at, len(self)), _grown(self._length, len(self))
+        return rows
 
-    def reserve(self, size: int) -> None:
-        """Make room for ``size`` prompts in all, so that no later call has to."""
-        self._slots.reserve(size)
-        if size > len(self._seen_at):
-            self._all_time, self._recent = grown(self._all_time, size), grown(self._recent, size)
-            self._positive = grown(self._positive, size)
-            self._seen_at, self._length = grown(self._seen_at, size), grown(self._length, size)
+    def _observe_length(self, row: IntArray, group_N: IntArray, length_N: FloatArray) -> None:
+        known = ~np.isnan(length_N)
+        count = np.bincount(group_N[known], minlength=len(row))
+        mean = np.bincount(group_N[known], length_N[known], minlength=len(row)) / np.maximum(count, 1)
+        old = self._length[row]
+        moved = np.where(old > 0, (old + mean) / 2, mean)
+        self._length[row] = np.where(count > 0, moved, old)
+
+
+def _grown(array: np.ndarray, size: int) -> np.ndarray:
+    """A copy with room for ``size`` rows and an eighth more, so that growing costs O(1) a row; new rows are 0."""
+    bigger = np.zeros((size + size // 8, *array.shape[1:]), dtype=array.dtype)
+    bigger[: len(array)] = array
+    return bigger

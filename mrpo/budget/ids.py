@@ -1,9 +1,14 @@
-"""A prompt's stable id: a hash of its content, the same in every run, process and order of the data set."""
+"""A prompt's stable id, the same in every run, process and order of the data set, and the uid of a draw of it.
+
+The id is a hash of the prompt's content, and finds its history. A uid is ``{id in hex}-{draw}``: the second part tells
+draws of the same prompt apart.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -24,8 +29,27 @@ def prompt_id(prompt_messages: Any, ground_truth: Any = None, data_source: str |
     return int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest(), "little")
 
 
+def prompt_uid(messages: Any, ground_truth: Any, data_source: Any, draw: int) -> str:
+    """The uid of one draw of a prompt.
+
+    >>> prompt_uid("2+2?", "4", "math", draw=17)
+    'b30b5e4ae5b4a8ba-17'
+    """
+    return f"{prompt_id(messages, ground_truth, data_source):016x}-{draw}"
+
+
+def uid_content(uid: str) -> str:
+    """What all draws of a prompt have in common: the uid up to its last "-", or all of it if there is none."""
+    return uid.rpartition("-")[0] or uid
+
+
+def content_ids(uids: Iterable[str]) -> list[int]:
+    """The prompt ids that uids were made of."""
+    return [int(uid_content(uid), 16) for uid in uids]
+
+
 def as_ids(ids: npt.ArrayLike) -> IdArray:
-    """Ids as uint64[N]. A list goes number by number: numpy would round a list of large ones to floats."""
+    """A vector of ids as uint64. A list goes number by number: numpy would round a list of large ones to floats."""
     array = ids if isinstance(ids, np.ndarray) else np.array(ids, dtype=object)
     if array.ndim == 1 and array.dtype.kind == "O" and all(isinstance(i, int | np.integer) for i in array):
         array = np.array([int(i) & 0xFFFFFFFFFFFFFFFF for i in array], dtype=np.uint64)

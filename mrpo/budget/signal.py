@@ -1,4 +1,6 @@
-"""From the evidence on K rewards to the one variance that an allocator divides by. ``N`` prompts, ``K`` rewards.
+"""From the evidence on K rewards to the one variance that an allocator divides by.
+
+Shapes: ``N`` rollouts, ``G`` prompt groups, ``K`` rewards.
 
 ``bernoulli``       p(1 − p) of the event "total above 0". For pass/fail rewards; blind to how far above.
 ``total_variance``  variance of the weighted total. For estimators that only centre it (Dr.GRPO, RLOO). Conflicting
@@ -11,20 +13,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from mrpo.budget.evidence import Evidence
 from mrpo.budget.stats import FloatArray, IntArray, PromptStats
+from mrpo.config.budget import Signal
 from mrpo.errors import ConfigError, unknown_name
 
-Signal = Literal["bernoulli", "total_variance", "per_reward", "estimator"]
-SIGNALS = ("bernoulli", "total_variance", "per_reward", "estimator")
-
 ExpectedSquare = Callable[[Evidence, int], FloatArray]
-"""``(evidence, group size) -> float[N]``: a group's expected squared advantage, NaN where unknown."""
+"""``(evidence, group size) -> float64[G]``: a group's expected squared advantage, NaN where unknown."""
 
 
 def prompt_stats(
@@ -33,29 +33,28 @@ def prompt_stats(
     weights_K: npt.ArrayLike | None = None,
     estimator: ExpectedSquare | None = None,
     group_size: int = 8,
-    response_length_N: FloatArray | None = None,
-    gradient_norm_N: FloatArray | None = None,
+    response_length_G: FloatArray | None = None,
 ) -> PromptStats:
     """The stats that ``signal`` reads in the evidence; ``weights_K`` (1 each) serve ``per_reward`` alone."""
-    trials, mean, rewards = evidence.trials_NC[:, -1], evidence.mean_NC[:, -1], evidence.rewards
+    trials, mean, rewards = evidence.trials_GC[:, -1], evidence.mean_GC[:, -1], evidence.rewards
     if signal == "bernoulli":
-        mean, variance = evidence.positive_N, evidence.spread_N
+        mean, variance = evidence.positive_G, evidence.spread_G
     elif signal == "total_variance":
-        variance = evidence.variance_NC[:, -1]
+        variance = evidence.variance_GC[:, -1]
     elif signal == "per_reward":
         weights = np.ones(rewards) if weights_K is None else np.asarray(weights_K, dtype=np.float64)
         if weights.shape != (rewards,):
             raise ConfigError(f"signal per_reward: weights of shape {weights.shape}, expected ({rewards},)")
-        known = ~np.isnan(evidence.variance_NC[:, :rewards])
-        variance = np.where(known, evidence.variance_NC[:, :rewards] * weights**2, 0.0).sum(axis=1)
+        known = ~np.isnan(evidence.variance_GC[:, :rewards])
+        variance = np.where(known, evidence.variance_GC[:, :rewards] * weights**2, 0.0).sum(axis=1)
         variance = np.where(known.any(axis=1), variance, np.nan)
     elif signal == "estimator":
         if estimator is None:
             raise ConfigError("budget.signal: 'estimator' needs the estimator's expected squared advantage, given None")
         variance = np.asarray(estimator(evidence, group_size), dtype=np.float64)
     else:
-        raise unknown_name("budget.signal", signal, SIGNALS)
-    return PromptStats(trials, mean, variance, response_length_N, gradient_norm_N)
+        raise unknown_name("budget.signal", signal, get_args(Signal))
+    return PromptStats(trials, mean, variance, response_length_G)
 
 
 def simulated(
@@ -63,18 +62,18 @@ def simulated(
 ) -> ExpectedSquare:
     """Asks any estimator for its expected squared advantage by drawing groups from the evidence.
 
-    ``advantage(rewards_RK, group_R) -> [R]`` is the estimator. A reward that is only ever 0 or 1 is drawn so, any other
+    ``advantage(rewards_NK, group_N) -> [N]`` is the estimator. A reward that is only ever 0 or 1 is drawn so, any other
     from the normal with its mean and variance; rewards are drawn independently, since the history keeps no
     correlations. All prompts share the same random numbers, so equal prompts get equal answers.
     """
 
     def expected_square(evidence: Evidence, group_size: int) -> FloatArray:
         rewards = evidence.rewards
-        mean, variance = evidence.mean_NC[:, :rewards], evidence.variance_NC[:, :rewards]
+        mean, variance = evidence.mean_GC[:, :rewards], evidence.variance_GC[:, :rewards]
         known = np.flatnonzero((~np.isnan(mean) & ~np.isnan(variance)).all(axis=1))
         rng = np.random.default_rng(seed)
         uniform, normal = rng.random((draws * group_size, rewards)), rng.standard_normal((draws * group_size, rewards))
-        m, v, binary = mean[known, None], variance[known, None], evidence.binary_NC[known, None, :rewards]
+        m, v, binary = mean[known, None], variance[known, None], evidence.binary_GC[known, None, :rewards]
         drawn = np.where(binary, uniform < m, m + np.sqrt(v) * normal).astype(np.float64)
         group = np.arange(len(known) * draws).repeat(group_size)
         advantages = np.asarray(advantage(drawn.reshape(-1, rewards), group), dtype=np.float64)

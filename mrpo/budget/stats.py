@@ -1,7 +1,8 @@
-"""What an allocator knows of each prompt before the step. Shapes: ``N`` prompts."""
+"""What an allocator knows of each prompt before the step. Shapes: ``G`` prompt groups."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -16,18 +17,23 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class PromptStats:
-    """Evidence per prompt, row for row with the prompts of the step. NaN means unknown, never zero."""
+    """Evidence per prompt, row for row with the prompts of the step. NaN means unknown, never zero.
 
-    trials_N: FloatArray
+    Raises:
+        ConfigError: a field's shape isn't that of ``trials_G``.
+
+    >>> PromptStats(trials_G=[16, 0], mean_G=[0.5, np.nan], variance_G=[0.25, np.nan]).take([0]).mean_G.tolist()
+    [0.5]
+    """
+
+    trials_G: FloatArray
     """Rollouts behind the numbers; a decayed history has fractions of them."""
-    mean_N: FloatArray
+    mean_G: FloatArray
     """Mean of the signal. A method that needs a success rate reads it here, in [0, 1]."""
-    variance_N: FloatArray
+    variance_G: FloatArray
     """Variance of one rollout's signal (a Bernoulli signal: the estimate of p(1 − p))."""
-    response_length_N: FloatArray | None = None
+    response_length_G: FloatArray | None = None
     """Predicted tokens of one response."""
-    gradient_norm_N: FloatArray | None = None
-    """Norm of one rollout's score function (∇ log π), which ``gvm`` needs."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -35,30 +41,25 @@ class PromptStats:
             if value is None:
                 continue
             array = np.asarray(value, dtype=np.float64)
-            if array.shape != (len(self.trials_N),):
-                raise ConfigError(f"PromptStats.{field.name}: shape {array.shape}, expected ({len(self.trials_N)},)")
+            if array.shape != (len(self.trials_G),):
+                raise ConfigError(f"PromptStats.{field.name}: shape {array.shape}, expected ({len(self.trials_G)},)")
             object.__setattr__(self, field.name, array)
 
     def __len__(self) -> int:
-        return len(self.trials_N)
+        return len(self.trials_G)
 
     def take(self, index: Any) -> PromptStats:
         """The stats of ``index`` (anything that indexes a numpy vector), in that order."""
-        picked: dict[str, Any] = {
-            f.name: None if (v := getattr(self, f.name)) is None else v[index] for f in fields(self)
-        }
-        return PromptStats(**picked)
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return PromptStats(**{name: None if column is None else column[index] for name, column in columns.items()})
 
     @classmethod
-    def from_rates(cls, rate_N: npt.ArrayLike, trials: float = 1e6, **others: Any) -> PromptStats:
-        """Prompts whose success rates are known: variance p(1 − p)."""
-        rate = np.asarray(rate_N, dtype=np.float64)
-        return cls(np.full(rate.shape, trials), rate, rate * (1 - rate), **others)
-
-    @classmethod
-    def from_counts(cls, successes_N: npt.ArrayLike, trials_N: npt.ArrayLike, **others: Any) -> PromptStats:
-        """Counted successes: the unbiased k(n − k)/(n(n − 1)), unknown below two trials (DynaMO, arXiv 2602.19208)."""
-        k, n = np.asarray(successes_N, dtype=np.float64), np.asarray(trials_N, dtype=np.float64)
-        mean = np.divide(k, n, out=np.full(n.shape, np.nan), where=n > 0)
-        variance = np.divide(k * (n - k), n * (n - 1), out=np.full(n.shape, np.nan), where=n > 1)
-        return cls(n, mean, variance, **others)
+    def concatenate(cls, parts: Sequence[PromptStats]) -> PromptStats:
+        """The prompts of all parts, in order. A field that any of them lacks is None."""
+        columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(cls)}
+        return cls(
+            **{
+                name: None if any(column is None for column in of_parts) else np.concatenate(of_parts)
+                for name, of_parts in columns.items()
+            }
+        )

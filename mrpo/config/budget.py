@@ -1,20 +1,30 @@
-"""How a step's rollouts are divided over its prompts."""
+"""How a step's rollouts are divided over its prompts: what all methods share.
+
+Each method has a class of its own with its options, in ``mrpo.config.allocators``. Library calls of ``mrpo.budget``
+check their arguments by the same classes, so that a default, a bound or a name stands in one place.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from mrpo.config.base import StrictModel
-from mrpo.errors import ConfigError, unknown_name
-from mrpo.registry import module_names
+from mrpo.errors import ConfigError
+
+Unit = Literal["rollouts", "tokens"]
+Predictor = Literal["cumulative", "decayed", "beta"]
+Signal = Literal["bernoulli", "total_variance", "per_reward", "estimator"]
 
 
 class RoundsConfig(StrictModel):
     """Reinforce-Ada (arXiv 2510.04996): sample a prompt in rounds until it has what it needs to teach."""
 
-    most: int = Field(default=4, ge=1)
+    RENAMED: ClassVar[Mapping[str, str]] = {"most": "max_rounds"}
+
+    max_rounds: int = Field(default=4, ge=1)
     """Most rounds of a prompt. A round has as many rollouts as the allocator gives the prompt."""
     keep: int = Field(default=4, ge=2, multiple_of=2)
     """Rollouts of a prompt that are trained on, half above ``threshold`` and half not, as far as there are."""
@@ -27,27 +37,32 @@ class RoundsConfig(StrictModel):
 
 
 class BudgetConfig(StrictModel):
-    """The rollout budget. The defaults give every prompt the same number."""
+    """The rollout budget, whatever the method: a base class, of which each method has its own."""
 
-    method: str = "uniform"
+    min_low: ClassVar[int] = 0
+    """The smallest ``low`` that the method allows."""
+    needs_success_rates: ClassVar[bool] = False
+    """Whether the method reads the signal's mean as a chance, which only the bernoulli signal gives."""
+
+    method: str
     """Allocator: uniform, neyman, dynamo, vip, knapsack or gvm."""
     rollouts_per_prompt: int = Field(default=8, ge=1)
     """Mean rollouts per prompt. Prompts times this is the total of a step, whatever the allocation."""
     low: int = Field(default=2, ge=0)
-    """Fewest rollouts of a prompt. A group of one has no baseline in it, so 2 is the least that teaches."""
+    """Fewest rollouts of a prompt. A group of one has no baseline in it, so 2 is the fewest that teaches."""
     high: int = Field(default=32, ge=1)
     """Most rollouts of a prompt."""
-    unit: Literal["rollouts", "tokens"] = "rollouts"
+    unit: Unit = "rollouts"
     """What the total counts. With tokens the number of rollouts varies from step to step around the mean."""
     exploration: float | None = Field(default=None, ge=0)
     """Rollouts of a prompt without history. Unset: the mean of all prompts (dynamo: up to ``initial``)."""
-    predictor: Literal["cumulative", "decayed", "beta"] = "decayed"
+    predictor: Predictor = "decayed"
     """How history is read: all alike, older counts less, or that as a Beta posterior of the success rate."""
     decay: float = Field(default=0.995, gt=0, le=1)
     """What an observation still weighs one training step later. 1 never forgets."""
     prior: tuple[float, float] = (1.0, 1.0)
     """Successes and failures that the beta predictor starts from."""
-    signal: Literal["bernoulli", "total_variance", "per_reward", "estimator"] = "bernoulli"
+    signal: Signal = "bernoulli"
     """Whose variance counts: of "total above 0", of the total, of each reward, or what the estimator expects."""
     filter_groups: str | None = None
     """Dynamic sampling (DAPO): a prompt whose rollouts all score the same in this reward, or in the weighted sum of
@@ -57,30 +72,6 @@ class BudgetConfig(StrictModel):
     are trained on. Unset: one round, all kept."""
     reweight_by_n: bool = True
     """Weigh each rollout of a prompt by 1/n, so that sequence-mean losses count every prompt alike."""
-    power: float | None = Field(default=None, ge=0.5, le=1)
-    """dynamo: share in proportion to priority to this power. Unset: 1, as released; 0.5 is Neyman's."""
-    mastery: float | None = Field(default=None, ge=0)
-    """dynamo: mean from which a prompt counts as mastered. Unset: 0.85."""
-    floor: float | None = Field(default=None, ge=0)
-    """dynamo: least priority, and that of a mastered prompt. Unset: 0.01."""
-    initial: float | None = Field(default=None, ge=0)
-    """dynamo: rollouts that a prompt needs before it competes. Unset: 4."""
-    above_low: bool | None = None
-    """dynamo: shares are added to ``low``, as released, or clipped to the bounds. Unset: added."""
-    estimator: Literal["rloo", "dr_grpo"] | None = None
-    """vip: whose variance is minimised. Unset: rloo."""
-    alpha: float | None = Field(default=None, ge=0)
-    """gvm: weight of the term that grows as p falls to 0. Unset: 0.001."""
-    beta: float | None = Field(default=None, ge=1)
-    """gvm: exponent of that term. Unset: 2."""
-
-    @field_validator("method")
-    @classmethod
-    def _known_method(cls, method: str) -> str:
-        names = module_names("mrpo.budget.allocators")
-        if method not in names:
-            raise unknown_name("budget.method", method, names)
-        return method
 
     @model_validator(mode="after")
     def _consistent(self) -> BudgetConfig:
@@ -89,44 +80,40 @@ class BudgetConfig(StrictModel):
                 f"budget.rollouts_per_prompt: given {self.rollouts_per_prompt}, "
                 f"allowed low={self.low} to high={self.high}"
             )
-        least = _LEAST_LOW.get(self.method, 0)
-        if self.low < least:
-            raise ConfigError(f"budget.low: given {self.low}, allowed {least} or more with method {self.method}")
-        if self.method in ("knapsack", "gvm") and self.signal != "bernoulli":
+        self.require_low(self.low)
+        if self.needs_success_rates and self.signal != "bernoulli":
             raise ConfigError(f"budget.signal: given {self.signal!r}, allowed 'bernoulli' with method {self.method}")
         if self.predictor == "beta" and self.signal != "bernoulli":
             raise ConfigError(f"budget.signal: given {self.signal!r}, allowed 'bernoulli' with predictor beta")
         if min(self.prior) <= 0:
             raise ConfigError(f"budget.prior: given {self.prior}, allowed numbers above 0")
-        if self.rounds is not None and self.low * self.rounds.most < self.rounds.keep:
+        if self.rounds is not None and self.low * self.rounds.max_rounds < self.rounds.keep:
             raise ConfigError(
                 f"budget.rounds.keep: given {self.rounds.keep}, allowed: at most low={self.low} x "
-                f"most={self.rounds.most} rollouts, the fewest that a prompt may get"
+                f"max_rounds={self.rounds.max_rounds} rollouts, the fewest that a prompt may get"
             )
-        for name in _OPTION_OF:
-            if getattr(self, name) is not None and _OPTION_OF[name] != self.method:
-                raise ConfigError(f"budget.{name}: given with method {self.method}, allowed with {_OPTION_OF[name]}")
         return self
+
+    def require_low(self, low: int) -> None:
+        """Raises ConfigError if the method needs a larger ``low``."""
+        if low < self.min_low:
+            raise ConfigError(f"budget.low: given {low}, allowed {self.min_low} or more with method {self.method}")
 
     @property
     def trained_per_prompt(self) -> int:
         """Mean rollouts of a prompt that a step trains on."""
         return self.rounds.keep if self.rounds is not None else self.rollouts_per_prompt
 
+    @classmethod
+    def own_options(cls) -> list[str]:
+        """Names of the options that the method has beyond those of all."""
+        return [name for name in cls.model_fields if name not in BudgetConfig.model_fields]
+
     def options(self) -> dict[str, Any]:
-        """What ``allocate`` takes by keyword: unit, exploration, and the method's own options where they are set."""
-        own = {name: value for name in _OPTION_OF if (value := getattr(self, name)) is not None}
-        return {"unit": self.unit, "exploration": self.exploration, **own}
+        """What ``allocate`` takes by keyword: unit, exploration, and the method's own options."""
+        return {name: getattr(self, name) for name in ("unit", "exploration", *self.own_options())}
 
     def total(self, prompts: int, mean_length: float = 1.0) -> int:
         """The step's total in ``unit``; in tokens, what uniform groups of ``mean_length`` responses would take."""
         rollouts = prompts * self.rollouts_per_prompt
         return rollouts if self.unit == "rollouts" else round(rollouts * mean_length)
-
-
-_LEAST_LOW = {"vip": 2, "knapsack": 1}
-_OPTION_OF = {
-    **dict.fromkeys(("power", "mastery", "floor", "initial", "above_low"), "dynamo"),
-    "estimator": "vip",
-    **dict.fromkeys(("alpha", "beta"), "gvm"),
-}

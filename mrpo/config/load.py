@@ -21,6 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mrpo.config.allocators import BUDGET
 from mrpo.config.base import config_errors
 from mrpo.config.estimators import ALGORITHM
 from mrpo.config.method_options import MethodSection
@@ -28,7 +29,7 @@ from mrpo.config.recipes import Recipe, find_recipe
 from mrpo.config.run import RunConfig
 from mrpo.errors import ConfigError
 
-SECTIONS = (ALGORITHM,)
+SECTIONS = (ALGORITHM, BUDGET)
 """Sections whose options depend on a method that one of their keys names."""
 
 

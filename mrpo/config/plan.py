@@ -49,7 +49,7 @@ def batch_arithmetic(config: RunConfig, rows: int | None) -> dict[str, Quantity]
     prompts, mini, n = config.data.train_batch_size, config.mini_batch_size, budget.trained_per_prompt
     alike = budget.method == "uniform" and budget.unit == "rollouts"
     low, high = (budget.rollouts_per_prompt,) * 2 if alike else (budget.low, budget.high)
-    rounds = budget.rounds.most if budget.rounds else 1
+    rounds = budget.rounds.max_rounds if budget.rounds else 1
     about = "" if budget.unit == "rollouts" else " on average: the budget counts tokens"
     longest, trained = config.data.max_prompt_length + config.data.max_response_length, config.rollouts_per_step
     share, minis = mini * n // config.ranks, prompts // mini

@@ -1,6 +1,6 @@
 """What single prompts got and earned, from the rollouts on disk: did the budget go where there was something to learn.
 
-A prompt is known by its uid up to the last "-": what follows tells draws of the same prompt apart.
+All draws of a prompt count together.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from statistics import StatisticsError, correlation, fmean, variance
 from typing import Any, NamedTuple
 
+from mrpo.budget.ids import uid_content
 from mrpo.record.jsonl import Record
 from mrpo.record.metrics import number
 from mrpo.record.run_folder import RunFolder
@@ -50,7 +51,7 @@ def recent_prompts(folder: RunFolder, weights: Mapping[str, float]) -> RecentPro
         if not rows or (read and read + len(rows) > _MOST_ROLLOUTS):
             break
         for row in rows:
-            prompt = str(row["uid"]).rpartition("-")[0] or str(row["uid"])
+            prompt = uid_content(str(row["uid"]))
             draws.setdefault(prompt, set()).add(f"{step}/{row['uid']}")
             scores.setdefault(prompt, []).append(_earned(row, weights))
         read, first_step, last_step = read + len(rows), step, last_step or step

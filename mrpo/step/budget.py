@@ -1,12 +1,10 @@
-"""The budget in the loop: plan each prompt's rollouts from history, and enter what they earned. Shapes: N prompts, R
-rollouts, K rewards.
-
-A prompt's uid is ``{content id}-{draw}``: the first part finds its history, the second tells draws of it apart.
+"""The budget in the loop: plan each prompt's rollouts from history, and enter what they earned. Shapes: ``N``
+rollouts, ``G`` prompt groups, ``K`` rewards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +14,7 @@ import torch
 from mrpo.advantages import compute_advantages
 from mrpo.budget.allocate import allocate
 from mrpo.budget.history import PromptHistory
-from mrpo.budget.ids import prompt_id
+from mrpo.budget.ids import content_ids
 from mrpo.budget.metrics import allocation_metrics, outcome_metrics
 from mrpo.budget.signal import simulated
 from mrpo.budget.stats import FloatArray, IntArray, PromptStats
@@ -24,14 +22,6 @@ from mrpo.budget.weights import rollout_weights
 from mrpo.config.advantage import AdvantageConfig
 from mrpo.config.budget import BudgetConfig
 from mrpo.step.rollouts import Rollouts
-
-
-def prompt_uid(messages: Any, ground_truth: Any, data_source: Any, draw: int) -> str:
-    return f"{prompt_id(messages, ground_truth, data_source):016x}-{draw}"
-
-
-def content_ids(uids: Iterable[str]) -> list[int]:
-    return [int(uid.partition("-")[0], 16) for uid in uids]
 
 
 @dataclass
@@ -64,14 +54,14 @@ class RolloutBudget:
         self.weights_K = np.array([rewards.weight(name) for name in rewards.names])
 
     def plan(self, plan: BatchPlan, uids: Sequence[str]) -> IntArray:
-        """Enter prompts into ``plan``. Returns the rollouts of each, int64[N]."""
+        """Enter prompts into ``plan``. Returns the rollouts of each, int64[G]."""
         stats = self._stats(uids)
         total = self._total(plan, uids, stats)
         options = self.config.options()
-        n_N = allocate(self.config.method, stats, total, self.config.low, self.config.high, **options)
-        plan.n_by_uid |= dict(zip(uids, n_N.tolist(), strict=True))
+        n_G = allocate(self.config.method, stats, total, self.config.low, self.config.high, **options)
+        plan.n_by_uid |= dict(zip(uids, n_G.tolist(), strict=True))
         plan.stats |= {uid: stats.take(np.array([i])) for i, uid in enumerate(uids)}
-        return n_N
+        return n_G
 
     def _stats(self, uids: Sequence[str]) -> PromptStats:
         stats = self.history.stats(
@@ -83,19 +73,19 @@ class RolloutBudget:
             estimator=simulated(self._estimator),
             group_size=self.config.rollouts_per_prompt,
         )
-        lengths_N = stats.response_length_N
-        if lengths_N is None or np.isnan(lengths_N).all():  # no response seen yet: all count alike
-            stats = replace(stats, response_length_N=np.ones(len(uids)))
+        lengths_G = stats.response_length_G
+        if lengths_G is None or np.isnan(lengths_G).all():  # no response seen yet: all count alike
+            stats = replace(stats, response_length_G=np.ones(len(uids)))
         return stats
 
-    def _estimator(self, rewards_RK: FloatArray, group_R: IntArray) -> FloatArray:
+    def _estimator(self, rewards_NK: FloatArray, group_N: IntArray) -> FloatArray:
         plain = self.rewards.with_options(batch_norm="none")  # a simulated group knows no batch
-        return compute_advantages(torch.from_numpy(rewards_RK), torch.from_numpy(group_R), plain).advantages_N.numpy()
+        return compute_advantages(torch.from_numpy(rewards_NK), torch.from_numpy(group_N), plain).advantages_N.numpy()
 
     def _total(self, plan: BatchPlan, uids: Sequence[str], stats: PromptStats) -> int:
         if self.config.unit == "tokens":
-            assert stats.response_length_N is not None
-            return self.config.total(len(uids), float(np.nanmean(stats.response_length_N)))
+            assert stats.response_length_G is not None
+            return self.config.total(len(uids), float(np.nanmean(stats.response_length_G)))
         step = self.config.total(self.prompts_per_step)
         waiting = self.prompts_per_step - len(plan.n_by_uid) - len(uids)  # prompts still to be planned in this step
         return step - sum(plan.n_by_uid.values()) - waiting * self.config.rollouts_per_prompt
@@ -109,20 +99,22 @@ class RolloutBudget:
         if unplanned := set(uids) - plan.n_by_uid.keys():
             raise RuntimeError(f"rollouts of prompts that this step didn't plan: {sorted(unplanned)[:3]}")
         plan.observed |= set(uids)
-        rewards = rollouts.rewards_NK.numpy()
+        rewards_NK = rollouts.rewards_NK.numpy()
         active = self.weights_K > 0
-        total = (rewards[:, active] * self.weights_K[active]).sum(axis=1)
-        self.history.observe(content_ids(uids), rewards, total_N=total, length_N=rollouts.lengths_N.numpy(), step=step)
-        groups = list(dict.fromkeys(uids))
-        index = {uid: i for i, uid in enumerate(groups)}
-        n_N = np.array([rollouts.group_sizes[uid] for uid in groups])
-        stats = _joined([plan.stats[uid] for uid in groups])
-        prompt_R = np.array([index[uid] for uid in uids])
-        outcome = {
-            "bernoulli": np.where(np.isnan(total), np.nan, total > 0),
-            "estimator": advantages_N.double().numpy(),
-        }.get(self.config.signal, total)
-        return allocation_metrics(n_N, stats) | outcome_metrics(n_N, stats, prompt_R, outcome)
+        total_N = (rewards_NK[:, active] * self.weights_K[active]).sum(axis=1)
+        self.history.observe(content_ids(uids), rewards_NK, total_N, length_N=rollouts.lengths_N.numpy(), step=step)
+        sizes = rollouts.group_sizes
+        n_G = np.array(list(sizes.values()))
+        stats = PromptStats.concatenate([plan.stats[uid] for uid in sizes])
+        index = {uid: i for i, uid in enumerate(sizes)}
+        group_N = np.array([index[uid] for uid in uids])
+        if self.config.signal == "bernoulli":
+            outcome_N = np.where(np.isnan(total_N), np.nan, total_N > 0)
+        elif self.config.signal == "estimator":
+            outcome_N = advantages_N.double().numpy()
+        else:
+            outcome_N = total_N
+        return allocation_metrics(n_G, stats) | outcome_metrics(n_G, stats, group_N, outcome_N)
 
     def loss_weights(self, rollouts: Rollouts) -> torch.Tensor:
         """Weight of each rollout in the loss: 1/n if asked for, so that all prompts count alike; else 1.
@@ -140,13 +132,3 @@ class RolloutBudget:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.history.load_state_dict(state["history"])
-
-
-def _joined(stats: list[PromptStats]) -> PromptStats:
-    def column(name: str) -> Any:
-        parts = [getattr(s, name) for s in stats]
-        if any(part is None for part in parts):
-            return None
-        return np.concatenate(parts)
-
-    return PromptStats(*(column(name) for name in ("trials_N", "mean_N", "variance_N", "response_length_N")))

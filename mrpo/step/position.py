@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mrpo.step.budget import prompt_uid
+from mrpo.budget.ids import prompt_uid
 from mrpo.step.seam import Prompts, Seam
 
 

@@ -84,7 +84,7 @@ class RoundsWorker(SeededAgentLoopWorker):
     async def _sample_rounds(self, uid: str, size: int, prompt: dict[str, Any], *how: Any) -> None:
         sampling_params, trajectory, trace = how
         held = self.held[uid]
-        sampler = ReinforceAda([0], size, self.rounds.most, self.rounds.keep, self.rounds.stop)
+        sampler = ReinforceAda([0], size, self.rounds)
         while n := int(sampler.next_round(self._observed(held))[0]):
             samples = [
                 self._run_agent_loop(sampling_params, trajectory=trajectory, trace=trace, session_id=i, **prompt)
@@ -108,8 +108,8 @@ class RoundsWorker(SeededAgentLoopWorker):
     def _observed(self, held: dict[int, tuple[list[Any], dict[str, Any]]]) -> Observed:
         # By sample: ``held`` is in the order in which rollouts finished, and which are selected must not depend on it.
         samples = sorted(held)
-        margins = [self._score(held[sample][0][-1]) - self.rounds.threshold for sample in samples]
-        return Observed(np.array(samples, dtype=np.int64), as_ids([0] * len(held)), np.array(margins, dtype=float))
+        scores = [self._score(held[sample][0][-1]) for sample in samples]
+        return Observed(np.array(samples, dtype=np.int64), as_ids([0] * len(held)), np.array(scores, dtype=float))
 
     def _score(self, output: Any) -> float:
         if self.rounds.reward == "total":

@@ -135,7 +135,7 @@ def rounds_run(train: Train, worker_reward: Path) -> RunFolder:
     """Prompts sampled in rounds of four, until two rollouts are right and two are wrong."""
     return train(
         f"rewards.worker.function={worker_reward}:worker",
-        "budget.rounds={reward: correct, keep: 4, most: 4}",
+        "budget.rounds={reward: correct, keep: 4, max_rounds: 4}",
         "budget.rollouts_per_prompt=4",
         "budget.reweight_by_n=false",
         "data.train_batch_size=8",

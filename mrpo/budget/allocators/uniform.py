@@ -1,15 +1,16 @@
-"""The same number for everyone. ``N`` prompts."""
+"""The same number for everyone. ``G`` prompts."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from mrpo.budget.allocators import ALLOCATORS
-from mrpo.budget.fill import Curve, proportional
+from mrpo.budget.greedy import MarginalGain, proportional
 from mrpo.budget.stats import IntArray, PromptStats
+from mrpo.config.allocators import UniformBudget
 
 
 @ALLOCATORS.register("uniform")
-def uniform(stats: PromptStats, low_N: IntArray) -> Curve:
-    """n = total/N; what doesn't divide goes to the first."""
+def uniform(stats: PromptStats, low_G: IntArray, config: UniformBudget) -> MarginalGain:
+    """n = total/G; what doesn't divide goes to the first."""
     return proportional(np.ones(len(stats)))

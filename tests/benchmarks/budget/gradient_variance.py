@@ -12,7 +12,7 @@ intervals are 95 % bootstrap intervals of the ratio to uniform.
 as a Beta posterior. ``measured sigma`` is Neyman's division with every prompt's gradient variance, measured on 1000
 rollouts, in place of p(1 − p): about what a perfect signal would reach.
 
-Shapes: ``N`` prompts, ``R`` rollouts, ``T`` tokens, ``V`` vocabulary.
+Shapes: ``N`` rollouts, ``G`` prompt groups, ``T`` tokens, ``V`` vocabulary.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import torch
 from torch import nn
 
 from mrpo.budget.allocate import allocate
+from mrpo.budget.offline import stats_from_rates
 from mrpo.budget.stats import FloatArray, IntArray, PromptStats
 from mrpo.budget.weights import rollout_weights
 
@@ -69,12 +70,12 @@ class Policy(nn.Module):
         logits: torch.Tensor = self.head(torch.tanh(self.prompt(prompt) + self.last(last) + self.place(place)))
         return logits.log_softmax(-1)
 
-    def log_prob(self, prompt_R: torch.Tensor, tokens_RT: torch.Tensor) -> torch.Tensor:
-        start = torch.full_like(tokens_RT[:, :1], VOCABULARY)
-        last = torch.cat([start, tokens_RT[:, :-1]], dim=1)
-        place = torch.arange(TOKENS).expand_as(tokens_RT)
-        logits = self(prompt_R[:, None].expand_as(tokens_RT), last, place)
-        return logits.gather(-1, tokens_RT[..., None]).squeeze(-1).sum(-1)
+    def log_prob(self, prompt_N: torch.Tensor, tokens_NT: torch.Tensor) -> torch.Tensor:
+        start = torch.full_like(tokens_NT[:, :1], VOCABULARY)
+        last = torch.cat([start, tokens_NT[:, :-1]], dim=1)
+        place = torch.arange(TOKENS).expand_as(tokens_NT)
+        logits = self(prompt_N[:, None].expand_as(tokens_NT), last, place)
+        return logits.gather(-1, tokens_NT[..., None]).squeeze(-1).sum(-1)
 
 
 @dataclass
@@ -83,12 +84,12 @@ class World:
 
     policy: Policy
     table: FloatArray
-    """Cumulated probabilities of the next token, [N, T, V + 1, V]."""
+    """Cumulated probabilities of the next token, [G, T, V + 1, V]."""
     score: FloatArray
     threshold: FloatArray
 
     @classmethod
-    def make(cls, rate_N: FloatArray) -> World:
+    def make(cls, rate_G: FloatArray) -> World:
         torch.manual_seed(0)
         policy = Policy()
         grid = torch.meshgrid(torch.arange(PROMPTS), torch.arange(TOKENS), torch.arange(VOCABULARY + 1), indexing="ij")
@@ -96,48 +97,48 @@ class World:
             table = policy(grid[0], grid[2], grid[1]).double().exp().cumsum(-1).numpy()
         rng = np.random.default_rng(1)
         world = cls(policy, table, rng.normal(size=(PROMPTS, TOKENS, VOCABULARY)), np.zeros(PROMPTS))
-        for prompt, rate in enumerate(rate_N):
+        for prompt, rate in enumerate(rate_G):
             rollouts = np.full(40_000, prompt)
             world.threshold[prompt] = np.quantile(world.scores(rollouts, world.sample(rollouts, rng)), 1 - rate)
         return world
 
-    def sample(self, prompt_R: IntArray, rng: np.random.Generator) -> IntArray:
-        tokens = np.empty((len(prompt_R), TOKENS), dtype=np.int64)
-        last = np.full(len(prompt_R), VOCABULARY)
+    def sample(self, prompt_N: IntArray, rng: np.random.Generator) -> IntArray:
+        tokens = np.empty((len(prompt_N), TOKENS), dtype=np.int64)
+        last = np.full(len(prompt_N), VOCABULARY)
         for t in range(TOKENS):
-            last = (rng.random(len(prompt_R))[:, None] > self.table[prompt_R, t, last]).sum(-1).clip(0, VOCABULARY - 1)
+            last = (rng.random(len(prompt_N))[:, None] > self.table[prompt_N, t, last]).sum(-1).clip(0, VOCABULARY - 1)
             tokens[:, t] = last
         return tokens
 
-    def scores(self, prompt_R: IntArray, tokens_RT: IntArray) -> FloatArray:
-        total: FloatArray = self.score[prompt_R[:, None], np.arange(TOKENS), tokens_RT].sum(-1)
+    def scores(self, prompt_N: IntArray, tokens_NT: IntArray) -> FloatArray:
+        total: FloatArray = self.score[prompt_N[:, None], np.arange(TOKENS), tokens_NT].sum(-1)
         return total
 
-    def rewards(self, prompt_R: IntArray, tokens_RT: IntArray) -> FloatArray:
-        return (self.scores(prompt_R, tokens_RT) >= self.threshold[prompt_R]).astype(np.float64)
+    def rewards(self, prompt_N: IntArray, tokens_NT: IntArray) -> FloatArray:
+        return (self.scores(prompt_N, tokens_NT) >= self.threshold[prompt_N]).astype(np.float64)
 
-    def gradient(self, n_N: IntArray, rng: np.random.Generator) -> FloatArray:
-        """One estimate of the gradient of the mean success rate, from n_N rollouts."""
-        prompt_R = np.arange(PROMPTS).repeat(n_N)
-        tokens = self.sample(prompt_R, rng)
-        reward = self.rewards(prompt_R, tokens)
-        others = np.bincount(prompt_R, reward, minlength=PROMPTS)[prompt_R] - reward
-        advantage = (reward - others / (n_N[prompt_R] - 1)) * rollout_weights(prompt_R)
-        return self.backward(prompt_R, tokens, advantage / len(prompt_R))
+    def gradient(self, n_G: IntArray, rng: np.random.Generator) -> FloatArray:
+        """One estimate of the gradient of the mean success rate, from n_G rollouts."""
+        prompt_N = np.arange(PROMPTS).repeat(n_G)
+        tokens = self.sample(prompt_N, rng)
+        reward = self.rewards(prompt_N, tokens)
+        others = np.bincount(prompt_N, reward, minlength=PROMPTS)[prompt_N] - reward
+        advantage = (reward - others / (n_G[prompt_N] - 1)) * rollout_weights(prompt_N)
+        return self.backward(prompt_N, tokens, advantage / len(prompt_N))
 
-    def backward(self, prompt_R: IntArray, tokens_RT: IntArray, weight_R: FloatArray) -> FloatArray:
-        log_prob = self.policy.log_prob(torch.from_numpy(prompt_R), torch.from_numpy(tokens_RT))
-        loss = (log_prob * torch.from_numpy(weight_R).float()).sum()
+    def backward(self, prompt_N: IntArray, tokens_NT: IntArray, weight_N: FloatArray) -> FloatArray:
+        log_prob = self.policy.log_prob(torch.from_numpy(prompt_N), torch.from_numpy(tokens_NT))
+        loss = (log_prob * torch.from_numpy(weight_N).float()).sum()
         parts = torch.autograd.grad(loss, list(self.policy.parameters()))
         return torch.cat([part.flatten() for part in parts]).double().numpy()
 
-    def rollout_variance(self, rate_N: FloatArray, rng: np.random.Generator, samples: int = 1000) -> FloatArray:
+    def rollout_variance(self, rate_G: FloatArray, rng: np.random.Generator, samples: int = 1000) -> FloatArray:
         """Trace of the covariance of one rollout's (r − p) ∇ log π, for each prompt."""
         variance = np.empty(PROMPTS)
         for prompt in range(PROMPTS):
             rollouts = np.full(samples, prompt)
             tokens = self.sample(rollouts, rng)
-            weight = self.rewards(rollouts, tokens) - rate_N[prompt]
+            weight = self.rewards(rollouts, tokens) - rate_G[prompt]
             gradients = np.stack(
                 [self.backward(rollouts[j : j + 1], tokens[j : j + 1], weight[j : j + 1]) for j in range(samples)]
             )
@@ -145,9 +146,9 @@ class World:
         return variance
 
 
-def seen(rate_N: FloatArray, rng: np.random.Generator, trials: int = 16) -> PromptStats:
+def seen(rate_G: FloatArray, rng: np.random.Generator, trials: int = 16) -> PromptStats:
     """What a history of some rollouts says, as a Beta(1, 1) posterior."""
-    a = 1 + rng.binomial(trials, rate_N)
+    a = 1 + rng.binomial(trials, rate_G)
     b = 2 + trials - a
     return PromptStats(np.full(PROMPTS, float(trials)), a / (a + b), a * b / ((a + b) * (a + b + 1)))
 
@@ -172,11 +173,11 @@ def interval(value: FloatArray, base: FloatArray, rng: np.random.Generator) -> t
 Ratios = dict[str, tuple[float, float, float]]
 
 
-def measure(rate_N: FloatArray, repeats: int) -> tuple[dict[str, Ratios], float]:
+def measure(rate_G: FloatArray, repeats: int) -> tuple[dict[str, Ratios], float]:
     """Ratios to uniform by kind of knowledge and method, and what theory promises neyman if σ² ∝ p(1 − p)."""
-    world, rng = World.make(rate_N), np.random.default_rng(2)
-    exact = PromptStats.from_rates(rate_N)
-    true = PromptStats(exact.trials_N, rate_N, world.rollout_variance(rate_N, rng))
+    world, rng = World.make(rate_G), np.random.default_rng(2)
+    exact = stats_from_rates(rate_G)
+    true = PromptStats(exact.trials_G, rate_G, world.rollout_variance(rate_G, rng))
     total = PROMPTS * MEAN
     result: dict[str, Ratios] = {}
     base: FloatArray | None = None
@@ -187,13 +188,13 @@ def measure(rate_N: FloatArray, repeats: int) -> tuple[dict[str, Ratios], float]
                 continue
 
             def allocation(name: str = name, method: str = method, options: dict[str, Any] = options) -> IntArray:
-                known = true if name == "measured sigma" else exact if kind == "known p" else seen(rate_N, rng)  # noqa: B023
+                known = true if name == "measured sigma" else exact if kind == "known p" else seen(rate_G, rng)  # noqa: B023
                 return allocate(method, known, total, LOW, HIGH, **options)
 
             square = deviations(world, allocation, repeats, rng)
             base = square if base is None else base
             result[kind][name] = interval(square, base, rng)
-    sigma = np.sqrt(exact.variance_N)
+    sigma = np.sqrt(exact.variance_G)
     return result, float(sigma.mean() ** 2 / (sigma**2).mean())
 
 
@@ -234,8 +235,8 @@ def main() -> None:
     results = {}
     print(f"{PROMPTS} prompts, {MEAN} rollouts each on average, bounds {LOW}..{HIGH}, {arguments.repeats} repeats")
     print("gradient variance over uniform's, with 95 % interval\n")
-    for mix, rate_N in mixes().items():
-        results[mix], promise = measure(rate_N, arguments.repeats)
+    for mix, rate_G in mixes().items():
+        results[mix], promise = measure(rate_G, arguments.repeats)
         print(f"success rates: {mix} (neyman in theory, were the variance p(1 − p): {promise:.2f})\n")
         print("| method | known p | 16 seen |\n|---|---|---|")
         for name in METHODS:

@@ -13,12 +13,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mrpo.budget.allocate import allocate
-from mrpo.budget.allocators import ALLOCATORS
-from mrpo.budget.fill import FREE
+from mrpo.budget.greedy import MIN_GAIN, scaled
+from mrpo.budget.offline import stats_from_counts, stats_from_rates
 from mrpo.budget.stats import FloatArray, PromptStats
 from mrpo.errors import ConfigError
 
-from .methods import A1, B1, BY_PRIORITY, IDS, LEAST_LOW, METHODS
+from .levels import level
+from .methods import A1, B1, BY_PRIORITY, IDS, METHODS, MIN_LOW, marginal_gain
 
 pytestmark = pytest.mark.unit
 
@@ -33,13 +34,13 @@ def test_dynamo_gives_the_released_division_of_the_worked_example() -> None:
 
 @pytest.mark.parametrize("successes", [0, 16])
 def test_dynamo_is_uniform_when_nothing_is_seen_or_all_is_mastered(successes: int) -> None:
-    stats = PromptStats.from_counts([successes] * 6, [successes] * 6)
+    stats = stats_from_counts([successes] * 6, [successes] * 6)
     assert allocate("dynamo", stats, 96, 8, 24).tolist() == [16] * 6
 
 
 @pytest.mark.parametrize(("method", "options"), [("neyman", {}), ("dynamo", {"floor": 0.0})])
 def test_priorities_of_zero_share_evenly(method: str, options: dict[str, Any]) -> None:
-    stats = PromptStats.from_counts([0] * 5, [16] * 5)
+    stats = stats_from_counts([0] * 5, [16] * 5)
     assert allocate(method, stats, 43, 0, 24, **options).tolist() == [9, 9, 9, 8, 8]
 
 
@@ -65,17 +66,22 @@ def test_worked_example_b1(method: str, options: dict[str, Any], expected: list[
         ("neyman", {}, [9.68, 19.22, 22.20, 19.22, 9.68]),
     ],
 )
-def test_levels_are_the_continuous_optimum_of_b1(method: str, options: dict[str, Any], expected: list[float]) -> None:
-    assert continuous(method, options, B1, 80).round(2).tolist() == expected
+def test_b1_lies_within_one_rollout_of_the_continuous_optimum(
+    method: str, options: dict[str, Any], expected: list[float]
+) -> None:
+    n = continuous(method, options, B1, 80)
+    assert n.round(2).tolist() == expected
+    assert np.abs(allocate(method, B1, 80, 2, 40, **options) - n).max() < 1
 
 
 def test_neyman_on_the_floored_priorities_of_a1() -> None:
-    priority = np.maximum(np.nan_to_num(A1.variance_N[:5]), 0.01)
+    priority = np.maximum(np.nan_to_num(A1.variance_G[:5]), 0.01)
     priority[3:] = 0.01  # mastered
-    stats = PromptStats(np.full(5, 16.0), A1.mean_N[:5], priority)
+    stats = PromptStats(np.full(5, 16.0), A1.mean_G[:5], priority)
     n = continuous("neyman", {}, stats, 80)
     assert n.round(2).tolist() == [6.91, 23.60, 35.68, 6.91, 6.91]
     assert (priority / n).sum() == pytest.approx(0.016761, abs=5e-7)
+    assert np.abs(allocate("neyman", stats, 80, 2, 40) - n).max() < 1
 
 
 def test_released_dynamo_reaches_only_the_variance_of_uniform() -> None:
@@ -86,17 +92,16 @@ def test_released_dynamo_reaches_only_the_variance_of_uniform() -> None:
 
 
 def continuous(method: str, options: dict[str, Any], stats: PromptStats, total: float) -> FloatArray:
-    """The levels at the price at which they sum to the total."""
-    curve = ALLOCATORS[method](stats, np.full(len(stats), 2), **options)
-    assert curve.level is not None
-    dear, cheap = 1e3, 1e-9
+    """The levels at the multiplier at which they sum to the total, by bisection."""
+    weight = scaled(stats.variance_G)
+    upper, lower = 1e3, 1e-9
     for _ in range(200):
-        price = (dear * cheap) ** 0.5
-        if np.sum(curve.level(price, *curve.params)) > total:
-            cheap = price
+        multiplier = (upper * lower) ** 0.5
+        if np.sum(level(method, options, weight, multiplier)) > total:
+            lower = multiplier
         else:
-            dear = price
-    return np.asarray(curve.level(dear, *curve.params))
+            upper = multiplier
+    return level(method, options, weight, upper)
 
 
 # The contract
@@ -104,7 +109,7 @@ def continuous(method: str, options: dict[str, Any], stats: PromptStats, total: 
 
 @st.composite
 def instances(
-    draw: st.DrawFn, least_low: int = 0, same_bounds: bool = False, unknown: bool = True
+    draw: st.DrawFn, min_low: int = 0, same_bounds: bool = False, unknown: bool = True
 ) -> tuple[PromptStats, int, Any, Any]:
     size = draw(st.integers(1, 12))
     rate = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.5, 1.0, *([np.nan] * unknown)]), st.just(0.25))
@@ -113,7 +118,7 @@ def instances(
     variance = p * (1 - p)
     for i in draw(st.lists(st.integers(0, size - 1), max_size=3)) if unknown else []:
         variance[i] = draw(st.sampled_from([np.nan, -1.0, np.inf, 0.0]))
-    lows = st.integers(least_low, least_low + 6)
+    lows = st.integers(min_low, min_low + 6)
     count = 1 if same_bounds else size
     low = np.array(draw(st.lists(lows, min_size=count, max_size=count)))
     high = low + np.array(draw(st.lists(st.integers(0, 30), min_size=count, max_size=count)))
@@ -127,7 +132,7 @@ def instances(
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_sum_is_exact_and_bounds_hold(method: str, options: dict[str, Any], data: st.DataObject) -> None:
-    stats, total, low, high = data.draw(instances(LEAST_LOW.get(method, 0)))
+    stats, total, low, high = data.draw(instances(MIN_LOW[method]))
     exploration = data.draw(st.one_of(st.none(), st.floats(0, 50)))
     n = allocate(method, stats, total, low, high, exploration=exploration, **options)
     assert n.dtype == np.int64
@@ -143,8 +148,8 @@ def test_sum_is_exact_and_bounds_hold(method: str, options: dict[str, Any], data
 def test_permuting_the_prompts_permutes_the_answer_up_to_ties(
     method: str, options: dict[str, Any], data: st.DataObject
 ) -> None:
-    stats, total, low, high = data.draw(instances(LEAST_LOW.get(method, 0), unknown=False))
-    curve = ALLOCATORS[method](stats, low, **options)
+    stats, total, low, high = data.draw(instances(MIN_LOW[method], unknown=False))
+    marginal = marginal_gain(method, stats, low, options)
     order = np.array(data.draw(st.permutations(range(len(stats)))))
     n = allocate(method, stats, total, low, high, **options)
     permuted = np.empty_like(n)
@@ -152,8 +157,8 @@ def test_permuting_the_prompts_permutes_the_answer_up_to_ties(
     moved = np.flatnonzero(n != permuted)
     if len(moved):
         assert np.abs(n - permuted).max() == 1
-        gain = curve.gain(np.minimum(n, permuted), *curve.params)[moved]
-        tied = np.where(gain < FREE, 0.0, gain)
+        gain = marginal(np.minimum(n, permuted)[:, None])[moved, 0]
+        tied = np.where(gain < MIN_GAIN, 0.0, gain)
         assert np.ptp(tied) <= 1e-9 * tied.max()
 
 
@@ -161,9 +166,9 @@ def test_permuting_the_prompts_permutes_the_answer_up_to_ties(
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_a_higher_priority_never_gets_less(method: str, options: dict[str, Any], data: st.DataObject) -> None:
-    stats, total, low, high = data.draw(instances(LEAST_LOW.get(method, 0), same_bounds=True))
+    stats, total, low, high = data.draw(instances(MIN_LOW[method], same_bounds=True))
     n = allocate(method, stats, total, low, high, **options)
-    priority = ALLOCATORS[method](stats, np.full(len(stats), low), **options).params[0]
+    priority = marginal_gain(method, stats, np.full(len(stats), low), options).params[0]
     known = np.flatnonzero(~np.isnan(priority))
     for i, j in itertools.permutations(known, 2):
         if priority[i] > priority[j] * (1 + 1e-9):
@@ -176,9 +181,9 @@ def test_a_higher_priority_never_gets_less(method: str, options: dict[str, Any],
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_equal_prompts_differ_by_at_most_one(method: str, options: dict[str, Any], data: st.DataObject) -> None:
-    stats, total, low, high = data.draw(instances(LEAST_LOW.get(method, 0), same_bounds=True))
+    stats, total, low, high = data.draw(instances(MIN_LOW[method], same_bounds=True))
     n = allocate(method, stats, total, low, high, **options)
-    rows = np.nan_to_num(np.column_stack([stats.trials_N, stats.mean_N, stats.variance_N]), nan=-7)
+    rows = np.nan_to_num(np.column_stack([stats.trials_G, stats.mean_G, stats.variance_G]), nan=-7)
     for i, j in itertools.combinations(range(len(n)), 2):
         if (rows[i] == rows[j]).all():
             assert abs(n[i] - n[j]) <= 1
@@ -188,7 +193,7 @@ def test_equal_prompts_differ_by_at_most_one(method: str, options: dict[str, Any
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_nobodys_share_falls_when_the_total_grows(method: str, options: dict[str, Any], data: st.DataObject) -> None:
-    stats, total, low, high = data.draw(instances(LEAST_LOW.get(method, 0), unknown=False))
+    stats, total, low, high = data.draw(instances(MIN_LOW[method], unknown=False))
     assume(total < high.sum())
     before, after = (allocate(method, stats, t, low, high, **options) for t in (total, total + 1))
     assert (after >= before).all()
@@ -234,7 +239,7 @@ def test_exploration_says_how_many_an_unknown_prompt_gets() -> None:
 
 
 def test_dynamo_gives_a_prompt_what_it_lacks_of_the_initial_rollouts() -> None:
-    stats = PromptStats.from_counts([0, 1, 8], [0, 3, 16])
+    stats = stats_from_counts([0, 1, 8], [0, 3, 16])
     assert allocate("dynamo", stats, 24, 1, 24, initial=6).tolist() == [6, 3, 15]
 
 
@@ -242,31 +247,40 @@ def test_dynamo_gives_a_prompt_what_it_lacks_of_the_initial_rollouts() -> None:
 
 
 @pytest.mark.parametrize(("total", "low", "high"), [(9, 2, 40), (201, 2, 40)])
-def test_a_total_out_of_bounds_is_told_with_all_its_numbers(total: int, low: int, high: int) -> None:
+def test_a_total_out_of_bounds_is_reported_with_all_its_numbers(total: int, low: int, high: int) -> None:
     with pytest.raises(ConfigError) as error:
         allocate("neyman", B1, total, low, high)
-    for part in (f"total={total}", f"low={low}", f"high={high}", "N=5", "10 to 200"):
+    for part in (f"total={total}", f"low={low}", f"high={high}", "G=5", "10 to 200"):
         assert part in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("method", "low", "high", "options", "told"),
+    ("method", "low", "high", "options", "message"),
     [
         ("neyman", 5, 4, {}, "0 <= low <= high"),
         ("neyman", [2, 2], 40, {}, "shape"),
         ("neyman", 2.0, 40, {}, "whole numbers"),
         ("vip", 1, 40, {}, "allowed 2 or more"),
         ("knapsack", 0, 40, {}, "allowed 1 or more"),
-        ("dynamo", 2, 40, {"power": 0.4}, "allowed 0.5"),
-        ("vip", 2, 40, {"estimator": "ppo"}, "allowed dr_grpo, rloo"),
+        ("dynamo", 2, 40, {"power": 0.4}, "budget.power: given 0.4, input should be greater than or equal to 0.5"),
+        ("vip", 2, 40, {"estimator": "ppo"}, "budget.estimator: given 'ppo', input should be 'rloo' or 'dr_grpo'"),
         ("dynamo", 2, 40, {"pover": 1}, "Did you mean 'power'"),
+        (
+            "dynamo",
+            2,
+            40,
+            {"decay": 0.5},
+            "decay: is no option of dynamo. Allowed: power, mastery, floor",
+        ),
+        ("neyman", 2, 40, {"power": 1}, "budget.power: neyman has no such option, only dynamo"),
+        ("neyman", 2, 40, {"exploration": -1}, "budget.exploration: given -1, "),
         ("neymann", 2, 40, {}, "Did you mean 'neyman'"),
-        ("neyman", 2, 40, {"unit": "token"}, "Did you mean 'tokens'"),
+        ("neyman", 2, 40, {"unit": "token"}, "budget.unit: given 'token', input should be 'rollouts' or 'tokens'"),
         ("neyman", 2, 40, {"unit": "tokens"}, "no prompt has a response length"),
     ],
 )
-def test_wrong_settings_are_refused(method: str, low: Any, high: Any, options: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_wrong_settings_are_refused(method: str, low: Any, high: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         allocate(method, B1, 80, low, high, **options)
 
 
@@ -284,11 +298,11 @@ def test_methods_that_need_a_rate_refuse_another_mean() -> None:
 @given(data=st.data())
 def test_tokens_are_spent_to_within_one_rollout_and_never_exceeded(data: st.DataObject) -> None:
     method, options = data.draw(st.sampled_from(METHODS))
-    stats, _, low, high = data.draw(instances(LEAST_LOW.get(method, 0)))
+    stats, _, low, high = data.draw(instances(MIN_LOW[method]))
     lengths = st.one_of(st.floats(1, 5000), st.just(np.nan))
     length = np.array(data.draw(st.lists(lengths, min_size=len(stats), max_size=len(stats))))
     assume(not np.isnan(length).all())
-    stats = PromptStats(stats.trials_N, stats.mean_N, stats.variance_N, response_length_N=length)
+    stats = PromptStats(stats.trials_G, stats.mean_G, stats.variance_G, response_length_G=length)
     cost = np.where(np.isnan(length), np.nanmean(length), length)
     total = data.draw(st.integers(int(np.ceil(low @ cost)), int(np.ceil(high @ cost)) + 9))
     n = allocate(method, stats, total, low, high, unit="tokens", **options)
@@ -299,10 +313,36 @@ def test_tokens_are_spent_to_within_one_rollout_and_never_exceeded(data: st.Data
 
 
 def test_neyman_in_tokens_divides_by_sigma_over_root_length() -> None:
-    stats = PromptStats.from_rates([0.5, 0.5, 0.1], response_length_N=np.array([100.0, 400.0, 100.0]))
+    stats = stats_from_rates([0.5, 0.5, 0.1], response_length_G=np.array([100.0, 400.0, 100.0]))
     n = allocate("neyman", stats, 120_000, 1, 10_000, unit="tokens")
-    expected = np.sqrt(stats.variance_N / np.array([100, 400, 100]))
+    expected = np.sqrt(stats.variance_G / np.array([100, 400, 100]))
     assert n / n.sum() == pytest.approx(expected / expected.sum(), abs=2e-3)
+
+
+def test_tokens_go_in_order_of_gain_per_token_and_skip_what_is_too_expensive() -> None:
+    """Against handing out one rollout at a time."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        variance, length = rng.random(6), rng.integers(1, 40, 6).astype(float)
+        stats = PromptStats(np.full(6, 9.0), np.full(6, 0.5), variance, length)
+        total = int(rng.integers(2 * length.sum(), 9 * length.sum()))
+        n, left = np.full(6, 2), total - 2 * length.sum()
+        while ((length <= left) & (n < 9)).any():
+            gain = np.where((length <= left) & (n < 9), variance / (n * (n + 1)) / length, -1)
+            n[gain.argmax()] += 1
+            left -= length[gain.argmax()]
+        assert allocate("neyman", stats, total, 2, 9, unit="tokens").tolist() == n.tolist()
+
+
+def test_a_far_upper_bound_costs_nothing_until_a_prompt_gets_near_it() -> None:
+    stats = PromptStats(np.full(3, 9.0), np.full(3, 0.5), np.array([1.0, 1e-12, 1e-12]))
+    assert allocate("neyman", stats, 10_000, 2, 10**9).tolist() == [9996, 2, 2]
+    assert allocate("uniform", stats, 10_000, 2, 10**9).tolist() == [3334, 3333, 3333]
+
+
+def test_gains_too_flat_for_floats_are_shared_in_turn() -> None:
+    stats = PromptStats(np.full(3, 9.0), np.array([1e-20, 1e-20, 0.0]), np.zeros(3))
+    assert allocate("knapsack", stats, 30, 2, 40).tolist() == [14, 14, 2]
 
 
 def test_the_budget_package_imports_neither_torch_nor_ray_nor_verl() -> None:

@@ -6,14 +6,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from mrpo.budget.allocate import allocate
 from mrpo.budget.allocators import ALLOCATORS
-from mrpo.budget.stats import PromptStats
+from mrpo.budget.offline import stats_from_rates
+from mrpo.config.allocators import BUDGET, METHODS, Budget, UniformBudget
 from mrpo.config.budget import BudgetConfig
+from mrpo.registry import module_names
 
 pytestmark = pytest.mark.unit
+
+
+def budget(**settings: Any) -> BudgetConfig:
+    """As a run's config reads its section."""
+    return TypeAdapter(Budget).validate_python(settings)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(
@@ -28,23 +35,26 @@ pytestmark = pytest.mark.unit
     ],
 )
 def test_what_a_config_says_allocate_takes(settings: dict[str, Any]) -> None:
-    config = BudgetConfig(**settings)
-    stats = PromptStats.from_rates(np.linspace(0.02, 0.98, 10))
+    config = budget(**settings)
+    stats = stats_from_rates(np.linspace(0.02, 0.98, 10))
     n = allocate(config.method, stats, config.total(10), config.low, config.high, **config.options())
     assert n.sum() == 80
 
 
 def test_every_method_can_be_named() -> None:
-    for name in ALLOCATORS.names():
-        assert BudgetConfig(method=name).method == name
+    assert sorted(METHODS) == ALLOCATORS.names() == module_names("mrpo.budget.allocators")
+    for name, kind in METHODS.items():
+        assert type(budget(method=name)) is kind
+        assert budget(method=name).method == name
+    assert budget() == UniformBudget()
 
 
 def test_a_total_in_tokens_is_that_of_uniform_groups() -> None:
-    assert BudgetConfig(unit="tokens", rollouts_per_prompt=4).total(10, mean_length=250.5) == 10_020
+    assert budget(unit="tokens", rollouts_per_prompt=4).total(10, mean_length=250.5) == 10_020
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"method": "neymann"}, "Did you mean 'neyman'"),
         ({"metod": "neyman"}, "Did you mean 'method'"),
@@ -54,16 +64,42 @@ def test_a_total_in_tokens_is_that_of_uniform_groups() -> None:
         ({"method": "knapsack", "low": 0}, "budget.low: given 0, allowed 1 or more"),
         ({"method": "gvm", "signal": "per_reward"}, "budget.signal: given 'per_reward'"),
         ({"predictor": "beta", "signal": "per_reward"}, "budget.signal: given 'per_reward'"),
-        ({"method": "neyman", "power": 0.5}, "budget.power: given with method neyman, allowed with dynamo"),
+        ({"method": "neyman", "power": 0.5}, "power: neyman has no such option, only dynamo"),
+        (
+            {"method": "neyman", "pover": 0.5},
+            "pover: unknown key. Did you mean 'power', an option of dynamo",
+        ),
+        (
+            {"method": "dynamo", "estimator": "rloo"},
+            "dynamo has no such option, only vip. Allowed with dynamo: above_low, decay",
+        ),
+        ({"rounds": {"most": 3}}, "most: is now max_rounds"),
+        ({"low": 1, "rounds": {"max_rounds": 3}}, "at most low=1 x max_rounds=3"),
         ({"method": "dynamo", "power": 0.4}, "greater than or equal to 0.5"),
         ({"decay": 0}, "greater than 0"),
         ({"prior": (0, 1)}, "budget.prior"),
     ],
 )
-def test_wrong_settings_are_refused_before_the_run(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
-        BudgetConfig(**settings)
+def test_wrong_settings_are_refused_before_the_run(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        budget(**settings)
 
 
 def test_every_field_explains_itself() -> None:
-    assert all(field.description for field in BudgetConfig.model_fields.values())
+    for kind in METHODS.values():
+        own = {name: field for name, field in kind.model_fields.items() if name != "method"}
+        assert all(field.description for field in own.values())
+
+
+def test_another_method_leaves_the_former_ones_options_behind() -> None:
+    recipe = {"method": "uniform", "mastery": 0.9, "low": 4}  # said mastery for dynamo; the command line says uniform
+    kept, note = BUDGET.switch(recipe, before="dynamo", kept={"method"})
+    assert budget(**kept) == UniformBudget(low=4)
+    assert note == "budget: uniform has no mastery (the recipe's, for dynamo): left out"
+
+
+def test_options_have_their_defaults_and_survive_the_run_folder() -> None:
+    config = budget(method="dynamo", mastery=0.9)
+    own = {"power": 1.0, "mastery": 0.9, "floor": 0.01, "initial": 4, "above_low": True}
+    assert config.options() == {"unit": "rollouts", "exploration": None, **own}
+    assert budget(**config.model_dump(mode="json")) == config

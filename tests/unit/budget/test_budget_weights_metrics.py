@@ -33,14 +33,14 @@ def test_reweighting_is_unbiased_where_the_plain_mean_is_not() -> None:
     assert abs(plain.mean() - mean.mean()) > 1
 
 
-def test_shrinkage_undoes_a_baseline_that_includes_the_rollout() -> None:
+def test_a_baseline_that_includes_the_rollout_shrinks_a_group_by_n_minus_one_over_n() -> None:
     rng = np.random.default_rng(0)
     n = np.array([2, 3, 8])
     prompt = np.arange(3).repeat(n)
     reward = rng.normal(0, 1, (40_000, 13))
     baseline = np.stack([reward[:, prompt == p].mean(axis=1) for p in range(3)], axis=1)[:, prompt]
     product = (reward - baseline) * reward  # expectation 1 with a baseline of the others alone
-    assert (product * rollout_weights(prompt, shrinkage=True)).mean() == pytest.approx(1, abs=0.02)
+    assert (product * rollout_weights(prompt) * (n / (n - 1))[prompt]).mean() == pytest.approx(1, abs=0.02)
     assert (product * rollout_weights(prompt)).mean() == pytest.approx((1 - 1 / n).mean(), abs=0.02)
 
 
@@ -56,7 +56,7 @@ def test_the_chance_of_a_mixed_group() -> None:
     assert mixed_chance([0.5, 0, 1, 0.5, 7], [2, 9, 9, 0, 2]) == pytest.approx([0.5, 0, 0, 0, np.nan], nan_ok=True)
 
 
-def test_allocation_metrics_tell_the_histogram_and_the_promise() -> None:
+def test_allocation_metrics_hold_the_histogram_and_the_promise() -> None:
     stats = PromptStats(np.full(4, 9.0), np.array([0.5, 0.1, 0.0, np.nan]), np.array([0.25, 0.09, 0.0, np.nan]))
     metrics = allocation_metrics(np.array([10, 6, 2, 6]), stats)
     assert metrics["budget/rollouts"] == 24
@@ -75,9 +75,9 @@ def test_outcome_metrics_compare_with_what_was_predicted() -> None:
     n = np.array([4, 3, 2])
     metrics = outcome_metrics(n, stats, prompt, signal)
     assert metrics["budget/zero_signal"] == pytest.approx(2 / 3)
-    expected = mixed_chance(stats.mean_N, [3, 3, 3]).sum()
+    expected = mixed_chance(stats.mean_G, [3, 3, 3]).sum()
     assert metrics["budget/zero_signal/avoided"] == pytest.approx(1 - expected)
-    assert metrics["budget/variance/predicted"] == pytest.approx(stats.variance_N.mean())
+    assert metrics["budget/variance/predicted"] == pytest.approx(stats.variance_G.mean())
     assert metrics["budget/variance/realized"] == pytest.approx((1 / 3 + 0 + 0) / 3)
     assert metrics["budget/variance/correlation"] > 0
 

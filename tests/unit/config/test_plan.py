@@ -123,7 +123,7 @@ def test_unequal_budgets_have_bounds_and_rounds_multiply_them() -> None:
     fewest, most = "rollouts per prompt, fewest", "rollouts per prompt, most"
     batch = values(batch_arithmetic(run_config(budget__method="neyman", budget__low=3, budget__high=20), None))
     assert (batch[fewest], batch[most]) == (3, 20)
-    batch = values(batch_arithmetic(run_config(budget__rounds={"most": 3, "keep": 4}), None))
+    batch = values(batch_arithmetic(run_config(budget__rounds={"max_rounds": 3, "keep": 4}), None))
     assert (batch[fewest], batch[most], batch["rollouts per step"]) == (8, 24, 128)
     tokens = batch_arithmetic(run_config(budget__unit="tokens"), None)
     assert (tokens[fewest].value, tokens[most].value) == (2, 32)
