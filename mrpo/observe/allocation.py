@@ -77,7 +77,7 @@ def _sizes(panel: Axes, records: Sequence[Record]) -> None:
 
 
 def _pair(
-    panel: Axes, records: Sequence[Record], title: str, realized_name: str, word: str, expected_name: str
+    panel: Axes, records: Sequence[Record], title: str, realized_name: str, label: str, expected_name: str
 ) -> None:
     expected, realized = metrics.series(records, expected_name), metrics.series(records, realized_name)
     if not realized[0]:
@@ -86,7 +86,7 @@ def _pair(
     last = decimals(quarters(realized[1])[1])
     if expected[0]:
         curve(panel, *expected, *_EXPECTED)
-        last += f", {word} {decimals(quarters(expected[1])[1])}"
+        last += f", {label} {decimals(quarters(expected[1])[1])}"
     curve(panel, *realized, _REALIZED)
     panel.set_title(f"{title}   {last}", color=INK)
     steps_axis(panel, records, "step")

@@ -1,6 +1,6 @@
 """Rollouts and rewards of single prompts, from the rollouts on disk: did the budget follow the variance?
 
-A prompt is known by its uid up to the last "-": what follows tells draws of the same prompt apart.
+A prompt is known by its uid up to the last "-": what follows numbers the draws of the same prompt.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 from mrpo.observe.progress import Progress, clock, in_order
 from mrpo.observe.prompts import recent_prompts, reward_weights
@@ -66,7 +66,7 @@ def write_report(folder: RunFolder) -> tuple[Path, Path]:
     return folder.png, folder.html
 
 
-def _template() -> Any:
+def _template() -> Template:
     """A name that the template uses and that it wasn't given is an error, never an empty string."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["number"] = _number

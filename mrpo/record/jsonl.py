@@ -47,7 +47,7 @@ def _plain(value: Any) -> Any:
 def append(path: Path, record: Mapping[str, Any]) -> None:
     """Add ``record`` as one line, after cutting off what a killed writer left half-written.
 
-    Several processes may append to one file: a lock, which dies with its holder, tells a torn line from one that
+    Several processes may append to one file: by a lock, which dies with its holder, a torn line differs from one that
     another process is still writing.
     """
     line = encode(record)
