@@ -18,6 +18,7 @@ from mrpo.record.run_folder import RunFolder
 # Blue and orange, told apart by every eye; the arrow says the same without colour.
 _ARROWS = {1: ("▲", "bright_blue"), 0: ("·", "dim"), -1: ("▼", "orange1")}
 _SPINNER = Spinner("dots")
+_END_STYLES: dict[str, str] = {Phase.DONE: "green", Phase.STOPPED: "yellow"}
 
 
 def draw(progress: Progress, folder: RunFolder, now: float, width: int = 80) -> RenderableType:
@@ -31,9 +32,7 @@ def draw(progress: Progress, folder: RunFolder, now: float, width: int = 80) -> 
         parts += [Text(), _rewards(progress, sparks=max(8, min(40, width - 48)))]
     if progress.end is not None:
         parts += [Text(), _ending(progress, folder)]
-    style = (
-        "cyan" if progress.end is None else {Phase.DONE: "green", Phase.STOPPED: "yellow"}.get(progress.end.name, "red")
-    )
+    style = "cyan" if progress.end is None else _END_STYLES.get(progress.end.name, "red")
     title, subtitle = Text(folder.name, style="bold"), Text(str(folder.path), style="dim", overflow="ellipsis")
     width = min(width, 100)
     return Panel(Group(*parts), title=title, subtitle=subtitle, border_style=style, width=width, padding=(0, 1))

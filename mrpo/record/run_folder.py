@@ -33,8 +33,6 @@ from mrpo.record import jsonl
 from mrpo.record.jsonl import Record
 from mrpo.record.phase import Phase
 
-STOPPED, STUCK = Phase.STOPPED, Phase.STUCK  # their former names, which mrpo.verl_seam still imports
-
 
 class RunFolder:
     """A run's folder. It holds nothing but the path, so any process can open the same run."""
