@@ -175,16 +175,10 @@ def _records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         except pa.ArrowInvalid as error:
             raise ConfigError(f"FILE: {file} can't be read as parquet: {error}") from None
         return
-    for n, line in enumerate(file.read_text(encoding="utf-8", errors="surrogateescape").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise ConfigError(f"row {n}: not JSON ({error}): {line[:80]!r}") from None
-        if not isinstance(record, dict):
-            raise ConfigError(f"row {n}: given {line[:80]!r}, allowed: a JSON object.")
-        yield f"row {n}", record
+    try:
+        yield from ((f"row {n}", record) for n, record in jsonl.read_input(file))
+    except jsonl.CorruptLineError as error:
+        raise ConfigError(f"FILE: {error}") from None
 
 
 def _need(record: Mapping[str, Any], place: str, *fields: str) -> Any:

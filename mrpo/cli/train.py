@@ -22,8 +22,8 @@ from mrpo.driver.interruption import BAD_INPUT, DONE, FAILED, REQUEUE, Interrupt
 from mrpo.errors import ConfigError
 from mrpo.observe.live import LiveDisplay
 from mrpo.record.logs import root_cause
-from mrpo.record.run_folder import FAILED as ENDED_BADLY
-from mrpo.record.run_folder import STOPPED, RunFolder
+from mrpo.record.phase import Phase
+from mrpo.record.run_folder import RunFolder
 
 USAGE = """usage: mrpo train recipe=NAME [key=value ...]
 
@@ -79,9 +79,9 @@ def _run(
     except RunFailed as error:
         return FAILED, f"mrpo train: {root_cause(str(error))}\nlogs: {folder.logs}"
     except CheckpointError as error:
-        folder.event(ENDED_BADLY, detail=str(error).splitlines()[0])
+        folder.event(Phase.FAILED, detail=str(error).splitlines()[0])
         return FAILED, f"mrpo train: {error}"
-    if end == STOPPED:
+    if end == Phase.STOPPED:
         return REQUEUE, f"mrpo train: stopped, {folder.events()[-1]['detail']}. The same command goes on."
     return DONE, ""
 
@@ -129,7 +129,7 @@ def prepare(
     """
     from mrpo.driver.attempt import RunFailed
 
-    folder.event("prepare model and data")
+    folder.event(Phase.PREPARE)
     display.poll()
     partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
@@ -147,7 +147,7 @@ def prepare(
         finally:
             process.kill()
     if process.returncode != 0:
-        folder.event(ENDED_BADLY, detail=f"{script} exited with {process.returncode}")
+        folder.event(Phase.FAILED, detail=f"{script} exited with {process.returncode}")
         raise RunFailed(log.read_text(errors="replace")[-4000:] + f"\n{script} exited with code {process.returncode}")
     if out.exists():  # another run prepared it meanwhile
         return

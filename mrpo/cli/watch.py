@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 
 from mrpo.errors import ConfigError
 from mrpo.observe.live import GONE, watch
-from mrpo.record.run_folder import PLAN, RunFolder
+from mrpo.record.phase import Phase
+from mrpo.record.run_folder import RunFolder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if outcome == GONE:
         print(f"The run's process is gone without a word. Logs: {folder.logs}", file=sys.stderr)
-    return 0 if outcome in ("done", "stopped") else 1
+    return 0 if outcome in (Phase.DONE, Phase.STOPPED) else 1
 
 
 def liveness(folder: RunFolder) -> Callable[[], bool]:
@@ -42,7 +43,7 @@ def liveness(folder: RunFolder) -> Callable[[], bool]:
 
     def is_alive() -> bool:
         for event in tail.poll():
-            if event["phase"] == PLAN:
+            if event["phase"] == Phase.PLAN:
                 writer[0] = (event.get("host", ""), event.get("pid", 0))
         host, pid = writer[0]
         if host != socket.gethostname() or not pid:

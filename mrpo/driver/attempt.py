@@ -18,7 +18,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from mrpo.config.run import RunConfig
 from mrpo.driver.interruption import Interruption
 from mrpo.driver.processes import Processes
-from mrpo.record.run_folder import DONE, FAILED, PLAN, STOPPED, STUCK, RunFolder
+from mrpo.record.phase import Phase
+from mrpo.record.run_folder import RunFolder
 
 CONTROLLER_POLL_SECONDS = 0.25
 
@@ -120,13 +121,13 @@ def _wait(
     while not ray.wait([run], timeout=CONTROLLER_POLL_SECONDS)[0]:
         poll()
         if reason := _reason_to_leave(config, folder, interruption, began):
-            folder.event(STOPPED, detail=reason)
-            return STOPPED
+            folder.event(Phase.STOPPED, detail=reason)
+            return Phase.STOPPED
     ray.get(run)
-    if folder.events()[-1]["phase"] == STOPPED:  # the controller has saved and says so itself
-        return STOPPED
-    folder.event(DONE)
-    return DONE
+    if folder.events()[-1]["phase"] == Phase.STOPPED:  # the controller has saved and says so itself
+        return Phase.STOPPED
+    folder.event(Phase.DONE)
+    return Phase.DONE
 
 
 def _reason_to_leave(config: RunConfig, folder: RunFolder, interruption: Interruption, began: float) -> str | None:
@@ -138,9 +139,9 @@ def _reason_to_leave(config: RunConfig, folder: RunFolder, interruption: Interru
     request = interruption.request
     if request is not None:
         folder.stop_file.touch()
-        if not _has(folder, PLAN, began):  # nothing is trained that could be saved
+        if not _has(folder, Phase.PLAN, began):  # nothing is trained that could be saved
             return f"by {request.cause}, before the first step"
-    if time.time() - began > config.watchdog.timeout and not _has(folder, "start controller", began):
+    if time.time() - began > config.watchdog.timeout and not _has(folder, Phase.START_CONTROLLER, began):
         raise RuntimeError(f"the controller did not start within {config.watchdog.timeout:g} s (watchdog.timeout)")
     if request is not None and interruption.seconds_left == 0:
         return f"not saved within the {interruption.grace:g} s of interrupt.grace"
@@ -150,9 +151,9 @@ def _reason_to_leave(config: RunConfig, folder: RunFolder, interruption: Interru
 def _failure(folder: RunFolder, caught: Exception) -> RunFailed:
     """Write the event of a failure. A watchdog that gave up knows its cause better than who found the process dead."""
     last = folder.events()[-1]
-    message = last["detail"] if last["phase"] == STUCK else str(caught)
+    message = last["detail"] if last["phase"] == Phase.STUCK else str(caught)
     lines = message.strip().splitlines()
-    folder.event(FAILED, detail=lines[-1][:500] if lines else "")
+    folder.event(Phase.FAILED, detail=lines[-1][:500] if lines else "")
     return RunFailed(message)
 
 

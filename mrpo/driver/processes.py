@@ -15,6 +15,7 @@ from mrpo.config.run import RunConfig
 from mrpo.driver.fork_server import ForkServer
 from mrpo.driver.other_nodes import on_other_nodes
 from mrpo.record.logs import collect_actor_logs
+from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 
 
@@ -34,10 +35,10 @@ class Processes:
         """Start them with these environment ``variables``."""
         runtime_env: dict[str, Any] = {"env_vars": variables}
         if device == "cpu" and config.trainer.fork_workers and self.own_ray:  # a fork server belongs to one raylet
-            self.folder.event("import libraries")
+            self.folder.event(Phase.IMPORT_LIBRARIES)
             self.fork_server = ForkServer(self.scratch, self.folder.logs / "fork_server.log")
             runtime_env["py_executable"] = str(self.fork_server.executable)
-        self.folder.event("start ray")
+        self.folder.event(Phase.START_RAY)
         _start_ray(config, device, self.scratch, runtime_env)
         if self.fork_server is not None:
             raylet = _ray_node().all_processes["raylet"][0].process

@@ -18,7 +18,8 @@ from mrpo.config.controller import Attempt, begin
 from mrpo.config.run import RunConfig
 from mrpo.driver.attempt import RunFailed, run_attempt
 from mrpo.driver.interruption import Interruption
-from mrpo.record.run_folder import ATTEMPT, DONE, RunFolder
+from mrpo.record.phase import Phase
+from mrpo.record.run_folder import RunFolder
 from mrpo.rewards.source import file_of
 
 
@@ -48,13 +49,13 @@ def train(
     identity = describe(config, sources)
     resume, failed_at = config.resume, -1
     for restart in range(config.resume.max_restarts + 1):
-        number = 1 + sum(event["phase"] == ATTEMPT for event in folder.events())
-        folder.event(ATTEMPT, detail=str(number))
+        number = 1 + sum(event["phase"] == Phase.ATTEMPT for event in folder.events())
+        folder.event(Phase.ATTEMPT, detail=str(number))
         found = _begin(store, resume, identity, folder)
         folder.config.write_text(config.as_yaml(), encoding="utf-8")
         if found is not None and found.step >= config.trainer.total_training_steps:
-            folder.event(DONE, detail=f"all {found.step} steps were done already")
-            return DONE
+            folder.event(Phase.DONE, detail=f"all {found.step} steps were done already")
+            return Phase.DONE
         attempt = Attempt(
             number=number,
             start_step=found.step if found else 0,
@@ -81,11 +82,11 @@ def _begin(
     """The checkpoint to go on from, after saying which newer ones can't be used, and giving up what is later."""
     found, skipped = choose(store, resume)
     for checkpoint in skipped:
-        folder.event("skip checkpoint", detail=f"{checkpoint.name}: {checkpoint.reason}")
+        folder.event(Phase.SKIP_CHECKPOINT, detail=f"{checkpoint.name}: {checkpoint.reason}")
     if found is None:
         return None
     for difference in require_compatible(found.manifest.extra["identity"], identity, resume.allow):
-        folder.event("resume", detail=f"allowed: {difference}")
+        folder.event(Phase.RESUME, detail=f"allowed: {difference}")
     store.rewind(found.step)
-    folder.event("resume", detail=f"from step {found.step}")
+    folder.event(Phase.RESUME, detail=f"from step {found.step}")
     return found

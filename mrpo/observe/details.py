@@ -8,7 +8,7 @@ from typing import Any
 
 from mrpo.observe.allocation import draw_allocation, uniform_note
 from mrpo.observe.axes import INK, STYLE
-from mrpo.observe.made_of import draw_made_of
+from mrpo.observe.contributions import draw_contributions
 from mrpo.observe.prompts import RecentPrompts
 from mrpo.record.jsonl import Record
 
@@ -16,7 +16,7 @@ _HEAD, _ROW = 0.45, 2.75
 
 
 def write_details(path: Path, records: Sequence[Record], rewards: Sequence[str], recent: RecentPrompts | None) -> None:
-    """Draw what the advantage is made of and, unless the budget was uniform, who got the rollouts, into a PNG file."""
+    """Draw rewards' contributions and, unless the budget was uniform, the allocation of rollouts, into a PNG file."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no pyplot: no global state, no display
     from matplotlib.figure import Figure
@@ -29,10 +29,10 @@ def write_details(path: Path, records: Sequence[Record], rewards: Sequence[str],
         figure = Figure(figsize=(12.5, sum(heights)), layout=layout)
         FigureCanvasAgg(figure)
         areas: Any = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False).flatten()
-        _head(areas[0], "What the advantage is made of")
-        draw_made_of(areas[0], records, rewards)
+        _head(areas[0], "Reward contributions to the advantage")
+        draw_contributions(areas[0], records, rewards)
         if with_budget:
-            _head(areas[1], "Who got the rollouts, and was it right")
+            _head(areas[1], "Rollout allocation")
             draw_allocation(areas[1], records, recent)
         figure.savefig(path, format="png", dpi=130, facecolor="white")
 

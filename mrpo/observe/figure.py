@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mrpo.observe.axes import GREY, INK, STYLE, band, curve, empty, reward_style, short, steps_axis
 from mrpo.observe.summary import quarters, window
 from mrpo.observe.timing import draw_step_time
-from mrpo.record import metrics as names
+from mrpo.record import metrics
 from mrpo.record.jsonl import Record
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _draw(title: str, subtitle: str, records: Sequence[Record], rewards: Sequenc
     parts: Any = figure.subfigures(2, 1, height_ratios=[sum(heights[:-1]) + 0.35, heights[-1]])
     top, bottom = parts
     top.suptitle(subtitle, x=0.012, ha="left", fontsize=9.5, color="#555555")
-    _key(top, window(len(records)), any(names.validation(records, reward)[0] for reward in rewards))
+    _key(top, window(len(records)), any(metrics.validation(records, reward)[0] for reward in rewards))
     _rewards(top.subplots(rows, columns, squeeze=False).flatten(), records, rewards)
     length, time, policy = bottom.subfigures(1, 3, width_ratios=[1, 1.25, 1])
     _length(length.subplots(), records)
@@ -60,7 +60,7 @@ def _draw(title: str, subtitle: str, records: Sequence[Record], rewards: Sequenc
 
 
 def _rewards(panels: Sequence[Axes], records: Sequence[Record], rewards: Sequence[str]) -> None:
-    means = {reward: names.series(records, f"reward/{reward}/mean") for reward in rewards}
+    means = {reward: metrics.series(records, f"reward/{reward}/mean") for reward in rewards}
     longest = 84 // min(4, max(1, len(rewards))) - 4  # letters that fit over a panel, beside the numbers
     for place, panel in enumerate(panels):
         if place >= len(rewards):
@@ -73,7 +73,7 @@ def _rewards(panels: Sequence[Axes], records: Sequence[Record], rewards: Sequenc
         if not steps:
             empty(panel, reward, "not in any step yet")
             continue
-        spread = dict(zip(*names.series(records, f"reward/{reward}/std"), strict=True))
+        spread = dict(zip(*metrics.series(records, f"reward/{reward}/std"), strict=True))
         band(
             panel, [(s, m - spread[s], m + spread[s]) for s, m in zip(steps, mean, strict=True) if s in spread], colour
         )
@@ -81,7 +81,7 @@ def _rewards(panels: Sequence[Axes], records: Sequence[Record], rewards: Sequenc
         first, last = quarters(mean)
         change = f"   {first:.2f} → {last:.2f}" if len(mean) > 1 else f"   {last:.2f}"
         panel.set_title(f"{short(reward, longest)}{change}", color=colour)
-        validated, scores = names.validation(records, reward)
+        validated, scores = metrics.validation(records, reward)
         if validated:  # an unclipped line without points would count as infinitely large in the layout
             panel.plot(validated, scores, **_VALIDATION | {"markerfacecolor": colour}, zorder=4)
         if min(mean + scores) >= 0 and max(mean + scores) <= 1:
@@ -107,12 +107,12 @@ def _key(area: Any, width: int, validated: bool) -> None:
 
 
 def _length(panel: Axes, records: Sequence[Record]) -> None:
-    steps, mean = names.series(records, "rollout/response_length/mean")
+    steps, mean = metrics.series(records, "rollout/response_length/mean")
     if not steps:
         empty(panel, "response length", "not measured")
         return
     lows, highs = (
-        dict(zip(*names.series(records, f"rollout/response_length/{e}"), strict=True)) for e in ("min", "max")
+        dict(zip(*metrics.series(records, f"rollout/response_length/{e}"), strict=True)) for e in ("min", "max")
     )
     range_ = [(step, lows[step], highs[step]) for step in steps if step in lows and step in highs]
     band(panel, range_, "#44546A")
@@ -126,7 +126,7 @@ def _length(panel: Axes, records: Sequence[Record]) -> None:
 def _policy(area: Any, records: Sequence[Record]) -> None:
     found = []
     for label, candidates in _POLICY:
-        curves = [(name, names.series(records, name)) for name in candidates]
+        curves = [(name, metrics.series(records, name)) for name in candidates]
         if present := [(label, curve) for _, curve in curves if curve[0]]:
             found.append(present[0])
     if not found:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mrpo.observe.axes import FAINT, INK, decimals, empty, short
 from mrpo.observe.summary import last_quarter
-from mrpo.record import metrics as names
+from mrpo.record import metrics
 from mrpo.record.jsonl import Record
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def pair_means(records: Sequence[Record], metric: str, rewards: Sequence[str]) -
     for later, a in enumerate(rewards):
         for earlier, b in enumerate(rewards[:later]):
             for name in (f"{metric}/{b}/{a}", f"{metric}/{a}/{b}"):
-                if values := names.series(last_quarter(records), name)[1]:
+                if values := metrics.series(last_quarter(records), name)[1]:
                     means[later, earlier] = fmean(values)
     return means
 
@@ -55,7 +55,7 @@ def draw_pairs(
             # The map's ends are too dark to tell apart, so only nine tenths of it are used.
             colour = "#F4F4F4" if value is None else map_(0.5 + 0.9 * ((value - low) / (1 - low) - 0.5))
             panel.add_patch(Rectangle((earlier, later), 1, 1, facecolor=colour, edgecolor="white", linewidth=1.5))
-            shown = "–" if value is None else _told(value)
+            shown = "–" if value is None else _label(value)
             ink = FAINT if value is None else "white" if _dark(colour) else INK
             panel.text(earlier + 0.5, later + 0.5, shown, ha="center", va="center", color=ink, fontsize=fontsize)
     panel.set_xlim(0, size - 1)
@@ -76,7 +76,7 @@ def draw_pairs(
     panel.set_xlabel(label, fontsize=8.5, labelpad=6)
 
 
-def _told(value: float) -> str:
+def _label(value: float) -> str:
     """Two digits, without the 0 before the point."""
     return decimals(value).replace("0.", ".", 1)
 

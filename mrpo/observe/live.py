@@ -9,14 +9,14 @@ from types import TracebackType
 from rich.console import Console
 from rich.live import Live
 
+from mrpo.observe.log_line import line_for
 from mrpo.observe.panel import draw
-from mrpo.observe.plain import line_for
 from mrpo.observe.progress import Progress, in_order
 from mrpo.record.jsonl import Record
 from mrpo.record.run_folder import RunFolder
 
 GONE = "gone"
-"""The outcome of a run that is gone without having said how it ended."""
+"""The outcome of a run whose processes are gone, and which recorded no end."""
 
 
 class LiveDisplay:
@@ -63,11 +63,11 @@ class LiveDisplay:
 
     @property
     def outcome(self) -> str | None:
-        """One of ``run_folder.ENDS``, once the run has said so."""
+        """How the run ended, one of ``mrpo.record.phase.ENDS``; None while it goes on."""
         return self.progress.end.name if self.progress.end else None
 
     def skip_history(self) -> None:
-        """Take in what earlier starts of the run have left without telling it again."""
+        """Read what earlier attempts have left without printing it again."""
         for record in self._new():
             self.progress.feed(record)
 
@@ -98,10 +98,10 @@ def watch(
         folder: the run.
         is_alive: whether anything is left that could still write.
         console: where to show it; stdout if None.
-        interval_s: seconds between two looks.
-        grace_s: seconds that a run which is gone still has for its last words, which another process may write.
+        interval_s: seconds between two polls.
+        grace_s: seconds to wait for the end of a run whose processes are gone: another process may yet record it.
     Returns:
-        One of ``run_folder.ENDS``, or GONE for a run that is gone without a word.
+        One of ``mrpo.record.phase.ENDS``, or GONE for a run whose processes are gone without an end on record.
     """
     with LiveDisplay(folder, console) as display:
         display.poll()

@@ -12,11 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from mrpo.observe.progress import Progress, change, clock, direction, sparkline
-from mrpo.record.run_folder import DONE, STOPPED, RunFolder
+from mrpo.record.phase import Phase
+from mrpo.record.run_folder import RunFolder
 
 # Blue and orange, told apart by every eye; the arrow says the same without colour.
 _ARROWS = {1: ("▲", "bright_blue"), 0: ("·", "dim"), -1: ("▼", "orange1")}
 _SPINNER = Spinner("dots")
+_END_STYLES: dict[str, str] = {Phase.DONE: "green", Phase.STOPPED: "yellow"}
 
 
 def draw(progress: Progress, folder: RunFolder, now: float, width: int = 80) -> RenderableType:
@@ -30,7 +32,7 @@ def draw(progress: Progress, folder: RunFolder, now: float, width: int = 80) -> 
         parts += [Text(), _rewards(progress, sparks=max(8, min(40, width - 48)))]
     if progress.end is not None:
         parts += [Text(), _ending(progress, folder)]
-    style = "cyan" if progress.end is None else {DONE: "green", STOPPED: "yellow"}.get(progress.end.name, "red")
+    style = "cyan" if progress.end is None else _END_STYLES.get(progress.end.name, "red")
     title, subtitle = Text(folder.name, style="bold"), Text(str(folder.path), style="dim", overflow="ellipsis")
     width = min(width, 100)
     return Panel(Group(*parts), title=title, subtitle=subtitle, border_style=style, width=width, padding=(0, 1))
@@ -108,9 +110,9 @@ def _add(
 def _ending(progress: Progress, folder: RunFolder) -> RenderableType:
     end = progress.end
     assert end is not None
-    if end.name == DONE:
+    if end.name == Phase.DONE:
         return Text(f"done: {progress.step} steps", style="bold green")
-    if end.name == STOPPED:
+    if end.name == Phase.STOPPED:
         return Text(f"stopped: {end.detail}", style="bold yellow")
     text = Text(f"failed in {progress.where()}\n", style="bold red")
     text.append(end.detail or "no cause was given", style="not bold default")

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, median_low
 
-from mrpo.record import metrics as names
+from mrpo.record import metrics
 from mrpo.record.jsonl import Record
-from mrpo.record.run_folder import ATTEMPT, ENDS, PLAN
+from mrpo.record.phase import ENDS, Phase
 
 _RECENT = 9
 """Steps that the time left is judged by: enough for a median, few enough to follow a run that changes its pace."""
 
 
 @dataclass(frozen=True)
-class Phase:
+class PhaseRecord:
     """Something the run is or was at, since ``began`` (unix seconds)."""
 
     name: str
@@ -38,11 +38,11 @@ class Progress:
         self.steps: dict[int, Record] = {}
         self.step = 0
         """The last step that was completed."""
-        self.startup: list[Phase] = []
-        self.phase: Phase | None = None
+        self.startup: list[PhaseRecord] = []
+        self.phase: PhaseRecord | None = None
         self.began: float | None = None
         self.training = False
-        self.end: Phase | None = None
+        self.end: PhaseRecord | None = None
         """How the run ended, one of ``ENDS``; None while it goes on."""
         self.writer: tuple[str, int] | None = None
         """Host and process id of the run, as its plan announced them."""
@@ -60,13 +60,17 @@ class Progress:
 
     def _event(self, event: Record) -> None:
         name, step = event["phase"], event.get("step")
-        if (name == ATTEMPT and event.get("detail") != "1") or self.end is not None or (name == PLAN and self.training):
+        if (
+            (name == Phase.ATTEMPT and event.get("detail") != "1")
+            or self.end is not None
+            or (name == Phase.PLAN and self.training)
+        ):
             self._restart(event["time"])
-        if name == PLAN:
+        if name == Phase.PLAN:
             self._plan(event)
-        if name in (ATTEMPT, PLAN):
+        if name in (Phase.ATTEMPT, Phase.PLAN):
             return
-        now = Phase(name, event["time"], str(event.get("detail") or ""))
+        now = PhaseRecord(name, event["time"], str(event.get("detail") or ""))
         if name in ENDS:
             self.end = now
             return
@@ -90,12 +94,12 @@ class Progress:
     def _metrics(self, record: Record) -> None:
         self.step, self.training = record["step"], True
         self.steps[self.step] = record
-        for name in names.reward_names([record]):
+        for name in metrics.reward_names([record]):
             if name not in self.rewards:
                 self.rewards.append(name)
         if self._step_began is not None:
             self._seconds.append(max(0.0, record["time"] - self._step_began))
-        elif (seconds := names.number(record, "time/step")) is not None:
+        elif (seconds := metrics.number(record, "time/step")) is not None:
             self._seconds.append(seconds)
         self._step_began = record["time"]
 
@@ -121,13 +125,13 @@ class Progress:
 
     def history(self, metric: str) -> list[float]:
         """The metric's values by step, leaving out steps that lack it."""
-        return names.series([self.steps[step] for step in sorted(self.steps)], metric)[1]
+        return metrics.series([self.steps[step] for step in sorted(self.steps)], metric)[1]
 
     def current(self, metric: str) -> float | None:
         """The metric in the last completed step."""
-        return names.number(self.steps.get(self.step, {}), metric)
+        return metrics.number(self.steps.get(self.step, {}), metric)
 
-    def startup_seconds(self, now: float) -> list[tuple[Phase, float, bool]]:
+    def startup_seconds(self, now: float) -> list[tuple[PhaseRecord, float, bool]]:
         """While the run starts up: every phase of that, its seconds so far, and whether it is the one that runs now."""
         ends = [phase.began for phase in self.startup[1:]] + [self.end.began if self.end else now]
         return [

@@ -1,4 +1,4 @@
-"""What single prompts got and earned, from the rollouts on disk: did the budget go where there was something to learn.
+"""Rollouts and rewards of single prompts, from the rollouts on disk: did the budget follow the variance?
 
 All draws of a prompt count together.
 """
@@ -6,7 +6,7 @@ All draws of a prompt count together.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import StatisticsError, correlation, fmean, variance
+from statistics import fmean, variance
 from typing import Any, NamedTuple
 
 from mrpo.budget.ids import uid_content
@@ -14,12 +14,12 @@ from mrpo.record.jsonl import Record
 from mrpo.record.metrics import number
 from mrpo.record.run_folder import RunFolder
 
-_MOST_ROLLOUTS = 20_000
-_LEAST_STEPS, _LEAST_PROMPTS = 4, 3
+_MAX_ROLLOUTS = 20_000
+_MIN_STEPS, _MIN_PROMPTS = 4, 3
 
 
 class Prompt(NamedTuple):
-    """One prompt over some steps: rollouts per draw, and mean and variance of what they earned."""
+    """One prompt over some steps: rollouts per draw, and mean and variance of their weighted reward."""
 
     rollouts: float
     mean: float
@@ -38,7 +38,7 @@ def recent_prompts(folder: RunFolder, weights: Mapping[str, float]) -> RecentPro
 
     Args:
         folder: the run.
-        weights: of each reward in what a rollout earned; 1 for one that isn't named.
+        weights: of each reward in the sum; 1 for one that isn't named.
     Returns:
         None without rollouts.
     """
@@ -46,14 +46,14 @@ def recent_prompts(folder: RunFolder, weights: Mapping[str, float]) -> RecentPro
     draws: dict[str, set[str]] = {}
     scores: dict[str, list[float | None]] = {}
     read, last_step = 0, None
-    for step in reversed(steps[-max(_LEAST_STEPS, len(steps) // 4) :]):
+    for step in reversed(steps[-max(_MIN_STEPS, len(steps) // 4) :]):
         rows = folder.read_rollouts(step)
-        if not rows or (read and read + len(rows) > _MOST_ROLLOUTS):
+        if not rows or (read and read + len(rows) > _MAX_ROLLOUTS):
             break
         for row in rows:
             prompt = uid_content(str(row["uid"]))
             draws.setdefault(prompt, set()).add(f"{step}/{row['uid']}")
-            scores.setdefault(prompt, []).append(_earned(row, weights))
+            scores.setdefault(prompt, []).append(_weighted_reward(row, weights))
         read, first_step, last_step = read + len(rows), step, last_step or step
     if last_step is None:
         return None
@@ -66,7 +66,7 @@ def recent_prompts(folder: RunFolder, weights: Mapping[str, float]) -> RecentPro
     return RecentPrompts(prompts, first_step, last_step)
 
 
-def _earned(row: Record, weights: Mapping[str, float]) -> float | None:
+def _weighted_reward(row: Record, weights: Mapping[str, float]) -> float | None:
     """None if no reward of a positive weight scored the rollout."""
     rewards: Any = row.get("rewards")
     scores = {name: number(rewards, name) for name in rewards if weights.get(name, 1.0) > 0}
@@ -75,21 +75,16 @@ def _earned(row: Record, weights: Mapping[str, float]) -> float | None:
 
 
 def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """Spearman's, ties sharing their mean rank; None for fewer than 3 pairs or where one side is constant."""
-    if len(pairs) < _LEAST_PROMPTS:
-        return None
-    left, right = zip(*pairs, strict=True)
-    try:
-        return correlation(_ranks(left), _ranks(right))
-    except StatisticsError:
-        return None
+    """Spearman's; None where it isn't defined: for fewer than 3 pairs, or where one side is constant.
 
+    >>> rank_correlation([(1, 10), (2, 30), (3, 20)])
+    0.5
+    """
+    if len(pairs) < _MIN_PROMPTS or any(len(set(side)) == 1 for side in zip(*pairs, strict=True)):
+        return None
+    from scipy.stats import spearmanr  # slow to import, and only a report of a divided budget needs it
 
-def _ranks(values: Sequence[float]) -> list[float]:
-    places: dict[float, list[int]] = {}
-    for place, value in enumerate(sorted(values)):
-        places.setdefault(value, []).append(place)
-    return [fmean(places[value]) for value in values]
+    return float(spearmanr(pairs).statistic)
 
 
 def reward_weights(folder: RunFolder) -> dict[str, float]:

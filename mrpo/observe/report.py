@@ -1,61 +1,76 @@
-"""The report of a run: one picture, and one page that holds it with the numbers, the rollouts and the config."""
+"""The report of a run: one picture, and one page that holds it with the numbers, the rollouts and the config.
+
+The page is ``report.html`` beside this file, a jinja2 template that escapes whatever it is given: names of rewards,
+texts of rollouts and error messages are anybody's.
+"""
 
 from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from html import escape
+from importlib import resources
 from pathlib import Path
-from string import Template
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, Template
 
 from mrpo.observe.progress import Progress, clock, in_order
 from mrpo.observe.prompts import recent_prompts, reward_weights
 from mrpo.observe.summary import quarters, samples
-from mrpo.record import metrics as names
+from mrpo.record import metrics
 from mrpo.record.jsonl import Record
 from mrpo.record.run_folder import RunFolder
 
-_TEMPLATE = Path(__file__).with_name("report.html")
 _COLUMNS = (
     ("length", "rollout/response_length/mean", 1),
     ("seconds", "time/step", 2),
     ("entropy", "train/entropy", 3),
     ("grad norm", "train/grad_norm", 3),
 )
+"""Columns of the table of steps beside the rewards: title, metric, decimals."""
 
 
 def write_report(folder: RunFolder) -> tuple[Path, Path]:
     """Write ``report.png`` and ``report.html`` into the run's folder, at any time in its life.
 
-    A run whose estimator told about its rewards gets a second picture, ``report_details.png``, also in the page.
+    A run with its estimator's diagnostics gets a second picture, ``report_details.png``, also in the page.
 
     Returns:
         The first two files' paths. Each is replaced in one move, so a reader never sees half of one.
+    Raises:
+        CorruptLineError: a complete line of one of the run's files is broken.
     """
     from mrpo.observe.figure import write_figure  # matplotlib is slow to import, and only reports need it
 
-    progress = read_progress(folder)
-    records = folder.metrics()
-    rewards = progress.rewards
-    subtitle = f"{_state(progress)}    (a → b: mean of the first and of the last quarter of the steps)"
+    progress, records = read_progress(folder), folder.metrics()
+    state = _state(progress)
     with _replacing(folder.png) as partial:
-        write_figure(partial, folder.name, subtitle, records, rewards)
-    page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
-        name=escape(folder.name),
-        state=escape(_state(progress)),
-        failure=_failure(progress, folder),
-        png=_data(folder.png),
-        details=_details(folder, records, rewards),
-        summary=_summary(records, rewards),
-        rollouts=_rollouts(folder) or "<p>No rollouts were written yet.</p>",
-        steps=_steps(records, rewards),
-        config=escape(folder.config.read_text(encoding="utf-8")) if folder.config.exists() else "no config.yaml",
+        subtitle = f"{state}    (a → b: mean of the first and of the last quarter of the steps)"
+        write_figure(partial, folder.name, subtitle, records, progress.rewards)
+    page = _template().render(
+        name=folder.name,
+        state=state,
+        failure="" if progress.end is None else progress.end.detail,
+        logs=folder.logs,
+        png=_base64(folder.png),
+        details=_details(folder, records, progress.rewards),
+        summary=[_summary(records, reward) for reward in progress.rewards],
+        rollouts=[_rollout(label, record) for label, record in samples(folder)],
+        **_steps(records, progress.rewards),
+        config=folder.config.read_text(encoding="utf-8") if folder.config.exists() else "no config.yaml",
     )
     with _replacing(folder.html) as partial:
         partial.write_text(page, encoding="utf-8", errors="backslashreplace")
     return folder.png, folder.html
+
+
+def _template() -> Template:
+    """A name that the template uses and that it wasn't given is an error, never an empty string."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["number"] = _number
+    return environment.from_string(resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8"))
 
 
 @contextmanager
@@ -69,25 +84,23 @@ def _replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def _data(png: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png.read_bytes()).decode('ascii')}"
+def _base64(png: Path) -> str:
+    return base64.b64encode(png.read_bytes()).decode("ascii")
 
 
-def _details(folder: RunFolder, records: Sequence[Record], rewards: Sequence[str]) -> str:
-    """The second picture and a line on a uniform budget; empty where there is nothing to draw."""
+def _details(folder: RunFolder, records: Sequence[Record], rewards: Sequence[str]) -> dict[str, str] | None:
+    """The second picture, and a line on a uniform budget; None where there is nothing to draw."""
     from mrpo.observe.allocation import uniform_note
+    from mrpo.observe.contributions import is_measured
     from mrpo.observe.details import write_details
-    from mrpo.observe.made_of import is_measured
 
     if not is_measured(records):
-        return ""
+        return None
     note = uniform_note(records)
     recent = None if note else recent_prompts(folder, reward_weights(folder))
     with _replacing(folder.details_png) as partial:
         write_details(partial, records, rewards, recent)
-    told = f'<p class="note">Numbers in titles: mean of the last quarter of the steps. {escape(note or "")}</p>'
-    about = "Each reward's part in the advantage, conflicts of rewards, and rollouts by prompt"
-    return f'<h2>Advantage and rollout budget</h2>\n{told}<img alt="{about}" src="{_data(folder.details_png)}">'
+    return {"note": note or "", "png": _base64(folder.details_png)}
 
 
 def read_progress(folder: RunFolder) -> Progress:
@@ -108,75 +121,38 @@ def _state(progress: Progress) -> str:
     return f"unfinished, {steps}{elapsed}, last seen in {progress.where()}"
 
 
-def _failure(progress: Progress, folder: RunFolder) -> str:
-    if progress.end is None or not progress.end.detail:
-        return ""
-    return f'<div class="failure">{escape(progress.end.detail)}\nlogs: {escape(str(folder.logs))}</div>'
+def _summary(records: Sequence[Record], reward: str) -> dict[str, Any]:
+    """A reward's line: means of the first and the last quarter (None before the first step), last validation."""
+    values, validated = metrics.series(records, f"reward/{reward}/mean")[1], metrics.validation(records, reward)[1]
+    first, last = quarters(values) if values else (None, None)
+    return {"reward": reward, "first": first, "last": last, "validation": validated[-1] if validated else None}
 
 
-def _summary(records: Sequence[Record], rewards: Iterable[str]) -> str:
-    validated = {reward: names.validation(records, reward)[1] for reward in rewards}
-    head = [
-        "reward",
-        "first quarter",
-        "last quarter",
-        "change",
-        *(["last validation"] if any(validated.values()) else []),
-    ]
-    rows: list[list[str]] = []
-    for reward in rewards:
-        values = names.series(records, f"reward/{reward}/mean")[1]
-        if not values:
-            rows.append([escape(reward), "–", "–", "–"])
-            continue
-        first, last = quarters(values)
-        style = "up" if last > first else "down" if last < first else ""
-        rows.append(
-            [escape(reward), f"{first:.3f}", f"{last:.3f}", f'<span class="{style}">{last - first:+.3f}</span>']
-        )
-    if any(validated.values()):
-        for row, scores in zip(rows, validated.values(), strict=True):
-            row.append(_cell(scores[-1] if scores else None, 3))
-    return _table(head, rows)
-
-
-def _steps(records: Sequence[Record], rewards: Iterable[str]) -> str:
+def _steps(records: Sequence[Record], rewards: Sequence[str]) -> dict[str, Any]:
+    """The table of steps; a column that no step has a number for is left out, a reward never."""
     columns = [(reward, f"reward/{reward}/mean", 3) for reward in rewards]
-    columns += [column for column in _COLUMNS if any(names.number(record, column[1]) is not None for record in records)]
-    rows = [
-        [str(record["step"]), *(_cell(names.number(record, metric), digits) for _, metric, digits in columns)]
-        for record in records
+    columns += [
+        column for column in _COLUMNS if any(metrics.number(record, column[1]) is not None for record in records)
     ]
-    return f'<div class="scroll">{_table(["step", *(escape(label) for label, _, _ in columns)], rows)}</div>'
+    rows = [(r["step"], [_number(metrics.number(r, metric), digits) for _, metric, digits in columns]) for r in records]
+    return {"titles": [title for title, _, _ in columns], "steps": rows}
 
 
-def _rollouts(folder: RunFolder) -> str:
-    return "\n".join(_rollout(label, record) for label, record in samples(folder))
-
-
-def _rollout(label: str, record: Record) -> str:
-    chips = [f"{name} {_cell(names.number(record['rewards'], name), 3)}" for name in record["rewards"]]
-    chips.append(f"advantage {_cell(names.number(record, 'advantage'), 3)}")
+def _rollout(label: str, record: Record) -> dict[str, Any]:
     about = [f"prompt {record['uid']}", f"sample {record['sample']}"]
     about += [f"{record['tokens']} tokens"] if record.get("tokens") is not None else []
     about += ["left out of the update"] if record.get("keep") is False else []
-    texts = [("prompt", "prompt"), ("response", "response"), ("ground_truth", "wanted")]
-    parts = [
-        f"<small>{title}</small><pre>{escape(str(record[key]))}</pre>"
-        for key, title in texts
-        if record.get(key) not in (None, "")
+    scores = {name: metrics.number(record["rewards"], name) for name in record["rewards"]}
+    texts = [
+        (title, record.get(key)) for key, title in (("prompt",) * 2, ("response",) * 2, ("ground_truth", "wanted"))
     ]
-    shown = "".join(f'<span class="chip">{escape(chip)}</span>' for chip in chips)
-    heading = f"<h3>{escape(label)}</h3><small>{escape(', '.join(about))}</small>"
-    return f'<div class="rollout">{heading}<div>{shown}</div>{"".join(parts)}</div>'
+    return {
+        "label": label,
+        "about": ", ".join(about),
+        "scores": [*scores.items(), ("advantage", metrics.number(record, "advantage"))],
+        "texts": [(title, text) for title, text in texts if text not in (None, "")],
+    }
 
 
-def _cell(value: float | None, digits: int) -> str:
+def _number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of cells that are HTML already."""
-    titles = "".join(f"<th>{title}</th>" for title in head)
-    body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"

@@ -56,7 +56,7 @@ def samples(folder: RunFolder) -> list[tuple[str, Record]]:
         (f"First of step {steps[0]}", earliest[0]),
         (f"Last of step {steps[-1]}", latest[-1]),
     ]
-    told: dict[tuple[object, ...], tuple[str, Record]] = {}
+    unique: dict[tuple[object, ...], tuple[str, Record]] = {}
     for label, rollout in chosen:
-        told.setdefault((rollout["step"], rollout["uid"], rollout["sample"]), (label, rollout))
-    return list(told.values())
+        unique.setdefault((rollout["step"], rollout["uid"], rollout["sample"]), (label, rollout))
+    return list(unique.values())

@@ -108,11 +108,11 @@ def _from_logs(folder: Path) -> str:
     for file in files:
         text = _LOG_PREFIX.sub("", _ANSI.sub("", file.read_text(encoding="utf-8", errors="replace")))
         if trace := _last_traceback(text):
-            told = f"{_from_text(trace, max_lines=1)}\n  log: {file}"
+            cause = f"{_from_text(trace, max_lines=1)}\n  log: {file}"
             errors, root = _chain(trace, max_lines=1)
             if not _CONSEQUENCE.search(errors[root].kind):
-                return told
-            consequence = consequence or told
+                return cause
+            consequence = consequence or cause
         elif match := _NATIVE.search(text):
             crash = crash or f"{_short(match[0])}\n  log: {file}"
     return crash or consequence or f"unknown cause: no traceback in the {len(files)} log files under {folder}"

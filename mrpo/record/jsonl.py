@@ -10,7 +10,7 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ Record = dict[str, Any]
 
 
 class CorruptLineError(ValueError):
-    """A complete line of a run's file is not what it has to be. The message names file and line."""
+    """A complete line of a file is not what it has to be. The message names file and line."""
 
 
 def encode(record: Mapping[str, Any]) -> bytes:
@@ -47,7 +47,7 @@ def _plain(value: Any) -> Any:
 def append(path: Path, record: Mapping[str, Any]) -> None:
     """Add ``record`` as one line, after cutting off what a killed writer left half-written.
 
-    Several processes may append to one file: a lock, which dies with its holder, tells a torn line from one that
+    Several processes may append to one file: by a lock, which dies with its holder, a torn line differs from one that
     another process is still writing.
     """
     line = encode(record)
@@ -77,6 +77,19 @@ def read(path: Path, required: Iterable[str] = ()) -> list[Record]:
     return Tail(path, required).poll()
 
 
+def read_input(path: Path) -> Iterator[tuple[int, Record]]:
+    """Line number and object of each line of a file that a user made: blank lines are skipped, and the last line may
+    end without a newline.
+
+    Raises:
+        CorruptLineError: a line isn't a JSON object in UTF-8.
+    """
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield number, _parse(line.strip(), f"{path}:{number}")
+
+
 class Tail:
     """Reads a growing file: each ``poll`` returns the lines that were completed since the last one."""
 
@@ -97,13 +110,16 @@ class Tail:
 
     def _parse(self, line: bytes) -> Record:
         self._line += 1
-        where = f"{self.path}:{self._line}"
-        try:
-            record = json.loads(line.decode("utf-8"), parse_constant=lambda _: None)
-        except ValueError as error:
-            raise CorruptLineError(f"{where}: not JSON ({error}): {line[:80]!r}") from error
-        if not isinstance(record, dict):
-            raise CorruptLineError(f"{where}: not a JSON object: {line[:80]!r}")
-        if missing := [key for key in self.required if key not in record]:
-            raise CorruptLineError(f"{where}: lacks {', '.join(missing)}: {line[:80]!r}")
-        return record
+        return _parse(line, f"{self.path}:{self._line}", self.required)
+
+
+def _parse(line: bytes, where: str, required: Iterable[str] = ()) -> Record:
+    try:
+        record = json.loads(line.decode("utf-8"), parse_constant=lambda _: None)
+    except ValueError as error:
+        raise CorruptLineError(f"{where}: not JSON ({error}): {line[:80]!r}") from error
+    if not isinstance(record, dict):
+        raise CorruptLineError(f"{where}: not a JSON object: {line[:80]!r}")
+    if missing := [key for key in required if key not in record]:
+        raise CorruptLineError(f"{where}: lacks {', '.join(missing)}: {line[:80]!r}")
+    return record

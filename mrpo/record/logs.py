@@ -42,10 +42,10 @@ def collect_actor_logs(session_logs: Path, destination: Path, job: str | None = 
     for pid, streams in workers.items():
         name = _worker_name([file for file, _ in streams])
         for file, stream in streams:
-            if _says_something(file):
+            if _has_output(file):
                 written.append(Path(shutil.copyfile(file, destination / f"{name}-{pid}.{stream}")))
     services = [session_logs / f"{service}.{end}" for service in _RAY_SERVICES for end in ("err", "out", "log")]
-    ours = [file for file in services if file.is_file() and file.stat().st_size and _is_trouble(file)]
+    ours = [file for file in services if file.is_file() and file.stat().st_size and _reports_error(file)]
     if ours:
         (destination / "ray").mkdir(exist_ok=True)
     return written + [Path(shutil.copyfile(file, destination / "ray" / file.name)) for file in ours]
@@ -63,12 +63,12 @@ def _head(file: Path) -> bytes:
         return stream.read(65536)  # an actor's label comes after what its imports print
 
 
-def _says_something(file: Path) -> bool:
+def _has_output(file: Path) -> bool:
     lines = _head(file).splitlines()
     return any(line.strip() and not line.startswith((b":actor_name:", b":task_name:", b":job_id:")) for line in lines)
 
 
-def _is_trouble(file: Path) -> bool:
+def _reports_error(file: Path) -> bool:
     """Ray's services write megabytes of routine; keep their stderr, and other files that speak of an error."""
     if file.suffix == ".err":
         return True

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from mrpo.record.jsonl import Record
 
 
-class Row(NamedTuple):
+class Metric(NamedTuple):
     """One line of the table. A name that ends in "/" stands for all names below it."""
 
     verl: str
@@ -24,84 +24,73 @@ class Row(NamedTuple):
     meaning: str
 
 
-PHASES = (
-    "rollout",
-    "reward",
-    "old_log_prob",
-    "ref_log_prob",
-    "values",
-    "advantage",
-    "update_critic",
-    "update_actor",
-    "update_weights",
-    "save",
-    "validate",
-)
-"""The parts of a step that don't overlap, in their order; each one's seconds are ``time/<phase>``."""
-
 TABLE = (
     # Ours alone: no name of verl's.
-    Row("", "reward/<name>/mean", "score", "mean of one reward over the step's rollouts that it applies to"),
-    Row("", "reward/<name>/std", "score", "its standard deviation over those rollouts"),
-    Row(
+    Metric("", "reward/<name>/mean", "score", "mean of one reward over the step's rollouts that it applies to"),
+    Metric("", "reward/<name>/std", "score", "its standard deviation over those rollouts"),
+    Metric(
         "",
         "reward/<name>/failed_share",
         "share",
         "rollouts in which scoring failed; failed/<cause>: how many, by cause",
     ),
-    Row("", "reward/<name>/missing_share", "share", "rollouts without its score: failed or not applicable"),
-    Row("", "reward/<name>/", "-", "more about one reward: see mrpo.advantages.diagnostics"),
-    Row("", "advantage/", "-", "the estimator's diagnostics, over rollouts: see mrpo.advantages.diagnostics"),
-    Row("", "budget/", "-", "how the step's rollouts were divided among prompts: see mrpo.budget.metrics"),
+    Metric("", "reward/<name>/missing_share", "share", "rollouts without its score: failed or not applicable"),
+    Metric("", "reward/<name>/", "-", "more about one reward: see mrpo.advantages.diagnostics"),
+    Metric("", "advantage/", "-", "the estimator's diagnostics, over rollouts: see mrpo.advantages.diagnostics"),
+    Metric("", "budget/", "-", "how the step's rollouts were divided among prompts: see mrpo.budget.metrics"),
     # verl's names as they are, below a name of ours: val-core and val-aux, data source, reward, statistic.
-    Row("", "validation/", "score", "of the validation set, in steps that validate; <reward>/mean@n: over n samples"),
+    Metric(
+        "", "validation/", "score", "of the validation set, in steps that validate; <reward>/mean@n: over n samples"
+    ),
     # Generation.
-    Row("response_length/", "rollout/response_length/", "tokens", "mean, max, min; clip_ratio: share cut off"),
-    Row("response_length_non_aborted/", "rollout/response_length_non_aborted/", "tokens", "without empty responses"),
-    Row("response/aborted_ratio", "rollout/aborted_ratio", "share", "rollouts with an empty response"),
-    Row("prompt_length/", "rollout/prompt_length/", "tokens", "mean, max, min; clip_ratio: share cut off"),
-    Row("num_turns/", "rollout/num_turns/", "turns", "turns of a conversation"),
-    Row("tool_call_counts/", "rollout/tool_calls/", "calls", "tool calls of a conversation"),
-    Row("critic/score/", "rollout/score/", "score", "sum of token-level scores, as verl sees them"),
-    Row("critic/rewards/", "rollout/score_after_kl/", "score", "the same after a KL penalty in the reward"),
-    Row("training/rollout_probs_diff_", "rollout/probs_diff/", "probability", "|rollout engine - trainer| per token"),
-    Row("training/rollout_actor_probs_pearson_corr", "rollout/probs_diff/pearson", "-", "correlation of the two"),
-    Row("training/off_policy/", "rollout/off_policy/", "versions", "how far a rollout's weights lag behind"),
-    Row("training/filter_groups/", "rollout/filter_groups/", "rollouts", "dropped for lack of spread"),
-    Row("training/rollout_failure/", "rollout/failure/", "rollouts", "dropped because generation failed"),
-    Row("rollout_corr/", "rollout/correction/", "-", "importance weights between rollout engine and trainer"),
+    Metric("response_length/", "rollout/response_length/", "tokens", "mean, max, min; clip_ratio: share cut off"),
+    Metric("response_length_non_aborted/", "rollout/response_length_non_aborted/", "tokens", "without empty responses"),
+    Metric("response/aborted_ratio", "rollout/aborted_ratio", "share", "rollouts with an empty response"),
+    Metric("prompt_length/", "rollout/prompt_length/", "tokens", "mean, max, min; clip_ratio: share cut off"),
+    Metric("num_turns/", "rollout/num_turns/", "turns", "turns of a conversation"),
+    Metric("tool_call_counts/", "rollout/tool_calls/", "calls", "tool calls of a conversation"),
+    Metric("critic/score/", "rollout/score/", "score", "sum of token-level scores, as verl sees them"),
+    Metric("critic/rewards/", "rollout/score_after_kl/", "score", "the same after a KL penalty in the reward"),
+    Metric(
+        "training/rollout_probs_diff_", "rollout/probs_diff/", "probability", "|rollout engine - trainer| per token"
+    ),
+    Metric("training/rollout_actor_probs_pearson_corr", "rollout/probs_diff/pearson", "-", "correlation of the two"),
+    Metric("training/off_policy/", "rollout/off_policy/", "versions", "how far a rollout's weights lag behind"),
+    Metric("training/filter_groups/", "rollout/filter_groups/", "rollouts", "dropped for lack of spread"),
+    Metric("training/rollout_failure/", "rollout/failure/", "rollouts", "dropped because generation failed"),
+    Metric("rollout_corr/", "rollout/correction/", "-", "importance weights between rollout engine and trainer"),
     # Advantages as verl sees them, per token; those per rollout are the estimator's own.
-    Row("critic/advantages/", "advantage/per_token/", "-", "over response tokens"),
-    Row("critic/returns/", "advantage/returns/", "-", "over response tokens; without a critic, the advantages"),
+    Metric("critic/advantages/", "advantage/per_token/", "-", "over response tokens"),
+    Metric("critic/returns/", "advantage/returns/", "-", "over response tokens; without a critic, the advantages"),
     # Update.
-    Row("actor/", "train/", "-", "the policy's update: pg_loss, entropy, ppo_kl, kl_loss, grad_norm, lr, …"),
-    Row("critic/", "train/critic/", "-", "the critic's update, where there is one"),
-    Row("perf/mfu/", "train/mfu/", "share", "model FLOPs utilization"),
-    Row("perf/total_num_tokens", "train/tokens", "tokens", "prompts and responses of the step"),
-    Row("perf/throughput", "train/tokens_per_second", "tokens/s", "per device"),
-    Row("global_seqlen/", "train/seqlen_balance/", "tokens", "per rank, before and after balancing"),
-    Row("training/epoch", "train/epoch", "epochs", "passes over the prompts"),
-    Row("variance_proxy/", "train/variance_proxy/", "-", "proxies of the gradient's variance"),
-    Row("checkpoint_engine/", "train/weight_transfer/", "-", "what a weight update moved"),
+    Metric("actor/", "train/", "-", "the policy's update: pg_loss, entropy, ppo_kl, kl_loss, grad_norm, lr, …"),
+    Metric("critic/", "train/critic/", "-", "the critic's update, where there is one"),
+    Metric("perf/mfu/", "train/mfu/", "share", "model FLOPs utilization"),
+    Metric("perf/total_num_tokens", "train/tokens", "tokens", "prompts and responses of the step"),
+    Metric("perf/throughput", "train/tokens_per_second", "tokens/s", "per device"),
+    Metric("global_seqlen/", "train/seqlen_balance/", "tokens", "per rank, before and after balancing"),
+    Metric("training/epoch", "train/epoch", "epochs", "passes over the prompts"),
+    Metric("variance_proxy/", "train/variance_proxy/", "-", "proxies of the gradient's variance"),
+    Metric("checkpoint_engine/", "train/weight_transfer/", "-", "what a weight update moved"),
     # Time.
-    Row("timing_s/step", "time/step", "s", "the whole step; validation comes on top"),
-    Row("timing_s/gen", "time/rollout", "s", "waiting for rollouts and their rewards"),
-    Row("timing_s/reward", "time/reward", "s", "scoring that isn't part of the rollout"),
-    Row("timing_s/old_log_prob", "time/old_log_prob", "s", "the trainer's own log-probabilities"),
-    Row("timing_s/ref", "time/ref_log_prob", "s", "the reference model's"),
-    Row("timing_s/values", "time/values", "s", "the critic's values"),
-    Row("timing_s/adv", "time/advantage", "s", "advantages"),
-    Row("timing_s/update_critic", "time/update_critic", "s", "the critic's update"),
-    Row("timing_s/update_actor", "time/update_actor", "s", "the policy's update"),
-    Row("timing_s/update_weights", "time/update_weights", "s", "weights to the rollout engines"),
-    Row("timing_s/save_checkpoint", "time/save", "s", "a checkpoint"),
-    Row("timing_s/testing", "time/validate", "s", "validation, after the step"),
-    Row("timing_s/switch_", "time/switch_", "s", "moving devices between rollout and training"),
-    Row("timing_s/dump_rollout_generations", "time/dump_rollouts", "s", "verl's own dump of rollouts"),
-    Row("timing_per_token_ms/gen", "time/per_token_ms/rollout", "ms", "by response tokens"),
-    Row("timing_per_token_ms/ref", "time/per_token_ms/ref_log_prob", "ms", "by all tokens"),
-    Row("timing_per_token_ms/adv", "time/per_token_ms/advantage", "ms", "by all tokens"),
-    Row("timing_per_token_ms/", "time/per_token_ms/", "ms", "by all tokens"),
+    Metric("timing_s/step", "time/step", "s", "the whole step; validation comes on top"),
+    Metric("timing_s/gen", "time/rollout", "s", "waiting for rollouts and their rewards"),
+    Metric("timing_s/reward", "time/reward", "s", "scoring that isn't part of the rollout"),
+    Metric("timing_s/old_log_prob", "time/old_log_prob", "s", "the trainer's own log-probabilities"),
+    Metric("timing_s/ref", "time/ref_log_prob", "s", "the reference model's"),
+    Metric("timing_s/values", "time/values", "s", "the critic's values"),
+    Metric("timing_s/adv", "time/advantage", "s", "advantages"),
+    Metric("timing_s/update_critic", "time/update_critic", "s", "the critic's update"),
+    Metric("timing_s/update_actor", "time/update_actor", "s", "the policy's update"),
+    Metric("timing_s/update_weights", "time/update_weights", "s", "weights to the rollout engines"),
+    Metric("timing_s/save_checkpoint", "time/save", "s", "a checkpoint"),
+    Metric("timing_s/testing", "time/validate", "s", "validation, after the step"),
+    Metric("timing_s/switch_", "time/switch_", "s", "moving devices between rollout and training"),
+    Metric("timing_s/dump_rollout_generations", "time/dump_rollouts", "s", "verl's own dump of rollouts"),
+    Metric("timing_per_token_ms/gen", "time/per_token_ms/rollout", "ms", "by response tokens"),
+    Metric("timing_per_token_ms/ref", "time/per_token_ms/ref_log_prob", "ms", "by all tokens"),
+    Metric("timing_per_token_ms/adv", "time/per_token_ms/advantage", "ms", "by all tokens"),
+    Metric("timing_per_token_ms/", "time/per_token_ms/", "ms", "by all tokens"),
 )
 
 REPEATED = {

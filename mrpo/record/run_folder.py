@@ -31,14 +31,7 @@ from typing import Any
 from mrpo.errors import ConfigError, unknown_name
 from mrpo.record import jsonl
 from mrpo.record.jsonl import Record
-
-ATTEMPT, PLAN = "attempt", "plan"
-"""Phases that are no work: a start of the run, the first or a later one; and the announcement of what it will do."""
-DONE, FAILED, STOPPED = "done", "failed", "stopped"
-"""The three ends. A stopped run is saved, and goes on when it is started again."""
-STUCK = "stuck"
-"""The last word of a controller that has waited too long; its detail says what for."""
-ENDS = (DONE, FAILED, STOPPED)
+from mrpo.record.phase import Phase
 
 
 class RunFolder:
@@ -119,10 +112,10 @@ class RunFolder:
         The writer's host and process id go along, by which a watcher can tell a dead run from a slow one.
         """
         announced: dict[str, Any] = {"total_steps": total_steps, "first_step": first_step, "rewards": list(rewards)}
-        self.event(PLAN, host=socket.gethostname(), pid=os.getpid(), **announced)
+        self.event(Phase.PLAN, host=socket.gethostname(), pid=os.getpid(), **announced)
 
     def event(self, phase: str, step: int | None = None, detail: str = "", **more: Any) -> None:
-        """Note that ``phase`` begins now."""
+        """Record that ``phase`` (of ``Phase``) begins now."""
         jsonl.append(self.events_file, {"time": time.time(), "phase": phase, "step": step, "detail": detail, **more})
 
     def write_metrics(self, step: int, metrics: Mapping[str, Any]) -> None:

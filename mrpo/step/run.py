@@ -14,7 +14,8 @@ from mrpo.checkpoint.owners import Owners
 from mrpo.checkpoint.store import CheckpointStore
 from mrpo.config.controller import ControllerConfig
 from mrpo.record.metrics import rename
-from mrpo.record.run_folder import STOPPED, STUCK, RunFolder
+from mrpo.record.phase import Phase
+from mrpo.record.run_folder import RunFolder
 from mrpo.step.budget import RolloutBudget
 from mrpo.step.checkpointing import CONTROLLER, TRAINER, RunCheckpoints, StopRequested
 from mrpo.step.position import Position
@@ -64,9 +65,9 @@ class TrainingRun:
         self.phase, self.unfinished = "", 0
         self.watchdog = Watchdog(self.config.watchdog, self.waits_for, self._report_stall, self._give_up)
         self.watchdog.start()
-        self.note("start controller")
+        self.note(Phase.START_CONTROLLER)
 
-    def note(self, phase: str) -> None:
+    def note(self, phase: Phase) -> None:
         """``phase`` begins."""
         self.phase = phase
         self.watchdog.moved()
@@ -92,7 +93,7 @@ class TrainingRun:
             self.checkpoints.settle(seam.ranks, wait=True)
         except StopRequested:
             saved = self._save(seam) if self.checkpoints.has_boundary else start
-            self.folder.event(STOPPED, step=saved, detail=f"{saved} of {total} steps are saved")
+            self.folder.event(Phase.STOPPED, step=saved, detail=f"{saved} of {total} steps are saved")
         finally:
             seam.end()
 
@@ -106,12 +107,12 @@ class TrainingRun:
             self.owners.register(name, owner)
         folder = None if self.attempt.folder is None else Path(self.attempt.folder)
         if folder is not None:
-            self.note("load checkpoint")
+            self.note(Phase.LOAD_CHECKPOINT)
         if seam.load(None if folder is None else folder / TRAINER, self.step):
-            self.note("reshard to another number of ranks")
+            self.note(Phase.RESHARD)
         if folder is not None:
             self.owners.load(folder / CONTROLLER)
-        self.note("update_weights")
+        self.note(Phase.UPDATE_WEIGHTS)
         seam.serve(self.step)
         return Parts(config, seam, budget, position, self.folder, self.note, self.validate, self._metrics_between_steps)
 
@@ -130,7 +131,7 @@ class TrainingRun:
             self._stop_if_asked()
 
     def _save(self, seam: Seam, asynchronous: bool = False) -> int:
-        self.folder.event("save", step=self.checkpoints.boundary_step)
+        self.folder.event(Phase.SAVE, step=self.checkpoints.boundary_step)
         return self.checkpoints.save(seam.ranks, asynchronous)
 
     # ---- validation ----
@@ -139,7 +140,7 @@ class TrainingRun:
         """The metrics of the validation set; none if it was abandoned for a stop, and then the step is over all the
         same and its validation deferred."""
         assert self.seam is not None
-        self.note("validate")
+        self.note(Phase.VALIDATE)
         try:
             return {f"validation/{name}": value for name, value in self.seam.validate(step).items()}
         except StopRequested:
@@ -173,9 +174,9 @@ class TrainingRun:
         return self.phase if self.seam is None else self.seam.waits_for(self.phase)
 
     def _report_stall(self, what: str) -> None:
-        self.folder.event("standstill", step=self.step, detail=what)
+        self.folder.event(Phase.STALLED, step=self.step, detail=what)
 
     def _give_up(self, what: str) -> None:
-        self.folder.event(STUCK, step=self.step, detail=what)
+        self.folder.event(Phase.STUCK, step=self.step, detail=what)
         self.dump_stacks()
         os._exit(GAVE_UP)  # whatever it waits for keeps the main thread from ending it

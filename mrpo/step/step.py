@@ -37,6 +37,7 @@ import torch
 from mrpo.advantages import compute_advantages
 from mrpo.config.run import RunConfig
 from mrpo.record.metrics import rename
+from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 from mrpo.step.agreement import require_agreement
 from mrpo.step.budget import BatchPlan, RolloutBudget
@@ -73,7 +74,7 @@ class Parts:
     budget: RolloutBudget
     position: Position
     folder: RunFolder
-    note: Callable[[str], None]
+    note: Callable[[Phase], None]
     """Says that a phase of the step begins."""
     validate: Callable[[int], Metrics]
     more_metrics: Callable[[], Metrics]
@@ -88,21 +89,21 @@ def run_step(number: int, run: Parts) -> Metrics:
     """
     step, seam, note = Step(number), run.seam, run.note
     with seam.timed_step(number, step.timings):
-        note("rollout")
+        note(Phase.ROLLOUT)
         submit(step, run, run.config.data.train_batch_size)
         for _ in range(seam.mini_batches):
             prompts = run.config.data.train_batch_size // seam.mini_batches
             batch = seam.wait(prompts, refill=lambda count: submit(step, run, count))
-            note("old_log_prob")
+            note(Phase.OLD_LOG_PROB)
             batch.metrics |= seam.old_log_probs(batch)
             require_agreement(batch.metrics)
-            note("advantage")
+            note(Phase.ADVANTAGE)
             with seam.timed("adv"):
                 assign_advantages(step, run, batch)
-            note("update_actor")
+            note(Phase.UPDATE_ACTOR)
             batch.metrics |= seam.update_actor(batch)
             step.batches.append(batch)
-        note("update_weights")
+        note(Phase.UPDATE_WEIGHTS)
         metrics = seam.combine([(batch.metrics, batch.size) for batch in step.batches]) | seam.update_weights()
     if is_validated(run, number):
         with seam.timed("testing"):

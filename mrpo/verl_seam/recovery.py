@@ -20,6 +20,7 @@ from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
 from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerManager
 from verl.workers.rollout.replica import RolloutReplica
 
+from mrpo.record.phase import Phase
 from mrpo.verl_seam.node_roles import REWARD, in_turn
 
 NO_ENGINE = "No available servers in load balancer"
@@ -98,7 +99,7 @@ class EngineKeeper:
 
     def _replace(self, dead: RolloutReplica, version: int) -> None:
         began = time.monotonic()
-        self.note("engine died", f"{dead._server_address}, replica {dead.replica_rank}")
+        self.note(Phase.ENGINE_DIED, f"{dead._server_address}, replica {dead.replica_rank}")
         self.weights.remove_replicas([dead])
         for actor in (*dead.servers, *dead.workers):
             ray.kill(actor)
@@ -109,12 +110,12 @@ class EngineKeeper:
         except Exception as error:
             if not self.weights.replicas:
                 raise RuntimeError(f"no rollout engine is left, and none could be started: {error}") from error
-            self.note("engine not replaced", f"{type(error).__name__}: {error}")
+            self.note(Phase.ENGINE_NOT_REPLACED, f"{type(error).__name__}: {error}")
             return
         CheckpointEngineManager(self.weights.config, self.weights.actor_wg, [new]).update_weights(version)
         self.weights.add_replicas([new])
         ray.get(self.servers.global_load_balancer.add_servers.remote({new._server_address: new._server_handle}))
-        self.note("engine replaced", f"{new._server_address}, after {time.monotonic() - began:.1f} s")
+        self.note(Phase.ENGINE_REPLACED, f"{new._server_address}, after {time.monotonic() - began:.1f} s")
 
     async def _start(self, dead: RolloutReplica) -> RolloutReplica:
         began = time.monotonic()

@@ -55,6 +55,7 @@ from verl.utils.tracking import DapoFilteredRewardTableLogger, Tracking, Validat
 
 from mrpo.config.advantage import TokenModulation
 from mrpo.config.controller import ControllerConfig
+from mrpo.record.phase import Phase
 from mrpo.step.rollouts import BatchRow, Rollouts, RowKey
 from mrpo.step.seam import Batch, Metrics, PromptContent, Prompts, RolloutText
 from mrpo.verl_seam import rows
@@ -82,7 +83,7 @@ class VerlSeam:
         self,
         config: DictConfig,
         ours: ControllerConfig,
-        note: Callable[[str], None],
+        note: Callable[[Phase], None],
         event: Callable[[str, str], None],
     ):
         self.config, self.ours = config, ours
@@ -93,11 +94,11 @@ class VerlSeam:
         self.while_waiting: Callable[[int], None] = lambda unfinished: None
         rewards = ours.run.rewards
         if any(reward.model for reward in rewards.values()):
-            note("load reward models")
+            note(Phase.LOAD_REWARD_MODELS)
         # Ray ends the engines of reward models that nobody holds
         self.reward_models = RewardModels(rewards, config.reward.reward_model.rollout)
         config.mrpo.reward_model_urls = self.reward_models.urls
-        note("load model")
+        note(Phase.LOAD_MODEL)
         self.trainer: Any = TRAINERS[config.trainer.v1.trainer_mode](config)
         self.trainer._setup()
         self.total_steps: int = self.trainer.total_training_steps
@@ -308,7 +309,7 @@ class VerlSeam:
         return metrics
 
     def waits_for(self, phase: str) -> str:
-        if phase not in ("rollout", "validate"):
+        if phase not in (Phase.ROLLOUT, Phase.VALIDATE):
             return f"{phase}, trainer ranks: {located(self.ranks.workers)}"
         unfinished = [*list(self.buffer.pending_keys.values()), *list(self.buffer.running_keys.values())]
         waiting = sorted(uid for uids in unfinished for uid in list(uids))  # the main thread may be changing them

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from statistics import median
 
-from mrpo.record.run_folder import ATTEMPT, RunFolder
+from mrpo.record.phase import Phase
+from mrpo.record.run_folder import RunFolder
 
 
 def train(folder: Path, steps: int, *overrides: str) -> RunFolder:
@@ -24,7 +25,7 @@ def train(folder: Path, steps: int, *overrides: str) -> RunFolder:
 
 def seconds_to_first_step(run: RunFolder, attempt: int, first_step: int) -> float:
     """From an attempt's first event to the end of the first step that it made."""
-    began = [event["time"] for event in run.events() if event["phase"] == ATTEMPT][attempt - 1]
+    began = [event["time"] for event in run.events() if event["phase"] == Phase.ATTEMPT][attempt - 1]
     return next(record["time"] for record in run.metrics() if record["step"] == first_step) - began
 
 

@@ -17,7 +17,8 @@ import pytest
 from mrpo.checkpoint.store import CheckpointStore
 from mrpo.driver.interruption import BAD_INPUT, DONE, REQUEUE
 from mrpo.record.jsonl import Record
-from mrpo.record.run_folder import FAILED, STOPPED, RunFolder
+from mrpo.record.phase import Phase
+from mrpo.record.run_folder import RunFolder
 from tests.faults.kill_resume import essence, first_difference
 
 from .conftest import mrpo
@@ -96,7 +97,7 @@ def test_a_signal_saves_and_the_same_command_goes_on_as_if_nothing_had_happened(
     else:
         process.send_signal(number)
     assert process.wait(120) == REQUEUE, folder.path.with_suffix(".out").read_text()[-3000:]
-    assert folder.events()[-1]["phase"] == STOPPED
+    assert folder.events()[-1]["phase"] == Phase.STOPPED
     assert CheckpointStore(folder.checkpoints).steps()[-1] == 2
     if phase != "update_actor":  # which abandons nothing, so that going on is as after any save
         finish(folder, undisturbed)
@@ -114,7 +115,7 @@ def test_killed_reward_workers_and_trainer_ranks_cost_no_step(tmp_path: Path, un
     ranks[0].kill()
     assert process.wait(400) == DONE, folder.path.with_suffix(".out").read_text()[-3000:]
     phases = [event["phase"] for event in folder.events()]
-    assert phases.count(FAILED) == 1  # the rank's death; the reward worker's was none
+    assert phases.count(Phase.FAILED) == 1  # the rank's death; the reward worker's was none
     assert phases.count("attempt") == 2
     assert first_difference(essence(undisturbed, STEPS), essence(folder, STEPS)) is None
 
@@ -142,7 +143,7 @@ def test_a_frozen_engine_is_named_and_the_run_starts_again(tmp_path: Path, undis
         victim.suspend()
     assert process.wait(500) == DONE, folder.path.with_suffix(".out").read_text()[-3000:]
     details = {event["phase"]: event["detail"] for event in folder.events()}
-    for phase in ("standstill", "stuck", FAILED):
+    for phase in (Phase.STALLED, Phase.STUCK, Phase.FAILED):
         assert "nothing has moved for" in details[phase]
         assert "prompts without an end" in details[phase]
         assert "engines: process " in details[phase]

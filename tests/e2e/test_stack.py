@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from mrpo.checkpoint.store import CheckpointStore
-from mrpo.record.run_folder import DONE, RunFolder
+from mrpo.record.phase import Phase
+from mrpo.record.run_folder import RunFolder
 
 pytestmark = pytest.mark.e2e
 
@@ -57,7 +58,7 @@ def test_a_run_leaves_config_metrics_rollouts_report_and_events(unequal_run: Run
         assert all(record[f"reward/{name}/std"] >= 0 for record in records)
     assert unequal_run.png.stat().st_size > 10_000
     assert "reward" in unequal_run.html.read_text()
-    assert unequal_run.events()[-1]["phase"] == DONE
+    assert unequal_run.events()[-1]["phase"] == Phase.DONE
 
 
 def test_verls_tracking_logs_every_component(unequal_run: RunFolder, colocated_run: RunFolder) -> None:

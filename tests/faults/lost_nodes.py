@@ -27,7 +27,8 @@ from mrpo.config.cluster import KubernetesCluster
 from mrpo.launch.job import make_job
 from mrpo.launch.kubernetes import render_kubernetes
 from mrpo.record.jsonl import Record
-from mrpo.record.run_folder import FAILED, RunFolder
+from mrpo.record.phase import Phase
+from mrpo.record.run_folder import RunFolder
 
 STEPS = 5
 KILLS = {"rollout": ("rollout", 2), "trainer": ("update_actor", 4)}
@@ -102,7 +103,7 @@ def check_run(folder: RunFolder, roles: list[str]) -> None:
     expected = {
         "engine died": "rollout" in roles,
         "engine replaced": "rollout" in roles,
-        FAILED: "trainer" in roles,
+        Phase.FAILED: "trainer" in roles,
         "attempt": 1 + ("trainer" in roles),
     }
     if found := {phase: happened[phase] for phase, times in expected.items() if happened[phase] != times}:
@@ -140,7 +141,7 @@ def main() -> None:
         cluster.shutdown()
     check_run(folder, roles)
     for event in folder.events():
-        if event["phase"] in ("engine died", "engine replaced", FAILED, "resume"):
+        if event["phase"] in (Phase.ENGINE_DIED, Phase.ENGINE_REPLACED, Phase.FAILED, Phase.RESUME):
             print(f"{event['phase']}: {event['detail']}")
     print(f"{STEPS} steps, each once, with {len(roles)} nodes lost")
 

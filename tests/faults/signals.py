@@ -19,7 +19,8 @@ import psutil
 
 from mrpo.checkpoint.store import CheckpointStore
 from mrpo.driver.interruption import FAILED, REQUEUE, SAME_REQUEST_SECONDS
-from mrpo.record.run_folder import STOPPED, RunFolder
+from mrpo.record.phase import Phase
+from mrpo.record.run_folder import RunFolder
 
 STEP = 2
 PHASES = ("rollout", "old_log_prob", "advantage", "update_actor", "update_weights", "validate", "save")
@@ -47,7 +48,7 @@ def stop_in(phase: str, number: signal.Signals, run: RunFolder) -> float:
     last = run.events()[-1]
     saved = CheckpointStore(run.checkpoints).newest_whole().found
     whole = {record["step"] for record in run.metrics()}
-    if code != REQUEUE or last["phase"] != STOPPED or saved is None or saved.step != max(whole):
+    if code != REQUEUE or last["phase"] != Phase.STOPPED or saved is None or saved.step != max(whole):
         raise SystemExit(
             f"{run.path}: exit code {code}, {last['phase']}, saved {saved and saved.step} of steps {whole}"
         )

@@ -227,8 +227,8 @@ def test_tokens_are_counted_by_the_recipes_own_tokenizer(mrpo: Command, tmp_path
     ("content", "tells"),
     [
         ("", "no rows in"),
-        ("{", "row 1: not JSON"),
-        ("[1]", "row 1: given '[1]', allowed: a JSON object"),
+        ("{", "FILE: r.jsonl:1: not JSON"),
+        ("[1]", "FILE: r.jsonl:1: not a JSON object: b'[1]'"),
         (
             '{"prompt": "a", "ground_truth": "b", "answer": "c"}',
             "row 1: has no response or responses. Its keys: prompt, ground_truth, answer.",

@@ -16,7 +16,8 @@ from mrpo.driver import supervise
 from mrpo.driver.attempt import RunFailed
 from mrpo.driver.interruption import Interruption
 from mrpo.errors import ConfigError
-from mrpo.record.run_folder import ATTEMPT, DONE, RunFolder
+from mrpo.record.phase import Phase
+from mrpo.record.run_folder import RunFolder
 
 pytestmark = pytest.mark.unit
 
@@ -49,7 +50,7 @@ class FakeAttempts:
                 (staging / "state").write_text(str(done))
                 store.publish(staging, done, extra={"identity": attempt["identity"]})
         if step == config.trainer.total_training_steps:
-            return DONE
+            return Phase.DONE
         raise RunFailed(f"failed in step {step + 1}")
 
 
@@ -80,9 +81,9 @@ def train(folder: RunFolder, fake: FakeAttempts, monkeypatch: pytest.MonkeyPatch
 
 def test_an_attempt_that_got_further_is_followed_by_another(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeAttempts(2, 4, 5)
-    assert train(folder, fake, monkeypatch) == DONE
+    assert train(folder, fake, monkeypatch) == Phase.DONE
     assert [(a["number"], a["start_step"]) for a in fake.attempts] == [(1, 0), (2, 2), (3, 4)]
-    assert sum(event["phase"] == ATTEMPT for event in folder.events()) == 3
+    assert sum(event["phase"] == Phase.ATTEMPT for event in folder.events()) == 3
 
 
 def test_the_same_step_failing_twice_ends_the_run(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,9 +110,9 @@ def test_without_a_checkpoint_a_failure_is_final(folder: RunFolder, monkeypatch:
 def test_a_finished_run_starts_nothing(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     train(folder, FakeAttempts(5), monkeypatch)
     fake = FakeAttempts()
-    assert train(folder, fake, monkeypatch) == DONE
+    assert train(folder, fake, monkeypatch) == Phase.DONE
     assert not fake.attempts
-    assert train(folder, FakeAttempts(8), monkeypatch, trainer={"total_training_steps": 8}) == DONE
+    assert train(folder, FakeAttempts(8), monkeypatch, trainer={"total_training_steps": 8}) == Phase.DONE
 
 
 def test_changed_data_reward_code_and_settings_are_refused(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,4 +127,4 @@ def test_changed_data_reward_code_and_settings_are_refused(folder: RunFolder, mo
         assert field in str(refused.value)
     assert folder.config.read_text() == config  # what was refused isn't what the run is
     allowed = {"allow": ["data", "rewards"]}
-    assert train(folder, FakeAttempts(5), monkeypatch, resume=allowed) == DONE
+    assert train(folder, FakeAttempts(5), monkeypatch, resume=allowed) == Phase.DONE

@@ -27,12 +27,13 @@ def _python(code: str, *args: str) -> str:
     return done.stdout
 
 
-def test_whole_room_imports_no_torch_ray_or_verl_and_matplotlib_only_for_a_report(tmp_path: Path) -> None:
+def test_record_and_pictures_import_no_torch_ray_or_verl_and_matplotlib_only_for_a_report(tmp_path: Path) -> None:
     code = """
 import importlib, json, pkgutil, sys
-import mrpo.cli.report, mrpo.cli.watch, mrpo.observe
-for module in pkgutil.iter_modules(mrpo.observe.__path__, "mrpo.observe."):
-    importlib.import_module(module.name)
+import mrpo.cli.report, mrpo.cli.watch, mrpo.observe, mrpo.record
+for package in (mrpo.observe, mrpo.record):
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
 before = set(sys.modules)
 from mrpo.record.run_folder import RunFolder
 mrpo.observe.report.write_report(RunFolder(sys.argv[1]))

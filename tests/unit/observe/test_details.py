@@ -63,9 +63,9 @@ def test_prompts_are_those_of_the_last_quarter_and_of_no_more_rollouts_than_allo
     folder = detailed_run(tmp_path, ("a",), steps=40, prompts=3)
     size = len(folder.read_rollouts(40))
     quarter = recent_prompts(folder, {})
-    monkeypatch.setattr(prompts, "_MOST_ROLLOUTS", 2 * size)
+    monkeypatch.setattr(prompts, "_MAX_ROLLOUTS", 2 * size)
     two = recent_prompts(folder, {})
-    monkeypatch.setattr(prompts, "_MOST_ROLLOUTS", 1)
+    monkeypatch.setattr(prompts, "_MAX_ROLLOUTS", 1)
     one = recent_prompts(folder, {})  # the last step counts however large it is
     assert [found and found[1:] for found in (quarter, two, one)] == [(31, 40), (39, 40), (40, 40)]
 
@@ -120,7 +120,7 @@ def test_budget_is_uniform_only_if_every_step_was() -> None:
     assert uniform_note(_sizes((8, 8), (1, 32), (8, 8))) is None
 
 
-def test_unknown_budget_is_not_told_as_uniform() -> None:
+def test_unknown_budget_is_not_reported_as_uniform() -> None:
     assert uniform_note([{"step": 1, "budget/n/min": 3}]) == "No step says how its rollouts were divided."
 
 
@@ -137,7 +137,7 @@ def test_numbers_and_names_are_short() -> None:
 # ---- the picture ----
 
 
-def test_second_picture_is_drawn_where_the_estimator_told_about_the_rewards(tmp_path: Path) -> None:
+def test_second_picture_is_drawn_where_there_are_the_estimators_diagnostics(tmp_path: Path) -> None:
     plain, detailed = recorded_run(tmp_path, steps=3), detailed_run(tmp_path, ("a", "b"))
     assert "Advantage and rollout budget" not in page_of(plain).text
     assert not plain.details_png.exists()

@@ -23,8 +23,8 @@ def test_page_has_rewards_rollouts_steps_and_config_in_one_file(tmp_path: Path) 
     folder = recorded_run(tmp_path, steps=12)
     page = page_of(folder)
     assert not page.tags & {"script", "link"}
-    for told in (folder.name, "done, 12 of 40 steps", "recipe: quickstart", "Best of step 12", "First of step 1"):
-        assert told in page.text
+    for text in (folder.name, "done, 12 of 40 steps", "recipe: quickstart", "Best of step 12", "First of step 1"):
+        assert text in page.text
     for reward in ("correct", "format", "short"):
         values = [metrics_of(step)[f"reward/{reward}/mean"] for step in range(1, 13)]
         first, last = quarters(values)
@@ -41,13 +41,24 @@ def test_text_of_a_rollout_is_escaped(tmp_path: Path) -> None:
     assert "</pre><script>alert(1)</script> $name & <b>" in page.text
 
 
+def test_name_of_a_reward_an_error_and_the_config_are_escaped(tmp_path: Path) -> None:
+    name = "<script>alert(1)</script> & <b>"
+    folder = new_run(tmp_path, config=f"rewards: '{name}'")
+    folder.write_metrics(1, {f"reward/{name}/mean": 0.5, f"reward/{name}/effective_weight": 1.0})
+    folder.write_rollouts(1, [rollouts_of(1)[0] | {"rewards": {name: 0.5}}])
+    folder.event("failed", detail=f"KeyError: {name!r}")
+    page = page_of(folder)
+    assert not page.tags & {"script", "b"}
+    assert page.text.count(name) == 5  # failure, summary, rollout, steps, config
+
+
 def test_rollout_shows_every_component_and_a_dash_for_none(tmp_path: Path) -> None:
     folder = recorded_run(tmp_path, steps=1)
     rewards = {"correct": 1.0, "format": None, "short": 0.25}
     folder.write_rollouts(1, [rollouts_of(1)[0] | {"rewards": rewards, "advantage": -0.75, "keep": False}])
-    text = page_of(folder).text
-    for told in ("correct 1.000", "format –", "short 0.250", "advantage -0.750", "left out of the update"):
-        assert told in text
+    page = page_of(folder).text
+    for shown in ("correct 1.000", "format –", "short 0.250", "advantage -0.750", "left out of the update"):
+        assert shown in page
 
 
 def test_failed_run_shows_its_cause(tmp_path: Path) -> None:

@@ -93,6 +93,20 @@ def test_missing_file_has_no_lines(tmp_path: Path) -> None:
     assert jsonl.read(tmp_path / "nothing.jsonl") == []
 
 
+def test_input_may_have_blank_lines_and_no_last_newline(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_bytes(b'{"a":1}\r\n\n  \n{"a":2}')
+    assert list(jsonl.read_input(file)) == [(1, {"a": 1}), (4, {"a": 2})]
+
+
+@pytest.mark.parametrize("garbage", [b"not json", b"[1]", b'{"step":2', b"\xff\xfe"])
+def test_garbage_in_an_input_names_file_and_line(tmp_path: Path, garbage: bytes) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_bytes(b'{"a":1}\n\n' + garbage)
+    with pytest.raises(jsonl.CorruptLineError, match=r"mine\.jsonl:3: "):
+        list(jsonl.read_input(file))
+
+
 def test_tail_returns_each_line_once_and_a_half_line_only_when_it_is_whole(tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     tail = jsonl.Tail(file)

@@ -118,7 +118,7 @@ def test_cause_of_an_actor_that_failed_in_its_constructor() -> None:
     assert lines == ["KeyError: 'answer'", "  at /app/rewards.py:2, in score", "  in Dies.__init__, process 7062"]
 
 
-def test_actor_that_died_tells_which_one_and_is_cut_to_a_few_lines() -> None:
+def test_actor_that_died_is_named_and_is_cut_to_a_few_lines() -> None:
     cause = root_cause(tracebacks.DIED)
     assert cause.startswith("ray.exceptions.ActorDiedError: The actor died unexpectedly")
     assert "class_name: Exit" in cause
@@ -133,7 +133,7 @@ def test_error_raised_while_handling_another_is_itself_the_cause() -> None:
     assert lines[-1] == "  while handling ModuleNotFoundError: No module named 'flash'"
 
 
-def test_frame_in_a_library_is_told_when_there_is_no_other() -> None:
+def test_frame_in_a_library_is_shown_when_there_is_no_other() -> None:
     trace = (
         'Traceback (most recent call last):\n  File "/v/lib/python3.11/site-packages/a.py", line 3, in f\nValueError\n'
     )
@@ -173,7 +173,7 @@ def test_last_traceback_of_a_log_counts_with_its_whole_chain(tmp_path: Path) -> 
     assert "while handling ModuleNotFoundError" in cause
 
 
-def test_native_crash_is_told(tmp_path: Path) -> None:
+def test_native_crash_is_reported(tmp_path: Path) -> None:
     text = "starting\nFatal Python error: Segmentation fault\n\nThread 0x7f (most recent call first):\n"
     assert root_cause(_logs(tmp_path, {"A-1.err": text})).startswith("Fatal Python error: Segmentation fault")
 

@@ -11,7 +11,7 @@ from mrpo.errors import ConfigError
 from mrpo.record import jsonl
 from mrpo.record.run_folder import RunFolder
 
-from .runs import new_run, rollouts_of
+from ..observe.runs import new_run, rollouts_of
 
 pytestmark = pytest.mark.unit
 
@@ -42,7 +42,7 @@ def test_run_is_found_by_name_and_by_path(tmp_path: Path) -> None:
         assert RunFolder.find(given, runs=tmp_path / "runs").name == folder.name
 
 
-def test_unknown_run_is_told_with_the_nearest_name(tmp_path: Path) -> None:
+def test_unknown_run_is_reported_with_the_nearest_name(tmp_path: Path) -> None:
     folder = new_run(tmp_path)
     with pytest.raises(ConfigError, match=f"Did you mean '{folder.name}'"):
         RunFolder.find(folder.name[:-1] + "x", runs=tmp_path / "runs")

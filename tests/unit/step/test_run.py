@@ -11,7 +11,8 @@ from mrpo.checkpoint.store import CheckpointStore
 from mrpo.config.controller import Attempt, ControllerConfig
 from mrpo.config.load import validate
 from mrpo.record.jsonl import Record
-from mrpo.record.run_folder import STOPPED, RunFolder
+from mrpo.record.phase import Phase
+from mrpo.record.run_folder import RunFolder
 from mrpo.step.run import TrainingRun
 
 from .faulty_seam import FaultySeam
@@ -73,7 +74,7 @@ def test_a_run_stopped_in_a_wait_goes_on_as_if_it_had_not_been(
     folder = RunFolder(path)
     seam.in_wait = lambda step: folder.stop_file.touch() if step == stopped_in else None
     train(path, seam, trainer={"test_freq": 2})
-    assert folder.events()[-1]["phase"] == STOPPED
+    assert folder.events()[-1]["phase"] == Phase.STOPPED
     assert folder.events()[-1]["detail"] == f"{stopped_in - 1} of {STEPS} steps are saved"
     folder.stop_file.unlink()
     attempt = newest(path, 2) if stopped_in > 1 else Attempt(number=2)

@@ -1,4 +1,4 @@
-"""What the advantage is made of: which reward moves the policy, which has nothing left to tell, which ones collide."""
+"""Each reward's contribution to the advantage, its zero-variance groups, and which rewards conflict."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mrpo.observe.axes import GREY, INK, curve, empty, reward_style, short, steps_axis
 from mrpo.observe.heatmap import draw_pairs, pair_means
 from mrpo.observe.summary import quarters, smooth, window
-from mrpo.record import metrics as names
+from mrpo.record import metrics
 from mrpo.record.jsonl import Record
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _PAIRS = ("advantage/correlation", "advantage/conflict")
 
 
 def is_measured(records: Sequence[Record]) -> bool:
-    """Whether any step holds what the estimators tell about the rewards."""
+    """Whether any step holds the estimator's diagnostics."""
     return any(
         name.startswith((*_PAIRS, "advantage/distinct")) or name.endswith("/effective_weight")
         for record in records
@@ -26,15 +26,15 @@ def is_measured(records: Sequence[Record]) -> bool:
     )
 
 
-def draw_made_of(area: Any, records: Sequence[Record], rewards: Sequence[str]) -> None:
+def draw_contributions(area: Any, records: Sequence[Record], rewards: Sequence[str]) -> None:
     """Two rows of panels into a part of a figure."""
     _key(area, rewards)
     upper, lower = area.subfigures(2, 1, height_ratios=[1, 1.08])
-    weight, share, flat = upper.subplots(1, 3)
+    weight, share, zero_variance = upper.subplots(1, 3)
     _weights(weight, records, rewards)
     label = "below 0: works against the rest"
     _lines(share, records, rewards, "advantage_share", "share of the advantage's square", label)
-    _lines(flat, records, rewards, "zero_variance_share", "no variance within the group", "share of groups")
+    _lines(zero_variance, records, rewards, "zero_variance_share", "no variance within the group", "share of groups")
     correlation, conflict, rest = lower.subfigures(1, 3)
     values = [pair_means(records, metric, rewards) for metric in _PAIRS]
     label = "within groups, mean of the last quarter"
@@ -58,7 +58,9 @@ def _key(area: Any, rewards: Sequence[str]) -> None:
 def _weights(panel: Axes, records: Sequence[Record], rewards: Sequence[str]) -> None:
     """Stack the shares of every step, as wide as the step, so that a run of one step shows too."""
     title = "effective weight"
-    columns = [[names.number(record, f"reward/{reward}/effective_weight") for reward in rewards] for record in records]
+    columns = [
+        [metrics.number(record, f"reward/{reward}/effective_weight") for reward in rewards] for record in records
+    ]
     measured = [(int(r["step"]), column) for r, column in zip(records, columns, strict=True) if any(column)]
     if not measured:
         empty(panel, title, "not measured")
@@ -79,7 +81,7 @@ def _weights(panel: Axes, records: Sequence[Record], rewards: Sequence[str]) -> 
 def _lines(panel: Axes, records: Sequence[Record], rewards: Sequence[str], metric: str, title: str, label: str) -> None:
     lowest = highest = 0.0
     for place, reward in enumerate(rewards):
-        steps, values = names.series(records, f"reward/{reward}/{metric}")
+        steps, values = metrics.series(records, f"reward/{reward}/{metric}")
         if steps:
             curve(panel, steps, values, *reward_style(place))
             lowest, highest = min(lowest, *values), max(highest, *values)
@@ -100,7 +102,7 @@ def _rest(area: Any, records: Sequence[Record]) -> None:
         ("κ of DVAO", "advantage/dvao_kappa", "#332288"),
         ("kept by the filter", "advantage/keep_ratio", "#117733"),
     ]
-    found = [(title, names.series(records, metric), colour) for title, metric, colour in shares]
+    found = [(title, metrics.series(records, metric), colour) for title, metric, colour in shares]
     found = [one for one in found if one[1][0] and (one[0].startswith("κ") or min(one[1][1]) < 1)]
     panels = area.subplots(1 + len(found), 1, sharex=True, squeeze=False).flatten()
     _distinct(panels[0], records, alone=not found)
@@ -113,14 +115,14 @@ def _rest(area: Any, records: Sequence[Record]) -> None:
 
 
 def _distinct(panel: Axes, records: Sequence[Record], alone: bool) -> None:
-    before, after = (names.series(records, f"advantage/{name}") for name in ("distinct_rewards", "distinct"))
+    before, after = (metrics.series(records, f"advantage/{name}") for name in ("distinct_rewards", "distinct"))
     if not before[0] or not after[0]:
         empty(panel, "distinct groups", "not measured")
         return
     curve(panel, *before, GREY, (0, (4, 1.2)))
     curve(panel, *after, "#0072B2")
     panel.set_ylim(0, 1.1 * max(before[1] + after[1]))
-    told = f"{quarters(after[1])[1]:.1f} of {quarters(before[1])[1]:.1f} (dashed)"
-    panel.set_title(f"distinct groups   {told}", color=INK, fontsize=10.5 if alone else 9)
+    counts = f"{quarters(after[1])[1]:.1f} of {quarters(before[1])[1]:.1f} (dashed)"
+    panel.set_title(f"distinct groups   {counts}", color=INK, fontsize=10.5 if alone else 9)
     panel.set_ylabel("by advantage\n(dashed: by rewards)" if alone else "")
     steps_axis(panel, records)

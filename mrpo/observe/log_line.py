@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mrpo.observe.progress import Progress, change, clock
 from mrpo.record.jsonl import Record
-from mrpo.record.run_folder import ATTEMPT, DONE, FAILED, PLAN, STOPPED, RunFolder
+from mrpo.record.phase import Phase
+from mrpo.record.run_folder import RunFolder
 
 
 def line_for(progress: Progress, record: Record, folder: RunFolder) -> str:
@@ -12,17 +13,17 @@ def line_for(progress: Progress, record: Record, folder: RunFolder) -> str:
     if "phase" not in record:
         return _step(progress, record)
     name, elapsed = record["phase"], record["time"] - (progress.began or record["time"])
-    if name == PLAN:
+    if name == Phase.PLAN:
         rewards = ", ".join(progress.rewards)
         return f"{folder.name}: {progress.total_steps} steps, rewards {rewards}. Run folder: {folder.path}"
-    if name == DONE:
+    if name == Phase.DONE:
         return f"done: {progress.step} steps in {clock(elapsed)}. Run folder: {folder.path}"
-    if name == FAILED:
+    if name == Phase.FAILED:
         why = record.get("detail") or "no cause was given"
         return f"failed in {progress.where()} after {clock(elapsed)}: {why}\nlogs: {folder.logs}"
-    if name == STOPPED:
+    if name == Phase.STOPPED:
         return f"stopped after {clock(elapsed)}: {record.get('detail')}"
-    if name == ATTEMPT:
+    if name == Phase.ATTEMPT:
         return f"attempt {record.get('detail')}" if record.get("detail") != "1" else ""
     if progress.training:
         return ""
