@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-from transformers import AutoTokenizer, Qwen2Config, Qwen2ForSequenceClassification
-
 FAULTS = """
 import ctypes, os, time, zlib
 
@@ -51,6 +48,10 @@ def is_rare(response: str) -> bool:
 
 def make_judges(model: Path, out: Path) -> None:
     """Small sequence classifiers with ``model``'s tokenizer and different weights, in folders of ``out``."""
+    # Here, as pytest-xdist's own process reads conftest.py, and its workers wait for it.
+    import torch
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForSequenceClassification
+
     tokenizer = AutoTokenizer.from_pretrained(model)
     for seed, name in enumerate(JUDGES):
         torch.manual_seed(seed)
