@@ -1,11 +1,16 @@
-"""Runs of the real command line, shared by the tests that look at what they left."""
+"""Runs of the real command line, shared by the tests that look at what they left.
+
+pytest-xdist runs two files of tests at a time, in processes of their own; ``once`` shares runs between these, too.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -15,13 +20,51 @@ from mrpo.config.load import prepared_folder
 from mrpo.config.recipes import find_recipe
 from mrpo.record.run_folder import RunFolder
 
+from .faulty_rewards import CAUSES, FAULTS, JUDGES, make_judges
+
+STEPS = 5
+AGREEMENT = 2e-5
+"""Largest difference between an engine's and the trainer's probability of a token, in float32. Old weights: 0.1, 1."""
 Train = Callable[..., RunFolder]
+Once = Callable[[str, Callable[[Path], object]], Path]
 
 
-def mrpo(*arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
+SECONDS = 900
+"""How long a command may take on a busy machine; 30 to 90 seconds on two cores of its own."""
+
+
+def mrpo(*arguments: str, timeout: float = SECONDS) -> subprocess.CompletedProcess[str]:
     """``mrpo ARGUMENTS`` as a user would run it."""
     command = [sys.executable, "-m", "mrpo.cli.main", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Of several processes one makes ``folder``, and the others wait."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_name(folder.name + ".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Make a folder of this name, once in a session whatever the number of pytest-xdist's workers."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def of_all_workers(name: str, make: Callable[[Path], object]) -> Path:
+        folder, made = root / name, root / f"{name}.made"
+        with locked(folder):
+            if not made.exists():
+                assert not folder.exists(), f"{name} failed in an earlier test"
+                folder.mkdir()
+                make(folder)
+                made.touch()
+        return folder
+
+    return of_all_workers
 
 
 @pytest.fixture(scope="session")
@@ -29,66 +72,91 @@ def quickstart() -> Path:
     """The quickstart's prepared model and data."""
     recipe = find_recipe("quickstart")
     folder = prepared_folder(recipe, "prepare.py", 0)
-    if not folder.exists():
-        partial = folder.with_name(folder.name + ".partial")
-        partial.mkdir(parents=True)
-        script = [sys.executable, str(recipe.folder / "prepare.py"), "--out", str(partial), "--seed", "0"]
-        subprocess.run(script, check=True, timeout=300)
-        os.rename(partial, folder)
+    with locked(folder):
+        if not folder.exists():
+            partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+            partial.mkdir()
+            script = [sys.executable, str(recipe.folder / "prepare.py"), "--out", str(partial), "--seed", "0"]
+            subprocess.run(script, check=True, timeout=SECONDS)
+            partial.rename(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def train(quickstart: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
-    """Train the quickstart with overrides; fails with the run's own message if the run fails."""
+def train(quickstart: Path, once: Once) -> Train:
+    """Train the quickstart with overrides, once for each name; fails with the run's own message if the run fails."""
 
-    def run(*overrides: str) -> RunFolder:
-        folder = tmp_path_factory.mktemp("run") / "run"
-        done = mrpo("train", "recipe=quickstart", f"run_dir={folder}", *overrides)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        return RunFolder(folder)
+    def run(name: str, *overrides: str) -> RunFolder:
+        def make(folder: Path) -> None:
+            done = mrpo("train", "recipe=quickstart", f"run_dir={folder / 'run'}", *overrides)
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+        return RunFolder(once(name, make) / "run")
 
     return run
 
 
+def require_agreement(run: RunFolder) -> None:
+    """In every step the engines' probabilities of tokens were those of the trainer."""
+    for record in run.metrics():
+        assert record["rollout/probs_diff/valid"] == 1
+        assert record["rollout/probs_diff/max"] < AGREEMENT
+        assert record["train/grad_norm"] > 0  # else every update would agree with its predecessor
+
+
 def train_on_real_rows(recipe: str, source: Path, folder: Path) -> RunFolder:
-    """Two steps of a recipe whose prepare script finds the public files below ``source``."""
+    """A step and a validation of a recipe whose prepare script finds the public files below ``source``."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MRPO_DATA", str(source))
-        given = [f"recipe={recipe}", f"run_dir={folder}", "trainer.total_training_steps=2", "trainer.test_freq=2"]
-        done = mrpo("train", *given, timeout=1400)
+        steps = ["trainer.total_training_steps=1", "trainer.test_freq=1"]
+        done = mrpo("train", f"recipe={recipe}", f"run_dir={folder}", *steps)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return RunFolder(folder)
 
 
 @pytest.fixture(scope="session")
-def few_prompts(quickstart: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight of the quickstart's prompts, so that from the second step on every prompt has a history."""
-    file = tmp_path_factory.mktemp("data") / "few.parquet"
-    pd.read_parquet(quickstart / "train.parquet").head(8).to_parquet(file)
-    return file
+def few_prompts(quickstart: Path, once: Once) -> Path:
+    """Sixteen of the quickstart's prompts, so that from the third step on every prompt has a history."""
+    prompts = pd.read_parquet(quickstart / "train.parquet").head(16)
+    return once("data", lambda folder: prompts.to_parquet(folder / "few.parquet")) / "few.parquet"
 
 
 @pytest.fixture(scope="session")
-def unequal_run(train: Train, few_prompts: Path) -> RunFolder:
-    """Separate actors, two trainer ranks, and numbers of rollouts from 1 to 32 by each prompt's history."""
-    return train(
+def exact(few_prompts: Path) -> list[str]:
+    """Overrides of a run that can be repeated bit by bit, with two steps an epoch and budgets by history."""
+    return [
         f"data.train_files=[{few_prompts}]",
         "data.train_batch_size=8",
+        "data.val_batch_size=8",
         "budget.method=dynamo",
+        "budget.signal=estimator",
         "budget.low=1",
         "budget.high=32",
         "budget.initial=1",
-        "trainer.total_training_steps=5",
+        "checkpoint.every=2",
+        "checkpoint.keep_last=3",
+        f"trainer.total_training_steps={STEPS}",
+        "trainer.determinism=strict",
         "trainer.logger=[tensorboard]",
+        "trainer.test_freq=3",
         "trainer.val_before_train=true",
-    )
+    ]
+
+
+@pytest.fixture(scope="session")
+def unequal_run(train: Train, exact: list[str]) -> RunFolder:
+    """Separate actors, two trainer ranks, and numbers of rollouts from 1 to 32 by each prompt's history.
+
+    It is also what runs that are stopped, killed and damaged are compared with.
+    """
+    return train("unequal", *exact)
 
 
 @pytest.fixture(scope="session")
 def colocated_run(train: Train) -> RunFolder:
     """Engines on the trainer ranks' devices, another estimator, token modulation, a checkpoint, wandb."""
     return train(
+        "colocated",
         "rollout.placement=colocated",
         "algorithm.estimator=grpo",
         "algorithm.token_modulation={}",
@@ -104,40 +172,48 @@ def colocated_run(train: Train) -> RunFolder:
 def filtered_run(train: Train) -> RunFolder:
     """Prompts without any spread are replaced, and rollouts whose rewards disagree leave the loss."""
     return train(
+        "filtered",
         "algorithm.estimator=gd2po",
         "algorithm.mode=hard",
         "budget.filter_groups=correct",
         "budget.rollouts_per_prompt=4",
         "data.train_batch_size=8",
-        "trainer.total_training_steps=3",
+        "trainer.total_training_steps=2",
     )
 
 
-WORKER = """
-import os
-
-def worker(prompt, response, ground_truth, extra):
-    with open(os.path.join(os.path.dirname(__file__), "pids"), "a") as file:
-        file.write(f"{os.getpid()}\\n")
-"""
+@pytest.fixture(scope="session")
+def judges(quickstart: Path, once: Once) -> dict[str, Path]:
+    """Two small reward models with the quickstart's tokenizer."""
+    folder = once("judges", lambda folder: make_judges(quickstart / "model", folder))
+    return {name: folder / name for name in JUDGES}
 
 
 @pytest.fixture(scope="session")
-def worker_reward(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reward that is never applicable, and notes which process asked it (in ``pids`` beside its file)."""
-    file = tmp_path_factory.mktemp("rewards") / "worker.py"
-    file.write_text(WORKER)
-    return file
+def worker_reward(once: Once) -> Path:
+    """Rewards that go wrong, and ``worker``, which notes (in ``pids`` beside its file) which process asked it."""
+    return once("rewards", lambda folder: (folder / "faults.py").write_text(FAULTS)) / "faults.py"
 
 
 @pytest.fixture(scope="session")
-def rounds_run(train: Train, worker_reward: Path) -> RunFolder:
-    """Prompts sampled in rounds of four, until two rollouts are right and two are wrong."""
+def rounds_run(train: Train, worker_reward: Path, judges: dict[str, Path]) -> RunFolder:
+    """Prompts sampled in rounds of four, until two rollouts are right and two are wrong.
+
+    They are scored by two reward models, and by rewards that go wrong for one response in sixteen.
+    """
+    faults = [f"rewards.{name}={{function: '{worker_reward}:{name}', timeout: 3}}" for name in (*CAUSES, "abstains")]
+    models = [
+        f"rewards.{name}.model={{path: {folder}, dtype: float32, max_model_len: 256}}"
+        for name, folder in judges.items()
+    ]
     return train(
+        "rounds",
+        *faults,
+        *models,
         f"rewards.worker.function={worker_reward}:worker",
+        "scoring.max_failure_rate=0.5",
         "budget.rounds={reward: correct, keep: 4, max_rounds: 4}",
         "budget.rollouts_per_prompt=4",
         "budget.reweight_by_n=false",
-        "data.train_batch_size=8",
         "trainer.total_training_steps=2",
     )

@@ -6,7 +6,7 @@ import pytest
 
 from .conftest import Train
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.proof
 
 STEPS = 20
 LEAST_RISE = {"correct": 0.1, "tagged": 0.12, "short": 0.12}
@@ -14,7 +14,7 @@ LEAST_RISE = {"correct": 0.1, "tagged": 0.12, "short": 0.12}
 
 
 def test_all_three_rewards_rise(train: Train) -> None:
-    records = train(f"trainer.total_training_steps={STEPS}").metrics()
+    records = train("learning", f"trainer.total_training_steps={STEPS}").metrics()
     for name, least in LEAST_RISE.items():
         means = [record[f"reward/{name}/mean"] for record in records]
         first, last = sum(means[:4]) / 4, sum(means[-4:]) / 4

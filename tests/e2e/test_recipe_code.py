@@ -14,7 +14,7 @@ from .conftest import mrpo
 pytestmark = pytest.mark.e2e
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1500)
 def test_programs_are_run_scored_and_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On LeetCode's problems, or where they aren't at hand on the recipe's own."""
     require_sandbox()
@@ -27,20 +27,19 @@ def test_programs_are_run_scored_and_trained_on(tmp_path: Path, monkeypatch: pyt
         "train",
         f"recipe=code/{variant}",
         f"run_dir={tmp_path / 'run'}",
-        "trainer.total_training_steps=2",
-        "trainer.test_freq=2",
-        timeout=1100,
+        "trainer.total_training_steps=1",
+        "trainer.test_freq=1",
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     run = RunFolder(tmp_path / "run")
     records = run.metrics()
-    assert [record["step"] for record in records] == [1, 2]
+    assert [record["step"] for record in records] == [1]
     for record in records:
         assert record["train/grad_norm"] > 0
         for name in ("passed", "short", "bugs"):
             assert record[f"reward/{name}/failed_share"] == record[f"reward/{name}/missing_share"] == 0
     rows = [row for step in run.rollout_steps() for row in run.read_rollouts(step)]
-    assert len(rows) == 64
+    assert len(rows) == 32
     passed, short, bugs = ([row["rewards"][name] for row in rows] for name in ("passed", "short", "bugs"))
     assert len(set(passed)) > 1
     assert set(short) == {0, 1}

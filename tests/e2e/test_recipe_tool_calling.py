@@ -1,4 +1,4 @@
-"""The tool_calling recipe on a CPU: real rows, its rewards and its benchmarks, in two steps of the real stack."""
+"""The tool_calling recipe on a CPU: real rows, its rewards and its benchmarks, in a step of the real stack."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 def test_every_reward_scores_real_rows(run: RunFolder) -> None:
     bounds = {"correct": (-3, 3), "format": (0, 1), "length": (0, 1)}
-    for step in (1, 2):
-        rows = run.read_rollouts(step)
-        assert len(rows) == 32
-        for name, (low, high) in bounds.items():
-            assert all(low <= row["rewards"][name] <= high for row in rows)
-        assert all(row["rewards"]["accuracy"] is None for row in rows)  # of benchmarks, not of training rows
-        assert all("failures" not in row for row in rows)
-        assert "<tool_call>" in rows[0]["prompt"]
+    rows = run.read_rollouts(1)
+    assert len(rows) == 32
+    for name, (low, high) in bounds.items():
+        assert all(low <= row["rewards"][name] <= high for row in rows)
+    assert all(row["rewards"]["accuracy"] is None for row in rows)  # of benchmarks, not of training rows
+    assert all("failures" not in row for row in rows)
+    assert "<tool_call>" in rows[0]["prompt"]
 
 
 def test_a_sloppy_model_earns_each_reward_sometimes(run: RunFolder) -> None:
-    rows = [row for step in (1, 2) for row in run.read_rollouts(step)]
+    rows = run.read_rollouts(1)
     for name in ("correct", "format", "length"):
         assert len({row["rewards"][name] for row in rows}) > 1, name
     assert any(row["advantage"] for row in rows)
@@ -41,7 +40,7 @@ def test_a_sloppy_model_earns_each_reward_sometimes(run: RunFolder) -> None:
 
 def test_the_run_leaves_metrics_and_learns_from_every_reward(run: RunFolder) -> None:
     records = run.metrics()
-    assert [record["step"] for record in records] == [1, 2]
+    assert [record["step"] for record in records] == [1]
     for record in records:
         assert record["train/grad_norm"] > 0
         assert record["rollout/probs_diff/max"] < 1e-3

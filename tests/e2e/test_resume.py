@@ -1,158 +1,159 @@
-"""Stopping and going on in the real stack: signals, kills, dead parts, and refusals of what isn't the same run."""
+"""Stopping and going on in the real stack: signals, kills, dead parts, damage, and refusals of what isn't the same run.
+
+One run has it all, command after command, and must come to what the run that nothing happened to has come to.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
+from signal import SIGINT, SIGKILL, SIGTERM
 
-import psutil
 import pytest
 
 from mrpo.checkpoint.store import CheckpointStore
 from mrpo.driver.interruption import BAD_INPUT, DONE, REQUEUE
-from mrpo.record.jsonl import Record
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 from tests.faults.kill_resume import essence, first_difference
 
-from .conftest import mrpo
+from .commands import Command
+from .conftest import STEPS, mrpo, require_agreement
 
-pytestmark = pytest.mark.e2e
-
-STEPS = 4
-OVERRIDES = [
-    "recipe=quickstart",
-    f"trainer.total_training_steps={STEPS}",
-    "trainer.determinism=strict",
-    "checkpoint.every=2",
-    "checkpoint.keep_last=3",
-    "budget.method=neyman",
-    "budget.signal=estimator",
-    "budget.low=2",
-    "budget.high=24",
-    "trainer.test_freq=2",
-    "data.val_batch_size=8",
-]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]
 
 
-def start(folder: RunFolder, *overrides: str) -> subprocess.Popen[bytes]:
-    folder.path.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "mrpo.cli.main", "train", f"run_dir={folder.path}", *OVERRIDES, *overrides]
-    with open(folder.path.with_suffix(".out"), "ab") as out:
-        return subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
+@dataclass
+class Stage:
+    """How a command ended, and the checkpoints there were then."""
+
+    command: Command
+    code: int
+    saved: list[int]
+
+    @property
+    def went_on_from(self) -> list[str]:
+        return [event["detail"] for event in self.command.events if event["phase"] == "resume"]
 
 
-def wait_for(folder: RunFolder, what: Callable[[Record], bool], process: subprocess.Popen[bytes]) -> None:
-    """Until an event of the run is ``what``."""
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        if folder.events_file.exists() and any(what(event) for event in folder.events()):
-            return
-        assert process.poll() is None, folder.path.with_suffix(".out").read_text()[-3000:]
-        time.sleep(0.02)
-    raise AssertionError(f"it never came: {[event['phase'] for event in folder.events()]}")
+class Troubled:
+    """A run of several commands, by what happened to each."""
 
+    def __init__(self, folder: RunFolder, overrides: list[str]):
+        self.folder, self.overrides = folder, overrides
+        self.store = CheckpointStore(folder.checkpoints)
+        self.stages: dict[str, Stage] = {}
 
-def in_phase(phase: str, step: int) -> Callable[[Record], bool]:
-    return lambda event: (event["phase"], event["step"]) == (phase, step)
+    def start(self, *overrides: str) -> Command:
+        return Command(self.folder, *self.overrides, *overrides)
 
-
-def processes(process: subprocess.Popen[bytes], name: str) -> list[psutil.Process]:
-    """The run's processes whose command line holds ``name``."""
-    tree = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in tree if name in " ".join(child.cmdline())]
+    def ended(self, name: str, command: Command) -> None:
+        code = command.ends()
+        assert code in (DONE, REQUEUE, -SIGKILL), f"{name}: {code}: {command.last_words()}"
+        self.stages[name] = Stage(command, code, self.store.steps())
 
 
 @pytest.fixture(scope="module")
-def undisturbed(quickstart: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    folder = RunFolder(tmp_path_factory.mktemp("undisturbed") / "run")
-    assert start(folder).wait(400) == DONE, folder.path.with_suffix(".out").read_text()[-3000:]
-    return folder
+def troubled(exact: list[str], tmp_path_factory: pytest.TempPathFactory) -> Troubled:
+    run = Troubled(RunFolder(tmp_path_factory.mktemp("troubled") / "run"), exact)
 
+    command = run.start("rollout.replicas=2")
+    command.wait_for("rollout", 1)
+    engines = command.processes("vLLMHttpServer")
+    assert len(engines) == 2
+    engines[0].kill()
+    command.wait_for("rollout", 2)
+    command.processes("RewardLoopWorker")[0].kill()
+    command.wait_for("rollout", 4)
+    command.send(SIGTERM)
+    run.ended("dead parts, then SIGTERM in a rollout", command)
 
-def finish(folder: RunFolder, undisturbed: RunFolder, *overrides: str) -> None:
-    """Give the same command again, which must come to what it would have without any stop."""
-    assert start(folder, *overrides).wait(400) == DONE, folder.path.with_suffix(".out").read_text()[-3000:]
-    assert first_difference(essence(undisturbed, STEPS), essence(folder, STEPS)) is None
+    newest = run.store.load(3).folder
+    with open(next((newest / "trainer").glob("*.distcp")), "r+b") as file:
+        file.truncate(100)
+
+    command = run.start("watchdog.warn_after=20", "watchdog.timeout=90")
+    command.wait_for("rollout", 3)
+    for engine in command.processes("vLLMHttpServer"):
+        engine.suspend()
+    command.wait_for("update_actor", 4, attempt=2)
+    ranks = command.processes("WorkerDict")
+    assert len(ranks) == 2
+    ranks[0].kill()
+    command.wait_for("validate", 3, attempt=3)
+    command.send_to_group(SIGINT)
+    run.ended("a frozen engine, a dead rank, then Ctrl-C in a validation", command)
+
+    command = run.start()
+    command.wait_for("save", 4)
+    command.kill()
+    run.ended("killed in a save", command)
+
+    run.ended("nothing", run.start())
+    return run
 
 
 @pytest.mark.parametrize(
-    ("number", "phase", "step"),
-    [(signal.SIGTERM, "rollout", 3), (signal.SIGINT, "update_actor", 2), (signal.SIGUSR1, "validate", 2)],
+    "stage", ["dead parts, then SIGTERM in a rollout", "a frozen engine, a dead rank, then Ctrl-C in a validation"]
 )
-def test_a_signal_saves_and_the_same_command_goes_on_as_if_nothing_had_happened(
-    tmp_path: Path, undisturbed: RunFolder, number: signal.Signals, phase: str, step: int
-) -> None:
-    folder = RunFolder(tmp_path / "run")
-    process = start(folder)
-    wait_for(folder, in_phase(phase, step), process)
-    if number == signal.SIGINT:  # as a terminal's Ctrl-C does: to all that is in the group
-        os.killpg(process.pid, number)
-    else:
-        process.send_signal(number)
-    assert process.wait(120) == REQUEUE, folder.path.with_suffix(".out").read_text()[-3000:]
-    assert folder.events()[-1]["phase"] == Phase.STOPPED
-    assert CheckpointStore(folder.checkpoints).steps()[-1] == 2
-    if phase != "update_actor":  # which abandons nothing, so that going on is as after any save
-        finish(folder, undisturbed)
+def test_a_signal_saves_the_last_whole_step_and_asks_to_be_started_again(troubled: Troubled, stage: str) -> None:
+    ended = troubled.stages[stage]
+    assert ended.code == REQUEUE
+    assert ended.command.events[-1]["phase"] == Phase.STOPPED
+    assert ended.saved[-1] == 3  # a step whose checkpoint wasn't due
 
 
-def test_killed_reward_workers_and_trainer_ranks_cost_no_step(tmp_path: Path, undisturbed: RunFolder) -> None:
-    folder = RunFolder(tmp_path / "run")
-    process = start(folder)
-    wait_for(folder, in_phase("rollout", 3), process)
-    for victim in processes(process, "RewardLoopWorker")[:1]:
-        victim.kill()
-    wait_for(folder, in_phase("update_actor", 3), process)
-    ranks = processes(process, "WorkerDict")
-    assert len(ranks) == 2
-    ranks[0].kill()
-    assert process.wait(400) == DONE, folder.path.with_suffix(".out").read_text()[-3000:]
-    phases = [event["phase"] for event in folder.events()]
-    assert phases.count(Phase.FAILED) == 1  # the rank's death; the reward worker's was none
-    assert phases.count("attempt") == 2
-    assert first_difference(essence(undisturbed, STEPS), essence(folder, STEPS)) is None
+def test_a_kill_in_a_save_leaves_a_run_that_goes_on(troubled: Troubled) -> None:
+    killed, ended = troubled.stages["killed in a save"], troubled.stages["nothing"]
+    assert killed.code == -SIGKILL
+    assert killed.went_on_from == ["from step 3"]
+    assert ended.code == DONE
+    assert ended.went_on_from in (["from step 3"], ["from step 4"])
 
 
-def test_a_killed_engine_is_replaced_and_its_prompts_are_generated_again(tmp_path: Path, quickstart: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
-    process = start(folder, "rollout.replicas=2", "trainer.test_freq=-1")
-    wait_for(folder, in_phase("rollout", 2), process)
-    engines = processes(process, "vLLMHttpServer")
-    assert len(engines) == 2
-    engines[0].kill()
-    assert process.wait(400) == DONE, folder.path.with_suffix(".out").read_text()[-3000:]
-    phases = [event["phase"] for event in folder.events()]
-    assert phases.count("engine died") == phases.count("engine replaced") == 1
-    assert phases.count("attempt") == 1
-    assert all(record["budget/rollouts"] == 128 for record in folder.metrics())
-    assert all(record["rollout/probs_diff/max"] < 2e-5 for record in folder.metrics())  # the new one has the weights
+def test_a_killed_engine_is_replaced_and_a_killed_reward_worker_costs_nothing(troubled: Troubled) -> None:
+    command = troubled.stages["dead parts, then SIGTERM in a rollout"].command
+    assert command.count("engine died") == command.count("engine replaced") == 1
+    assert command.count("attempt") == 1
+    assert command.count(Phase.FAILED) == 0
+    assert all(record["budget/rollouts"] == 64 for record in troubled.folder.metrics())
+    require_agreement(troubled.folder)  # the new one has the weights
 
 
-def test_a_frozen_engine_is_named_and_the_run_starts_again(tmp_path: Path, undisturbed: RunFolder) -> None:
-    folder = RunFolder(tmp_path / "run")
-    process = start(folder, "watchdog.warn_after=20", "watchdog.timeout=45")
-    wait_for(folder, in_phase("rollout", 3), process)
-    for victim in processes(process, "vLLMHttpServer"):
-        victim.suspend()
-    assert process.wait(500) == DONE, folder.path.with_suffix(".out").read_text()[-3000:]
-    details = {event["phase"]: event["detail"] for event in folder.events()}
-    for phase in (Phase.STALLED, Phase.STUCK, Phase.FAILED):
+def test_a_frozen_engine_is_named_and_the_run_starts_again(troubled: Troubled) -> None:
+    command = troubled.stages["a frozen engine, a dead rank, then Ctrl-C in a validation"].command
+    details: dict[str, str] = {}
+    for event in command.events:
+        details.setdefault(event["phase"], event["detail"])
+    for phase in ("standstill", "stuck", Phase.FAILED):
         assert "nothing has moved for" in details[phase]
         assert "prompts without an end" in details[phase]
         assert "engines: process " in details[phase]
-    assert any("most recent call first" in log.read_text() for log in folder.logs.glob("*.err"))
-    assert first_difference(essence(undisturbed, STEPS), essence(folder, STEPS)) is None
+    assert any("most recent call first" in log.read_text() for log in troubled.folder.logs.glob("*.err"))
 
 
-def test_another_learning_rate_is_refused_with_the_words_that_allow_it(undisturbed: RunFolder) -> None:
-    changed = [f"run_dir={undisturbed.path}", *OVERRIDES, "actor.learning_rate=0.01"]
+def test_a_killed_trainer_rank_costs_an_attempt(troubled: Troubled) -> None:
+    stage = troubled.stages["a frozen engine, a dead rank, then Ctrl-C in a validation"]
+    assert stage.command.count(Phase.FAILED) == 2  # the frozen engine and the rank
+    assert stage.command.count("attempt") == 3
+    assert stage.went_on_from == ["from step 2"] * 3
+
+
+def test_a_broken_checkpoint_is_skipped_by_name(troubled: Troubled) -> None:
+    skipped = [event["detail"] for event in troubled.folder.events() if event["phase"] == "skip checkpoint"]
+    assert len(skipped) == 1
+    assert "step-00000003" in skipped[0]
+    assert troubled.store.newest_whole().found.step == STEPS  # type: ignore[union-attr]
+
+
+def test_all_of_that_comes_to_the_run_that_nothing_happened_to(troubled: Troubled, unequal_run: RunFolder) -> None:
+    assert first_difference(essence(unequal_run, STEPS), essence(troubled.folder, STEPS)) is None
+
+
+def test_another_learning_rate_is_refused_with_the_words_that_allow_it(
+    unequal_run: RunFolder, exact: list[str]
+) -> None:
+    changed = ["recipe=quickstart", f"run_dir={unequal_run.path}", *exact, "actor.learning_rate=0.01"]
     done = mrpo("train", *changed)
     assert done.returncode == BAD_INPUT
     assert "actor.learning_rate: was 0.0001, is 0.01" in done.stderr
@@ -160,31 +161,10 @@ def test_another_learning_rate_is_refused_with_the_words_that_allow_it(undisturb
     assert mrpo("train", *changed, "resume.allow=[actor.learning_rate]").returncode == DONE  # all steps were done
 
 
-def test_the_evaluation_of_a_checkpoint_gives_what_its_validation_gave(undisturbed: RunFolder) -> None:
-    done = mrpo("evaluate", str(undisturbed.path), f"step={STEPS}")
+def test_the_evaluation_of_a_checkpoint_gives_what_its_validation_gave(unequal_run: RunFolder) -> None:
+    done = mrpo("evaluate", str(unequal_run.path), f"step={STEPS}")
     assert done.returncode == DONE, done.stderr
-    evaluation = json.loads((undisturbed.path / "evaluations" / f"step-{STEPS}" / "evaluation.json").read_text())
-    last = undisturbed.metrics()[-1]
+    evaluation = json.loads((unequal_run.path / "evaluations" / f"step-{STEPS}" / "evaluation.json").read_text())
+    last = unequal_run.metrics()[-1]
     assert evaluation == {"step": STEPS, **{k: v for k, v in last.items() if k.startswith("validation/")}}
     assert "correct" in done.stdout
-
-
-def test_a_broken_checkpoint_is_skipped_by_name(tmp_path: Path, undisturbed: RunFolder) -> None:
-    """Comes last: it takes a byte out of the undisturbed run's newest checkpoint."""
-    newest = CheckpointStore(undisturbed.checkpoints).load(STEPS).folder
-    with open(next((newest / "trainer").glob("*.distcp")), "r+b") as file:
-        file.truncate(100)
-    assert start(undisturbed).wait(400) == DONE
-    skipped = [event["detail"] for event in undisturbed.events() if event["phase"] == "skip checkpoint"]
-    assert len(skipped) == 1
-    assert newest.name in skipped[0]
-    assert CheckpointStore(undisturbed.checkpoints).newest_whole().found.step == STEPS  # type: ignore[union-attr]
-
-
-def test_kills_of_the_whole_tree_change_nothing(tmp_path: Path, quickstart: Path) -> None:
-    """The short form of what anyone can run with more kills: one at any time, one inside a save."""
-    script = Path(__file__).parents[1] / "faults" / "kill_resume.py"
-    command = [sys.executable, str(script), "2", "--steps", "3", "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=580, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 kills in" in done.stdout

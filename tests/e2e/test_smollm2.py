@@ -10,7 +10,7 @@ from mrpo.record.run_folder import RunFolder
 
 from .conftest import mrpo
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(1500)]
 
 
 def test_smollm2_is_prepared_and_trains_a_step(tmp_path: Path) -> None:
@@ -21,7 +21,6 @@ def test_smollm2_is_prepared_and_trains_a_step(tmp_path: Path) -> None:
         "data.train_batch_size=2",
         "budget.rollouts_per_prompt=4",
         "trainer.total_training_steps=1",
-        timeout=580,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     run = RunFolder(tmp_path / "run")

@@ -1,6 +1,6 @@
 """The rendered job on a real SLURM of three nodes on this machine; the same as ``tests/slurm/run.sh SCENARIO``.
 
-MRPO_SLURM_SCENARIOS=resume,rollout-nodes,seeds,lost-node runs them all, which takes a quarter of an hour.
+CI runs ``resume`` where there is a SLURM; the others are proofs, which take half an hour.
 """
 
 from __future__ import annotations
@@ -13,18 +13,25 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.timeout(1800)
 
+PROOFS = ("rollout-nodes", "seeds", "lost-node", "train", "train-apart")
 MISSING = [name for name in ("slurmctld", "slurmd", "munged", "sbatch") if shutil.which(name) is None]
 
 
 @pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (Debian: slurm-wlm, munge)")
 @pytest.mark.skipif(os.geteuid() != 0, reason="SLURM's daemons are started as root")
-@pytest.mark.parametrize("scenario", os.environ.get("MRPO_SLURM_SCENARIOS", "resume").split(","))
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        pytest.param("resume", marks=pytest.mark.e2e),
+        *(pytest.param(name, marks=pytest.mark.proof) for name in PROOFS),
+    ],
+)
 def test_a_job_is_signalled_requeued_and_goes_on(scenario: str, tmp_path: Path) -> None:
     script = Path(__file__).with_name("run.sh")
     folder = tmp_path / "slurm"
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "FOLDER": str(folder)}
     command = ["bash", str(script), scenario, "recipe=quickstart", "interrupt.slurm_margin=60"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1100, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1700, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
