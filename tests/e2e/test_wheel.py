@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mrpo.record.run_folder import RunFolder
 
@@ -112,9 +113,10 @@ def test_it_lists_plans_and_launches_from_an_empty_folder(python: Path, empty: P
     cluster = call(python, "-c", "from mrpo.resources import folder; print(folder('launch'))", cwd=empty).strip()
     given = ("recipe=quickstart", "run_dir=/data/runs/first", "--dry-run")
     assert "#SBATCH" in call(mrpo, "launch", "slurm", f"cluster={cluster}/slurm.yaml", *given, cwd=empty)
-    pods = call(mrpo, "launch", "kubernetes", f"cluster={cluster}/kubernetes.yaml", *given, cwd=empty)
-    assert "kind: RayJob" in pods
-    assert "prepare.py: |" in pods  # the recipe travels along
+    rendered = call(mrpo, "launch", "kubernetes", f"cluster={cluster}/kubernetes.yaml", *given, cwd=empty)
+    config_map, ray_job = yaml.safe_load_all(rendered)
+    assert ray_job["kind"] == "RayJob"
+    assert {"config.yaml", "rewards.py", "prepare.py"} <= config_map["data"].keys()  # the recipe travels along
 
 
 def test_a_copied_recipe_is_planned(python: Path, empty: Path) -> None:

@@ -13,6 +13,10 @@ MODULES = (
     "mrpo.advantages.compute",
     "mrpo.advantages.token_modulation",
     "mrpo.advantages.tokens",
+    "mrpo.config.recipes",
+    "mrpo.prepare.download",
+    "mrpo.prepare.rows",
+    "mrpo.resources",
 )
 
 

@@ -21,6 +21,7 @@ KNOWS_NEITHER = {
     "config": ("torch", "ray", "verl"),
     "launch": ("torch",),
     "observe": ("torch", "ray", "verl"),
+    "prepare": ("ray", "verl"),
     "record": ("torch", "ray", "verl"),
     "rewards": ("ray", "verl"),
     "step": ("ray", "verl", "transfer_queue"),

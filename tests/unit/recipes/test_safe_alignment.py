@@ -70,7 +70,7 @@ def test_batches_are_the_papers_and_devices_add_up(
     assert config.ranks + served == devices
 
 
-def test_a_reward_model_that_isnt_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reward_model_that_isnt_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MRPO_HELPFUL_MODEL")
     with pytest.raises(ValueError, match=r"rewards\.helpful\.model\.path: no such file"):
         load("safe_alignment")
