@@ -1,4 +1,6 @@
-"""The budget's methods, a class each: its options, their defaults (the vetted setting) and what it allows.
+"""What a budget's method has of its own: its options, their defaults (the vetted setting) and what it allows.
+
+A method is a module of ``mrpo.budget.allocators``, found by name. One without a class here has ``BudgetConfig``.
 
 In a recipe the section stays flat, ``budget: {method: dynamo, mastery: 0.9, low: 8}``; ``method`` says which class
 reads it. A method's formula is in ``mrpo.budget.allocators``, in the module of its name.
@@ -7,26 +9,15 @@ reads it. A method's formula is in ``mrpo.budget.allocators``, in the module of 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from mrpo.config.base import StrictModel, config_errors
 from mrpo.config.budget import BudgetConfig
 from mrpo.config.method_options import MethodSection
 from mrpo.errors import ConfigError
-
-
-class UniformBudget(BudgetConfig):
-    """The same number for everyone."""
-
-    method: Literal["uniform"] = "uniform"
-
-
-class NeymanBudget(BudgetConfig):
-    """n ∝ σ: least variance of the gradient."""
-
-    method: Literal["neyman"] = "neyman"
+from mrpo.registry import module_names
 
 
 class DynamoBudget(BudgetConfig):
@@ -76,14 +67,17 @@ class GvmBudget(BudgetConfig):
     """Exponent of that term."""
 
 
-_Union = UniformBudget | NeymanBudget | DynamoBudget | VipBudget | KnapsackBudget | GvmBudget
-METHODS: dict[str, type[BudgetConfig]] = {kind.model_fields["method"].default: kind for kind in get_args(_Union)}
-"""The config class of every method."""
+_WITH_OPTIONS: tuple[type[BudgetConfig], ...] = (DynamoBudget, VipBudget, KnapsackBudget, GvmBudget)
 
+METHODS: dict[str, type[BudgetConfig]] = {
+    **dict.fromkeys(module_names("mrpo.budget.allocators"), BudgetConfig),
+    **{model.model_fields["method"].default: model for model in _WITH_OPTIONS},
+}
+"""The config class of every method."""
 
 BUDGET = MethodSection("budget", "method", "uniform", METHODS)
 
-Budget = Annotated[Annotated[_Union, Field(discriminator="method")], BeforeValidator(BUDGET.parse)]
+Budget = Annotated[SerializeAsAny[BudgetConfig], BeforeValidator(BUDGET.parse)]
 """Type of a run's budget section: from a flat mapping, the class that ``method`` names."""
 
 

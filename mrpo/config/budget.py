@@ -37,14 +37,14 @@ class RoundsConfig(StrictModel):
 
 
 class BudgetConfig(StrictModel):
-    """The rollout budget, whatever the method: a base class, of which each method has its own."""
+    """The rollout budget, whatever the method. A method with options of its own has a class that adds them."""
 
     min_low: ClassVar[int] = 0
     """The smallest ``low`` that the method allows."""
     needs_success_rates: ClassVar[bool] = False
     """Whether the method reads the signal's mean as a chance, which only the bernoulli signal gives."""
 
-    method: str
+    method: str = "uniform"
     """Allocator: uniform, neyman, dynamo, vip, knapsack or gvm."""
     rollouts_per_prompt: int = Field(default=8, ge=1)
     """Mean rollouts per prompt. Prompts times this is the total of a step, whatever the allocation."""

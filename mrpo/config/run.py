@@ -13,8 +13,9 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from mrpo.config.advantage import AdvantageConfig, Condition, DeclaredRewards, RewardSpec
-from mrpo.config.allocators import Budget, UniformBudget
+from mrpo.config.allocators import Budget
 from mrpo.config.base import Bounds, FieldError, StrictModel, config_errors
+from mrpo.config.budget import BudgetConfig
 from mrpo.config.checkpoint import CheckpointConfig, InterruptConfig, ResumeConfig, WatchdogConfig
 from mrpo.config.estimators import Algorithm, default_algorithm
 from mrpo.errors import ConfigError, unknown_name
@@ -264,7 +265,7 @@ class RunConfig(StrictModel):
     """Where and how they are computed."""
     algorithm: Algorithm = Field(default_factory=default_algorithm)
     """The advantage estimator and its options."""
-    budget: Budget = Field(default_factory=UniformBudget)
+    budget: Budget = Field(default_factory=BudgetConfig)
     """How many rollouts each prompt gets."""
     rollout: RolloutConfig = Field(default_factory=RolloutConfig)
     actor: ActorConfig = Field(default_factory=ActorConfig)

@@ -7,11 +7,11 @@ import numpy as np
 from mrpo.budget.allocators import ALLOCATORS
 from mrpo.budget.greedy import MarginalGain, scaled
 from mrpo.budget.stats import IntArray, PromptStats
-from mrpo.config.allocators import NeymanBudget
+from mrpo.config.budget import BudgetConfig
 
 
 @ALLOCATORS.register("neyman")
-def neyman(stats: PromptStats, low_G: IntArray, config: NeymanBudget) -> MarginalGain:
+def neyman(stats: PromptStats, low_G: IntArray, config: BudgetConfig) -> MarginalGain:
     """n ∝ σ: minimises Σ σ²/n exactly, in integers; the gain is σ²/n − σ²/(n+1).
 
     A prompt without a rollout has infinite variance, so with low = 0 everyone with σ > 0 is served once before anyone

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from mrpo.budget.allocate import allocate
 from mrpo.budget.allocators import ALLOCATORS
 from mrpo.budget.offline import stats_from_rates
-from mrpo.config.allocators import BUDGET, METHODS, Budget, UniformBudget
+from mrpo.config.allocators import BUDGET, METHODS, Budget
 from mrpo.config.budget import BudgetConfig
 from mrpo.registry import module_names
 
@@ -46,7 +46,7 @@ def test_every_method_can_be_named() -> None:
     for name, kind in METHODS.items():
         assert type(budget(method=name)) is kind
         assert budget(method=name).method == name
-    assert budget() == UniformBudget()
+    assert budget() == BudgetConfig()
 
 
 def test_a_total_in_tokens_is_that_of_uniform_groups() -> None:
@@ -94,7 +94,7 @@ def test_every_field_explains_itself() -> None:
 def test_another_method_leaves_the_former_ones_options_behind() -> None:
     recipe = {"method": "uniform", "mastery": 0.9, "low": 4}  # said mastery for dynamo; the command line says uniform
     kept, note = BUDGET.switch(recipe, before="dynamo", kept={"method"})
-    assert budget(**kept) == UniformBudget(low=4)
+    assert budget(**kept) == BudgetConfig(low=4)
     assert note == "budget: uniform has no mastery (the recipe's, for dynamo): left out"
 
 
