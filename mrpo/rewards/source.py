@@ -32,8 +32,8 @@ class Source(NamedTuple):
 def source_of(given: str, folder: Path, field: str = "") -> Source:
     """What ``given``, the value of the config's ``field``, stands for; files are relative to ``folder``.
 
-    >>> source_of("rewards.py:short", Path("recipes/smollm2"))
-    Source(module=PosixPath('recipes/smollm2/rewards.py'), name='short')
+    >>> source_of("my_package.rewards:short", Path("."))
+    Source(module='my_package.rewards', name='short')
     >>> source_of("exact_match", Path("."))
     Source(module='mrpo.rewards.library.exact_match', name='exact_match')
 

@@ -213,7 +213,7 @@ def test_tokens_are_counted_by_the_recipes_own_tokenizer(mrpo: Command, tmp_path
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     (tmp_path / "model").mkdir()
     tokenizer.save(str(tmp_path / "model" / "tokenizer.json"))
-    words = "  words: {function: length, options: {kind: least, target: 10}}"
+    words = "  words: {function: length, options: {kind: min, target: 10}}"
     make_recipe(tmp_path, words, str(tmp_path / "model"))
     row = question("one,one")
     del row["response_tokens"]
