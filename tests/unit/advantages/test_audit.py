@@ -37,12 +37,12 @@ def test_it_prints_every_estimator_and_a_recommendation_with_a_reason(
 ) -> None:
     plot = tmp_path / "audit.png"
     assert main([str(write(tmp_path, opposed_rows())), "--plot", str(plot)]) == 0
-    told = capsys.readouterr().out
+    message = capsys.readouterr().out
     for name in ESTIMATORS.names():
-        assert name in told
-    assert "120 rollouts in 30 groups by 'prompt_id'" in told
-    assert "Recommendation: gd2po" in told
-    assert "correct and brevity work against each other" in told.replace("\n", " ")
+        assert name in message
+    assert "120 rollouts in 30 groups by 'prompt_id'" in message
+    assert "Recommendation: gd2po" in message
+    assert "correct and brevity work against each other" in message.replace("\n", " ")
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
@@ -53,27 +53,27 @@ def recommended(tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[d
 
 def test_one_live_reward_needs_no_combination(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"uid": i // 4, "correct": i % 2, "format": 1.0} for i in range(16)]
-    told = recommended(tmp_path, capsys, rows)
-    assert "Recommendation: grpo" in told
-    assert "only correct varies" in told
-    assert "format never varies within a group" in told
+    message = recommended(tmp_path, capsys, rows)
+    assert "Recommendation: grpo" in message
+    assert "only correct varies" in message
+    assert "format never varies within a group" in message
 
 
 def test_a_dominant_reward_calls_for_gdpo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draw = random.Random(1)
     rows = [{"uid": i // 8, "length": 9, "big": 100 * draw.random(), "small": draw.random()} for i in range(160)]
-    told = recommended(tmp_path, capsys, rows)
-    assert "Recommendation: gdpo" in told
-    assert "big alone makes" in told
-    assert "big: no bounds given" in told
+    message = recommended(tmp_path, capsys, rows)
+    assert "Recommendation: gdpo" in message
+    assert "big alone makes" in message
+    assert "big: no bounds given" in message
 
 
 def test_a_saturated_reward_calls_for_sa_mrpo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draw = random.Random(2)
     rows = [{"uid": i // 8, "easy": float(draw.random() < 0.97), "hard": draw.random()} for i in range(320)]
-    told = recommended(tmp_path, capsys, rows)
-    assert "Recommendation: sa_mrpo" in told
-    assert "easy at 9" in told
+    message = recommended(tmp_path, capsys, rows)
+    assert "Recommendation: sa_mrpo" in message
+    assert "easy at 9" in message
 
 
 def test_agreeing_rewards_need_only_their_sum(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +118,7 @@ ROWS = [{"uid": 1, "r": 0.5, "text": "t"}, {"uid": 1, "r": 1.0, "text": "u"}]
 
 
 @pytest.mark.parametrize(
-    ("rows", "options", "told"),
+    ("rows", "options", "message"),
     [
         (ROWS, ["--rewards", "q"], "unknown name 'q'"),
         (ROWS, ["--prompt", "uidd"], "Did you mean 'uid'?"),
@@ -133,16 +133,16 @@ ROWS = [{"uid": 1, "r": 0.5, "text": "t"}, {"uid": 1, "r": 1.0, "text": "u"}]
         ([], [], "no rollouts in it"),
     ],
 )
-def test_a_bad_file_or_option_is_told_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[dict[str, Any]], options: list[str], told: str
+def test_a_bad_file_or_option_is_reported_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[dict[str, Any]], options: list[str], message: str
 ) -> None:
     assert main([str(write(tmp_path, rows)), *options]) == 2
     error = capsys.readouterr().err
     assert error.startswith("mrpo audit: ")
-    assert told in error
+    assert message in error
 
 
-def test_broken_json_infinite_scores_and_a_missing_file_are_told(
+def test_broken_json_infinite_scores_and_a_missing_file_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "broken.jsonl"

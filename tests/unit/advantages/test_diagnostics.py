@@ -37,14 +37,14 @@ def test_every_metric_is_in_the_table_and_back() -> None:
 
 
 def test_shares_of_a_reward() -> None:
-    told = metrics([[1, 0.5], [0, 0.5], [0.5, NAN], [0.5, 0.7]], [0, 0, 1, 1], ranges={"b": [0, 2]})
-    assert told["reward/a/mean"] == 0.5
-    assert told["reward/a/zero_variance_share"] == 0.5
-    assert told["reward/b/zero_variance_share"] == 1.0, "the second group has one score of b, so nothing to compare"
-    assert told["reward/b/missing_share"] == 0.25
-    assert told["reward/b/saturation"] == pytest.approx((0.5 + 0.5 + 0.7) / 3 / 2)
-    assert told["reward/b/out_of_range_share"] == 0
-    assert told["advantage/zero_variance_share"] == 0.5
+    found = metrics([[1, 0.5], [0, 0.5], [0.5, NAN], [0.5, 0.7]], [0, 0, 1, 1], ranges={"b": [0, 2]})
+    assert found["reward/a/mean"] == 0.5
+    assert found["reward/a/zero_variance_share"] == 0.5
+    assert found["reward/b/zero_variance_share"] == 1.0, "the second group has one score of b, so nothing to compare"
+    assert found["reward/b/missing_share"] == 0.25
+    assert found["reward/b/saturation"] == pytest.approx((0.5 + 0.5 + 0.7) / 3 / 2)
+    assert found["reward/b/out_of_range_share"] == 0
+    assert found["advantage/zero_variance_share"] == 0.5
 
 
 def test_conflict_and_correlation_of_opposite_and_equal_rewards() -> None:
@@ -58,7 +58,7 @@ def test_conflict_and_correlation_of_opposite_and_equal_rewards() -> None:
 
 
 def test_collapse_is_seen_where_the_sum_loses_groups() -> None:
-    """(0,0)(1,1) and (0,0)(0,1): GRPO gives both ∓.7071, GDPO tells them apart."""
+    """(0,0)(1,1) and (0,0)(0,1): GRPO gives both ∓.7071, GDPO distinguishes them."""
     rewards, groups = [[0, 0], [1, 1], [0, 0], [0, 1]], [0, 0, 1, 1]
     grpo, gdpo = (metrics(rewards, groups, estimator=name) for name in ("grpo", "gdpo"))
     assert grpo["advantage/distinct_rewards"] == gdpo["advantage/distinct_rewards"] == 2
@@ -77,7 +77,7 @@ def test_a_dominant_reward_shows_in_its_share_of_the_sum_only() -> None:
 def test_shares_of_the_advantage_sum_to_1(batch: Batch) -> None:
     for estimator in ESTIMATORS:
         config = {"estimator": estimator, "names": batch.names, "weights": batch.weights}
-        told = compute_advantages(batch.rewards_NK, batch.group_ids_N, config).diagnostics
+        found = compute_advantages(batch.rewards_NK, batch.group_ids_N, config).diagnostics
         for key in ("advantage_share", "effective_weight"):
-            shares = [told[f"reward/{name}/{key}"] for name in batch.names if f"reward/{name}/{key}" in told]
+            shares = [found[f"reward/{name}/{key}"] for name in batch.names if f"reward/{name}/{key}" in found]
             assert not shares or sum(shares) == pytest.approx(1)

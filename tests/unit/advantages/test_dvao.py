@@ -162,10 +162,10 @@ def test_noise_variance_follows_a_reward_into_its_range() -> None:
     _, first_NK, _, ids_N = noisy_rewards(groups=40, size=32)
     corrected = weight_of_noisy(first_NK, ids_N, noise_variance={"noisy": 0.09})
     units_NK = first_NK * torch.tensor([1.0, 20.0]) - torch.tensor([0.0, 10.0])
-    told = weight_of_noisy(
+    in_range = weight_of_noisy(
         units_NK, ids_N, noise_variance={"noisy": 36.0}, ranges={"sure": UNIT, "noisy": (-10.0, 10.0)}
     )
-    assert told == pytest.approx(corrected)
+    assert in_range == pytest.approx(corrected)
 
 
 def test_noise_needs_a_response_scored_twice() -> None:

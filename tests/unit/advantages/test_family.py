@@ -182,12 +182,12 @@ def test_common_factor_on_the_weights(form: dict[str, Any], batch: Batch, factor
 @settings(max_examples=15, deadline=None)
 @given(batch=batches(group_sizes=(2, 6), missing=True), shift=st.floats(-3, 3), factor=st.floats(0.5, 4))
 def test_declared_ranges_undo_units(form: dict[str, Any], batch: Batch, shift: float, factor: float) -> None:
-    """A reward told in other units, with its bounds, is the same reward."""
+    """A reward in other units, with its bounds, is the same reward."""
     units = Batch(factor * batch.rewards_NK + shift, batch.group_ids_N, batch.lengths_N, batch.names, batch.weights)
     ranges = dict.fromkeys(batch.names, (shift, factor + shift))
     threshold = {"outcome_threshold": factor + shift - 1e-9} if form["estimator"] == "papo" else {}
-    told_N = run(units, form, ranges=ranges, **threshold).advantages_N
-    torch.testing.assert_close(told_N, run(batch, form).advantages_N, atol=1e-5, rtol=1e-5)
+    rescaled_N = run(units, form, ranges=ranges, **threshold).advantages_N
+    torch.testing.assert_close(rescaled_N, run(batch, form).advantages_N, atol=1e-5, rtol=1e-5)
 
 
 @every_form

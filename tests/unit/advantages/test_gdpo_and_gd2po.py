@@ -44,10 +44,10 @@ def test_one_reward_has_mean_0_and_sample_variance_1_in_each_group(batch: Batch)
 def test_units_of_a_reward_are_irrelevant_to_gdpo_and_gd2po(batch: Batch, factor: float, shift: float) -> None:
     rewards_NK = batch.rewards_NK.clone()
     rewards_NK[:, 0] = factor * rewards_NK[:, 0] + shift
-    told = Batch(rewards_NK, batch.group_ids_N, batch.lengths_N, batch.names, batch.weights)
+    moved = Batch(rewards_NK, batch.group_ids_N, batch.lengths_N, batch.names, batch.weights)
     for estimator, options in (("gdpo", {}), ("gd2po", {"mode": "hard"})):
-        given_N, told_N = (run(b, estimator, **options).advantages_N for b in (batch, told))
-        torch.testing.assert_close(told_N, given_N, atol=1e-6, rtol=1e-6)
+        given_N, moved_N = (run(b, estimator, **options).advantages_N for b in (batch, moved))
+        torch.testing.assert_close(moved_N, given_N, atol=1e-6, rtol=1e-6)
 
 
 @settings(max_examples=30, deadline=None)
@@ -147,7 +147,7 @@ def test_rounding_makes_no_conflict() -> None:
     assert run(batch, "gd2po", mode="hard").keep_N.all()
 
 
-def test_flat_groups_can_leave_the_batch_statistics() -> None:
+def test_zero_variance_groups_can_leave_the_batch_statistics() -> None:
     rewards = torch.tensor([[0.5], [0.5], [0.5], [0.5], [1.0], [0.0]])
     batch = Batch(rewards, torch.tensor([0, 0, 0, 0, 1, 1]), torch.tensor([9, 9, 9, 9, 3, 1]), ("a",), {})
     inside, outside = (run(batch, "gdpo", batch_norm="token", exclude_zero_variance=flag) for flag in (False, True))

@@ -132,9 +132,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "told"), REFUSED, ids=lambda value: str(value) if isinstance(value, dict) else "")
-def test_a_wrong_setting_is_refused_by_name(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+@pytest.mark.parametrize(
+    ("options", "message"), REFUSED, ids=lambda value: str(value) if isinstance(value, dict) else ""
+)
+def test_a_wrong_setting_is_refused_by_name(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         compute_advantages(REWARDS_NK, IDS_N, {"names": ["a", "b"], **options})
 
 
@@ -149,7 +151,7 @@ def test_a_scale_dependent_estimator_needs_the_range_of_a_reward_outside_0_to_1(
 
 
 @pytest.mark.parametrize(
-    ("rewards_NK", "ids_N", "lengths_N", "told"),
+    ("rewards_NK", "ids_N", "lengths_N", "message"),
     [
         (REWARDS_NK[:, :1], IDS_N, None, r"rewards_NK: given shape \(3, 1\), allowed: \(N, 2\)"),
         (REWARDS_NK[:, 0], IDS_N, None, r"rewards_NK: given shape \(3,\)"),
@@ -160,8 +162,8 @@ def test_a_scale_dependent_estimator_needs_the_range_of_a_reward_outside_0_to_1(
         (REWARDS_NK / torch.tensor([1.0, 0.0]), IDS_N, None, "reward 'b' is inf in row 1"),
     ],
 )
-def test_a_wrong_array_is_refused_by_name(rewards_NK: Tensor, ids_N: Tensor, lengths_N: Tensor, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_a_wrong_array_is_refused_by_name(rewards_NK: Tensor, ids_N: Tensor, lengths_N: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         compute_advantages(rewards_NK, ids_N, {"names": ["a", "b"]}, lengths_N=lengths_N)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mrpo.config.check import check_files
+from mrpo.config.estimators import PapoConfig
 from mrpo.config.load import load_run_config, prepared_folder
 from mrpo.config.run import RunConfig
 from mrpo.errors import ConfigError
@@ -97,6 +98,12 @@ def test_gdpo_trains_on_two_rewards_and_gd2po_on_three() -> None:
     assert weights["tool_calling/gd2po"] == {"correct": 1, "format": 1, "length": 1, "accuracy": 0}
     assert load("tool_calling/gd2po").algorithm.estimator == "gd2po"
     assert load("tool_calling/gd2po").actor.kl_loss_coef == 0
+
+
+def test_papo_compares_the_format_among_wholly_right_calls() -> None:
+    config = load("tool_calling/papo")
+    assert config.algorithm == PapoConfig(outcome="correct", outcome_threshold=2.999)
+    assert config.rewards["correct"].range == (-3, 3)
 
 
 def test_the_public_files_become_as_many_rows(rows: list[Row]) -> None:
