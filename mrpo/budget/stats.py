@@ -50,8 +50,11 @@ class PromptStats:
 
     def take(self, index: Any) -> PromptStats:
         """The stats of ``index`` (anything that indexes a numpy vector), in that order."""
-        columns: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return PromptStats(**{name: column if column is None else column[index] for name, column in columns.items()})
+        taken: dict[str, Any] = {}
+        for field in fields(self):
+            column = getattr(self, field.name)
+            taken[field.name] = None if column is None else column[index]
+        return PromptStats(**taken)
 
     @classmethod
     def concatenate(cls, parts: Sequence[PromptStats]) -> PromptStats:
