@@ -40,7 +40,7 @@ def allocate(
     >>> allocate("neyman", stats, total=24, low=2, high=16).tolist()
     [10, 6, 8]
     >>> allocate("dynamo", stats, total=24, low=2, high=16, mastery=0.95).tolist()
-    [13, 7, 4]
+    [14, 6, 4]
 
     Args:
         method: name of the allocator, a module of ``mrpo.budget.allocators``.

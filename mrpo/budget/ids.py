@@ -33,7 +33,7 @@ def prompt_uid(messages: Any, ground_truth: Any, data_source: Any, draw: int) ->
     """The uid of one draw of a prompt.
 
     >>> prompt_uid("2+2?", "4", "math", draw=17)
-    'b30b5e4ae5b4a8ba-17'
+    '89d79474bcad786f-17'
     """
     return f"{prompt_id(messages, ground_truth, data_source):016x}-{draw}"
 

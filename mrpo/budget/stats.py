@@ -50,16 +50,17 @@ class PromptStats:
 
     def take(self, index: Any) -> PromptStats:
         """The stats of ``index`` (anything that indexes a numpy vector), in that order."""
-        columns = {field.name: getattr(self, field.name) for field in fields(self)}
-        return PromptStats(**{name: None if column is None else column[index] for name, column in columns.items()})
+        taken: dict[str, Any] = {}
+        for field in fields(self):
+            column = getattr(self, field.name)
+            taken[field.name] = None if column is None else column[index]
+        return PromptStats(**taken)
 
     @classmethod
     def concatenate(cls, parts: Sequence[PromptStats]) -> PromptStats:
         """The prompts of all parts, in order. A field that any of them lacks is None."""
-        columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(cls)}
-        return cls(
-            **{
-                name: None if any(column is None for column in of_parts) else np.concatenate(of_parts)
-                for name, of_parts in columns.items()
-            }
-        )
+        joined: dict[str, Any] = {}
+        for field in fields(cls):
+            columns = [getattr(part, field.name) for part in parts]
+            joined[field.name] = None if any(column is None for column in columns) else np.concatenate(columns)
+        return cls(**joined)

@@ -96,7 +96,7 @@ def method_config(method: str, options: Mapping[str, Any], **common: Any) -> Bud
                 own = METHODS[method].own_options()
                 raise ConfigError(f"budget.{name}: is no option of {method}. Allowed: {', '.join(own) or 'none'}.")
     with config_errors():
-        return _Call(budget={"method": method, **options, **common}).budget  # type: ignore[arg-type]
+        return _Call(budget={"method": method, **options, **common}).budget
 
 
 class _Call(StrictModel):

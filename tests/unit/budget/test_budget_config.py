@@ -20,7 +20,7 @@ pytestmark = pytest.mark.unit
 
 def budget(**settings: Any) -> BudgetConfig:
     """As a run's config reads its section."""
-    return TypeAdapter(Budget).validate_python(settings)  # type: ignore[no-any-return]
+    return TypeAdapter(Budget).validate_python(settings)
 
 
 @pytest.mark.parametrize(
