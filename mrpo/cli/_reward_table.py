@@ -8,14 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from mrpo.cli._table import percent, table
 from mrpo.config.run import RewardConfig
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.source import library_bounds
@@ -49,12 +47,12 @@ class Scored:
         return sum(outcome.failure is not None for outcome in self.outcomes)
 
 
-def failures_above(most: float, scored: Mapping[str, Scored]) -> list[str]:
-    """A line for each reward that failed in more than the share ``most`` of the rows."""
+def failures_above(max_rate: float, scored: Mapping[str, Scored]) -> list[str]:
+    """A line for each reward that failed in more than the share ``max_rate`` of the rows."""
     return [
-        f"{name} failed in {one.failed} of {len(one.results)} rows, more than the {most:.1%} of --most-failures"
+        f"{name} failed in {one.failed} of {len(one.results)} rows, more than the {max_rate:.1%} of --max-failure-rate"
         for name, one in scored.items()
-        if one.failed > most * len(one.results)
+        if one.failed > max_rate * len(one.results)
     ]
 
 
@@ -66,11 +64,11 @@ def show(console: Console, scored: Mapping[str, Scored], groups: Sequence[str], 
     console.print(_outcomes(scored))
     console.print(_scores(scored))
     if any(len(one.scores) for one in scored.values()):
-        told = _diagnose(scored, [ids[group] for group in groups] if shared else [0] * len(groups))
+        metrics = _diagnose(scored, [ids[group] for group in groups] if shared else [0] * len(groups))
         if len(scored) > 1:
-            console.print(_correlations(list(scored), told, "within prompts" if shared else "over all rows"))
+            console.print(_correlations(list(scored), metrics, "within prompts" if shared else "over all rows"))
         if shared:
-            console.print(_spread(list(scored), told))
+            console.print(_spread(list(scored), metrics))
     if any(one.failed for one in scored.values()):
         console.print(_failures(scored, places))
     for line in _remarks(scored):
@@ -80,39 +78,31 @@ def show(console: Console, scored: Mapping[str, Scored], groups: Sequence[str], 
 def histogram(scores: np.ndarray, low: float, high: float) -> str:
     """How many scores lie in each tenth of [low, high], as bars; one bar if that is a point."""
     counts, _ = np.histogram(scores, BINS if low < high else 1, (low, high) if low < high else (low - 0.5, low + 0.5))
-    most = max(counts.max(initial=0), 1)
-    return "".join(BARS[math.ceil((len(BARS) - 1) * count / most)] for count in counts)
-
-
-def _table(title: str, *headings: str) -> Table:
-    """A table whose first column is names and whose others are numbers."""
-    look: dict[str, Any] = {"box": box.SIMPLE_HEAD, "title_justify": "left", "title_style": "bold", "pad_edge": False}
-    table = Table(title=title, min_width=len(title) + 2, **look)
-    for n, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if n else "left", no_wrap=True)
-    return table
+    tallest = max(counts.max(initial=0), 1)
+    return "".join(BARS[math.ceil((len(BARS) - 1) * count / tallest)] for count in counts)
 
 
 def _outcomes(scored: Mapping[str, Scored]) -> Table:
-    table = _table("Outcomes", "reward", "scored", "n/a", "failed", "ms: p50", "p99", "max")
+    rows = []
     for name, one in scored.items():
         times = [1000 * seconds for _, seconds in one.results]
         counts = (len(one.scores), len(one.results) - len(one.scores) - one.failed, one.failed)
-        table.add_row(name, *map(str, counts), *(f"{np.percentile(times, share):.3g}" for share in (50, 99, 100)))
-    return table
+        rows.append((name, *counts, *(f"{np.percentile(times, share):.3g}" for share in (50, 99, 100))))
+    return table("Outcomes", ("reward", "scored", "n/a", "failed", "ms: p50", "p99", "max"), rows)
 
 
 def _scores(scored: Mapping[str, Scored]) -> Table:
-    table = _table("Scores", "reward", "min", "mean", "median", "max", "std", "from", "histogram", "to")
+    headings = ("reward", "min", "mean", "median", "max", "std", "from", "histogram", "to")
+    rows: list[tuple[str | None, ...]] = []
     for name, one in scored.items():
         scores = one.scores
         if not len(scores):
-            table.add_row(name, *["–"] * 5)
+            rows.append((name, *[None] * 5))
             continue
         low, high = one.reward.range or (scores.min(), scores.max())
         numbers = (f"{f(scores):.3g}" for f in (np.min, np.mean, np.median, np.max, np.std))
-        table.add_row(name, *numbers, f"{low:.3g}", histogram(scores, low, high), f"{high:.3g}")
-    return table
+        rows.append((name, *numbers, f"{low:.3g}", histogram(scores, low, high), f"{high:.3g}"))
+    return table("Scores", headings, rows)
 
 
 def _diagnose(scored: Mapping[str, Scored], group_ids: Sequence[int]) -> dict[str, float]:
@@ -125,35 +115,33 @@ def _diagnose(scored: Mapping[str, Scored], group_ids: Sequence[int]) -> dict[st
     return compute_advantages(rewards_NK, torch.tensor(group_ids), {"names": tuple(scored)}).diagnostics
 
 
-def _correlations(names: Sequence[str], told: Mapping[str, float], where: str) -> Table:
-    table = _table(f"Correlation {where}", "", *names)
+def _correlations(names: Sequence[str], metrics: Mapping[str, float], where: str) -> Table:
+    rows = []
     for first in names:
         keys = ((f"{first}/{second}", f"{second}/{first}") for second in names)
-        values = (told.get(f"advantage/correlation/{a}", told.get(f"advantage/correlation/{b}")) for a, b in keys)
-        table.add_row(first, *("–" if value is None else f"{value:+.2f}" for value in values))
-    return table
+        values = (metrics.get(f"advantage/correlation/{a}", metrics.get(f"advantage/correlation/{b}")) for a, b in keys)
+        rows.append((first, *(None if value is None else f"{value:+.2f}" for value in values)))
+    return table(f"Correlation {where}", ("", *names), rows)
 
 
-def _spread(names: Sequence[str], told: Mapping[str, float]) -> Table:
-    table = _table("Signal", "reward", "prompts whose scores are all equal: nothing is learned there")
-    shares = {name: told.get(f"reward/{name}/zero_variance_share") for name in names}
-    for name, share in {**shares, "all rewards": told.get("advantage/zero_variance_share")}.items():
-        table.add_row(name, "–" if share is None else f"{share:.0%}")
-    return table
+def _spread(names: Sequence[str], metrics: Mapping[str, float]) -> Table:
+    shares = {name: metrics.get(f"reward/{name}/zero_variance_share") for name in names}
+    shares["all rewards"] = metrics.get("advantage/zero_variance_share")
+    rows = ((name, percent(share, 0)) for name, share in shares.items())
+    return table("Signal", ("reward", "prompts whose scores are all equal: nothing is learned there"), rows)
 
 
 def _failures(scored: Mapping[str, Scored], places: Sequence[str]) -> Table:
-    table = _table("Failures", "reward", "cause", "rows", "first")
-    table.add_column("why", overflow="fold")
+    rows = []
     for name, one in scored.items():
         causes: dict[str, list[int]] = {}
         for n, outcome in enumerate(one.outcomes):
             if outcome.failure is not None:
                 causes.setdefault(outcome.cause or "", []).append(n)
-        for cause, rows in sorted(causes.items(), key=lambda item: -len(item[1])):
-            told = (one.outcomes[rows[0]].failure or "").partition(": ")[2]
-            table.add_row(name, cause, f"{len(rows)}", places[rows[0]], Text(told[:200]))
-    return table
+        for cause, failed in sorted(causes.items(), key=lambda item: -len(item[1])):
+            reason = (one.outcomes[failed[0]].failure or "").partition(": ")[2]
+            rows.append((name, cause, len(failed), places[failed[0]], reason[:200]))
+    return table("Failures", ("reward", "cause", "rows", "first", "why"), rows, text_columns=5)
 
 
 def _remarks(scored: Mapping[str, Scored]) -> Iterator[str]:

@@ -1,4 +1,7 @@
-"""``mrpo doctor``: what this machine has, and what to do about what it lacks."""
+"""Show what this machine has, and what to do about what it lacks.
+
+The exit code is 1 if anything needs attention.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,15 @@ from typing import NamedTuple
 
 from packaging.requirements import Requirement
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
-LEAST_SHARED_MEMORY, LEAST_MEMORY, LEAST_DISK, LEAST_FILES = 1 << 30, 6 << 30, 2 << 30, 4096
+from mrpo.cli._app import examples, new_app
+from mrpo.cli._table import table
+from mrpo.exit_code import ExitCode
+
+MIN_SHARED_MEMORY, MIN_MEMORY, MIN_DISK, MIN_FILES = 1 << 30, 6 << 30, 2 << 30, 4096
+
+app = new_app()
 
 
 class Finding(NamedTuple):
@@ -27,14 +36,12 @@ class Finding(NamedTuple):
     advice: str = ""
 
 
-def main(argv: list[str]) -> int:
-    """Exit code 1 if anything needs attention."""
+@app.command(help=__doc__, epilog=examples("mrpo doctor"))
+def doctor() -> ExitCode:
     findings = list(examine())
-    table = Table("", "what", "found", "what to do", box=None, pad_edge=False)
-    for finding in findings:
-        table.add_row("[red]x[/]" if finding.advice else "[green]ok[/]", *finding)
-    Console().print(table)
-    return int(any(finding.advice for finding in findings))
+    rows = ((Text("x", "red") if finding.advice else Text("ok", "green"), *finding) for finding in findings)
+    Console().print(table("", ("", "what", "found", "what to do"), rows, text_columns=4))
+    return ExitCode.FAILED if any(finding.advice for finding in findings) else ExitCode.DONE
 
 
 def examine() -> Iterator[Finding]:
@@ -46,14 +53,12 @@ def examine() -> Iterator[Finding]:
     yield Finding("device", f"{len(gpus)} GPUs" if gpus else f"CPU, {len(os.sched_getaffinity(0))} cores")
     yield from versions("gpu" if gpus else "cpu")
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    yield _size("memory", memory, LEAST_MEMORY, "the quickstart needs about 6 GiB")
+    yield _size("memory", memory, MIN_MEMORY, "the quickstart needs about 6 GiB")
     shared = shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else 0
-    yield _size("shared memory (/dev/shm)", shared, LEAST_SHARED_MEMORY, "in a container: --shm-size=2g or an emptyDir")
-    yield _size(
-        "free disk in /tmp", shutil.disk_usage("/tmp").free, LEAST_DISK, "Ray keeps its session there: free some"
-    )
+    yield _size("shared memory (/dev/shm)", shared, MIN_SHARED_MEMORY, "in a container: --shm-size=2g or an emptyDir")
+    yield _size("free disk in /tmp", shutil.disk_usage("/tmp").free, MIN_DISK, "Ray keeps its session there: free some")
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    yield Finding("open-file limit", str(files), "" if files >= LEAST_FILES else f"ulimit -n {LEAST_FILES}")
+    yield Finding("open-file limit", str(files), "" if files >= MIN_FILES else f"ulimit -n {MIN_FILES}")
 
 
 def versions(extra: str) -> Iterator[Finding]:
@@ -89,9 +94,5 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _size(what: str, found: int, least: int, advice: str) -> Finding:
-    return Finding(what, f"{found / (1 << 30):.1f} GiB", "" if found >= least else advice)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def _size(what: str, found: int, minimum: int, advice: str) -> Finding:
+    return Finding(what, f"{found / (1 << 30):.1f} GiB", "" if found >= minimum else advice)

@@ -1,125 +1,115 @@
-"""``mrpo launch slurm|kubernetes|local recipe=NAME [cluster=FILE.yaml] …``: train on a cluster, with restarts."""
+"""Train on SLURM or Kubernetes, or here, with restarts.
+
+The recipe and the cluster's file are checked, a plain file is written that can be read and submitted by hand, and it is
+submitted. Settings are as for mrpo train.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from mrpo.cli._app import Overrides, examples, new_app, show_notes
 from mrpo.config.cluster import KubernetesCluster, SlurmCluster
-from mrpo.errors import ConfigError, unknown_name
+from mrpo.errors import ConfigError, MrpoError
+from mrpo.exit_code import ExitCode
 from mrpo.launch.check import check_kubernetes, check_slurm, check_writable
-from mrpo.launch.cluster_file import load_cluster
+from mrpo.launch.cluster_file import load_cluster, take_cluster
 from mrpo.launch.job import make_job
 from mrpo.launch.kubernetes import render_kubernetes
 from mrpo.launch.local import keep_running, render_local
 from mrpo.launch.slurm import render_slurm
 
-USAGE = """usage: mrpo launch slurm|kubernetes|local recipe=NAME [cluster=FILE] [key=value ...] [--dry-run [FOLDER]]
-
-  mrpo launch slurm recipe=quickstart cluster=slurm.yaml --dry-run    show the script, submit nothing
-  mrpo launch slurm recipe=quickstart cluster=slurm.yaml              sbatch it
-  mrpo launch kubernetes recipe=quickstart cluster=kubernetes.yaml    kubectl apply it
-  mrpo launch local recipe=quickstart                                 mrpo train here, again while there is more to do
-
-The files that are submitted are kept in the folder launched/, or go into FOLDER. key=value is as in mrpo train.
-"""
-SUBMIT = {"slurm": ["sbatch"], "kubernetes": ["kubectl", "apply", "-f"]}
 KEPT = Path("launched")
-Rendered = tuple[dict[str, str], list[Path]]
-"""Files by name, and folders that must exist before they are submitted."""
+
+app = new_app(help=__doc__)
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Submit nothing; show the files, unless --out says where to.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help=f"Where the files go, else {KEPT}/.")]
 
 
-def main(argv: list[str]) -> int:
-    """Exit codes: 0 submitted or shown, 1 the scheduler refused, 2 bad input; ``local``: those of ``mrpo train``."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE, end="")
-        return 0 if argv else 2
-    scheduler, *arguments = argv
-    if scheduler not in RENDER:
-        raise unknown_name("scheduler", scheduler, RENDER)
-    overrides, cluster, dry_run, folder = parse(arguments)
-    files, folders = RENDER[scheduler](overrides, cluster)
-    if dry_run and folder is None:
-        for text in files.values():
-            print(text, end="")
-        return 0
-    for needed in folders:
-        needed.mkdir(parents=True, exist_ok=True)
-    written = write(files, folder or KEPT)
-    if dry_run:
-        print("\n".join(map(str, written)))
-        return 0
-    if scheduler == "local":
-        return keep_running(["bash", str(written[0])])
-    return submit(scheduler, written)
+@app.command(epilog=examples("mrpo launch slurm recipe=quickstart cluster=slurm.yaml --dry-run"))
+def slurm(overrides: Overrides = None, dry_run: DryRun = False, out: Out = None) -> ExitCode:
+    """Submit a batch script to SLURM.
 
-
-def parse(arguments: list[str]) -> tuple[list[str], str | None, bool, Path | None]:
-    """Overrides for ``mrpo train``, the cluster's file, whether to submit nothing, and where to put files."""
-    overrides: list[str] = []
-    cluster, dry_run, folder = None, False, None
-    rest = iter(arguments)
-    for argument in rest:
-        if argument == "--dry-run":
-            dry_run = True
-        elif argument.startswith("cluster="):
-            cluster = argument.removeprefix("cluster=")
-        elif dry_run and folder is None and "=" not in argument and not argument.startswith("-"):
-            folder = Path(argument)
-        else:
-            overrides.append(argument)
-    return overrides, cluster, dry_run, folder
-
-
-def slurm(overrides: list[str], cluster_file: str | None) -> Rendered:
-    cluster, workdir = load_cluster(cluster_file, SlurmCluster), Path.cwd()
-    job = make_job(overrides, workdir / "runs")
+    It makes a Ray cluster over the job's nodes, and is requeued when it is preempted. cluster=FILE.yaml describes the
+    cluster.
+    """
+    file, settings = take_cluster(overrides)
+    cluster, workdir = load_cluster(file, SlurmCluster), Path.cwd()
+    job = make_job(settings, workdir / "runs", cluster.groups)
     check_slurm(job, cluster, workdir)
-    logs = workdir / cluster.logs  # SLURM doesn't make it, and a job that can't write there ends without a word
-    return render_slurm(job, cluster, workdir, Path(sys.prefix)), [logs]
+    show_notes(job.notes)
+    files = render_slurm(job, cluster, workdir, Path(sys.prefix))
+    written = _write(files, dry_run, out)
+    if not dry_run:
+        # SLURM doesn't make the folder of its logs, and a job that can't write there ends without a message.
+        (workdir / cluster.logs).mkdir(parents=True, exist_ok=True)
+        _submit(["sbatch"], written)
+    return ExitCode.DONE
 
 
-def kubernetes(overrides: list[str], cluster_file: str | None) -> Rendered:
-    cluster = load_cluster(cluster_file, KubernetesCluster)
+@app.command(epilog=examples("mrpo launch kubernetes recipe=quickstart cluster=kubernetes.yaml --dry-run"))
+def kubernetes(overrides: Overrides = None, dry_run: DryRun = False, out: Out = None) -> ExitCode:
+    """Apply a RayJob of KubeRay to Kubernetes, by kubectl.
+
+    cluster=FILE.yaml describes the cluster.
+    """
+    file, settings = take_cluster(overrides)
+    cluster = load_cluster(file, KubernetesCluster)
     mount = Path(cluster.mount)
-    job = make_job(overrides, mount / "runs", volume=mount)
+    job = make_job(settings, mount / "runs", cluster.groups, volume=mount)
     check_kubernetes(job, cluster)
-    return render_kubernetes(job, cluster), []
+    show_notes(job.notes)
+    written = _write(render_kubernetes(job, cluster), dry_run, out)
+    if not dry_run:
+        _submit(["kubectl", "apply", "-f"], written)
+    return ExitCode.DONE
 
 
-def local(overrides: list[str], cluster_file: str | None) -> Rendered:
-    if cluster_file is not None:
-        raise ConfigError(f"cluster: given {cluster_file}, allowed with local: none.")
-    job = make_job(overrides, Path.cwd() / "runs")
+@app.command(epilog=examples("mrpo launch local recipe=quickstart"))
+def local(overrides: Overrides = None, dry_run: DryRun = False, out: Out = None) -> int:
+    """Train on this machine, and again while there is more to do.
+
+    Exit codes are those of mrpo train.
+    """
+    file, settings = take_cluster(overrides)
+    if file is not None:
+        raise ConfigError(f"cluster: given {file}, allowed with local: none.")
+    job = make_job(settings, Path.cwd() / "runs")
     check_writable("run_dir", Path(job.run_dir).absolute())
-    return render_local(job, Path.cwd(), Path(sys.prefix)), []
+    show_notes(job.notes)
+    written = _write(render_local(job, Path.cwd(), Path(sys.prefix)), dry_run, out)
+    return ExitCode.DONE if dry_run else keep_running(["bash", str(written[0])])
 
 
-RENDER: dict[str, Callable[[list[str], str | None], Rendered]] = {
-    "slurm": slurm,
-    "kubernetes": kubernetes,
-    "local": local,
-}
-
-
-def write(files: dict[str, str], folder: Path) -> list[Path]:
+def _write(files: dict[str, str], dry_run: bool, out: Path | None) -> list[Path]:
+    """Write the files and return where they are; a dry run that wasn't told where to shows them instead."""
+    if dry_run and out is None:
+        print(*files.values(), sep="", end="")
+        return []
+    folder = out or KEPT
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / name for name in files]
-    for path, text in zip(paths, files.values(), strict=True):
+    written = [folder / name for name in files]
+    for path, text in zip(written, files.values(), strict=True):
         path.write_text(text, encoding="utf-8")
-    return paths
+    if dry_run:
+        print(*written, sep="\n")
+    return written
 
 
-def submit(scheduler: str, written: list[Path]) -> int:
-    for path in written:
-        command = [*SUBMIT[scheduler], str(path)]
-        print(" ".join(command), flush=True)
+def _submit(command: list[str], files: list[Path]) -> None:
+    """Raises MrpoError if the scheduler refuses, or its program isn't here."""
+    for file in files:
+        whole = [*command, str(file)]
+        print(" ".join(whole), flush=True)
         try:
-            if subprocess.run(command, check=False).returncode != 0:
-                return 1
+            code = subprocess.run(whole, check=False).returncode
         except FileNotFoundError:
-            print(f"mrpo launch: no {command[0]} here. Where there is one: {' '.join(command)}", file=sys.stderr)
-            return 1
-    return 0
+            raise MrpoError(f"no {command[0]} here. Where there is one: {' '.join(whole)}") from None
+        if code != 0:
+            raise MrpoError(f"{command[0]} exited with code {code}. The file is {file}.")

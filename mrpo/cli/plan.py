@@ -1,36 +1,37 @@
-"""``mrpo plan recipe=NAME [cluster=FILE.yaml] [key=value …]``: check a recipe and show what its run would take."""
+"""Check a recipe and show what its run would take.
+
+That is actors, nodes, batches, memory and data. Nothing is started or written. cluster=FILE.yaml is the file that mrpo
+launch takes, for SLURM or for Kubernetes. The exit code is 1 if something speaks against the run, 2 if the
+configuration is wrong.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import typer
 import yaml
 from rich.console import Console
-from rich.table import Table
 
-from mrpo.cli.train import device_of
-from mrpo.config.check import check_files
-from mrpo.config.load import load_run_config, prepared_folder
+from mrpo.cli._app import Overrides, examples, new_app
+from mrpo.cli._table import table
+from mrpo.config.checked_run import CheckedRun
+from mrpo.config.device import device_on
+from mrpo.config.flatten import flatten
 from mrpo.config.model_size import ModelShape, Quantity, UnknownSize, read_shape
-from mrpo.config.placement import Groups
 from mrpo.config.plan import GIB, Plan, Sizes, make_plan
 from mrpo.config.run import RunConfig
-from mrpo.config.verl import to_verl
 from mrpo.errors import ConfigError
-from mrpo.launch.cluster_file import load_any_cluster
+from mrpo.exit_code import ExitCode
+from mrpo.launch.cluster_file import load_any_cluster, take_cluster
 from mrpo.record.jsonl import CorruptLineError
 from mrpo.record.run_folder import RunFolder
 
-USAGE = """usage: mrpo plan recipe=NAME [cluster=FILE.yaml] [key=value ...] [--full]
-
-  mrpo plan recipe=quickstart cluster=slurm.yaml rollout.replicas=4 --full
-
-slurm.yaml is the file that mrpo launch takes, for SLURM or for Kubernetes. --full shows the whole configuration.
-"""
+app = new_app()
 COLUMNS = ("data_source", "prompt", "reward_model.ground_truth")
 """What verl reads of every row."""
 
@@ -44,42 +45,40 @@ class DataFile(NamedTuple):
     problem: str = ""
 
 
-def main(argv: list[str]) -> int:
-    """Exit codes: 0 nothing speaks against the run, 1 something does, 2 the configuration is wrong."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE, end="")
-        return 0 if argv else 2
-    given = [argument.partition("=")[2] for argument in argv if argument.startswith("cluster=")]
-    config, recipe = load_run_config([a for a in argv if a != "--full" and not a.startswith("cluster=")])
-    prepared = prepared_folder(recipe, config.prepare, config.seed)
-    check_files(config, recipe, prepared)
-    groups = load_any_cluster(given[-1]).groups if given else None
-    device = planned_device(config, groups)
-    to_verl(config, recipe.folder, Path("run"), {"cpu": "cpu", "gpu": "cuda"}[device])  # refuses what verl would
-    files, sizes, timed = list(read_files(config)), read_sizes(config), seconds_per_step(recipe.name)
+@app.command(
+    help=__doc__,
+    epilog=examples(
+        "mrpo plan recipe=quickstart",
+        "mrpo plan recipe=quickstart cluster=slurm.yaml rollout.replicas=4",
+        "mrpo plan recipe=math_length/multi_node trainer.device=gpu --full",
+    ),
+)
+def plan(
+    overrides: Overrides = None,
+    full: Annotated[bool, typer.Option("--full", help="Show the whole configuration, defaults included.")] = False,
+) -> ExitCode:
+    file, settings = take_cluster(overrides)
+    groups = load_any_cluster(file).groups if file is not None else None
+    run = CheckedRun.load(settings, lambda config: device_on(config, groups))
+    config = run.config
+    files, sizes, timed = list(read_files(config)), read_sizes(config), seconds_per_step(run.recipe.name)
     counts = [file.rows for file in files if file.field.startswith("data.train")]
-    rows = None if None in counts else sum(count or 0 for count in counts)
+    prompts = None if None in counts else sum(count or 0 for count in counts)
     kv_space = float(os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1"))
-    plan = make_plan(config, sizes, rows, device, groups, timed[0] if timed else None, kv_space)
-    plan.problems += [f"{file.field}: {file.path} {file.problem}" for file in files if file.problem]
-    plan.notes += list(_notes(config, prepared, timed))
+    planned = make_plan(config, sizes, prompts, run.device, groups, timed[0] if timed else None, kv_space)
+    planned.problems += [f"{file.field}: {file.path} {file.problem}" for file in files if file.problem]
+    planned.notes += list(_notes(run, timed))
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False)
-    if "--full" in argv:
+    if full:
         print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
     else:
-        settings = _flat(config.model_dump(mode="json", exclude_defaults=True))
-        _print(console, "Settings that aren't defaults", (), settings)
-    show(console, config, plan, files, sizes)
-    return int(bool(plan.problems))
-
-
-def planned_device(config: RunConfig, groups: Groups | None) -> str:
-    """cpu or gpu: what the config says, else what the cluster has, else what this machine has."""
-    if config.trainer.device != "auto":
-        return config.trainer.device
-    if groups is not None:
-        return "gpu" if groups["trainer"].gpus_per_node else "cpu"
-    return {"cpu": "cpu", "cuda": "gpu"}[device_of(config)]
+        changed = config.model_dump(mode="json", exclude_defaults=True)
+        if "algorithm" in changed:  # another estimator with its own defaults is a change, too
+            changed["algorithm"] = {"estimator": config.algorithm.estimator, **changed["algorithm"]}
+        rows = ((name, str(value)) for name, value in flatten(changed))
+        console.print("", table("Settings that aren't defaults", (), rows))
+    show(console, config, planned, files, sizes)
+    return ExitCode.FAILED if planned.problems else ExitCode.DONE
 
 
 def read_files(config: RunConfig) -> Iterator[DataFile]:
@@ -130,11 +129,13 @@ def seconds_per_step(recipe: str) -> tuple[float, Path] | None:
     return (times[-1] - times[0]) / (len(times) - 1), folder.path
 
 
-def _notes(config: RunConfig, prepared: Path, timed: tuple[float, Path] | None) -> Iterator[str]:
-    if config.prepare is not None and not prepared.exists():
+def _notes(run: CheckedRun, timed: tuple[float, Path] | None) -> Iterator[str]:
+    yield from run.notes
+    config = run.config
+    if config.prepare is not None and not run.prepared.exists():
         yield f"{config.prepare} has not run yet; the run begins with it, and plan knows more afterwards"
     if config.verl:
-        yield f"not counted here, whatever it changes: {', '.join(f'verl.{key}' for key, _ in _flat(config.verl))}"
+        yield f"not counted here, whatever it changes: {', '.join(f'verl.{key}' for key, _ in flatten(config.verl))}"
     if timed is not None:
         yield f"a step took {timed[0]:.3g} s in {timed[1]}"
 
@@ -142,47 +143,33 @@ def _notes(config: RunConfig, prepared: Path, timed: tuple[float, Path] | None) 
 def show(console: Console, config: RunConfig, plan: Plan, files: list[DataFile], sizes: Sizes) -> None:
     """Print all but the settings. Problems come last, where a reader of a long output looks."""
     data = ((f.field, f.path, f.problem or (f"{f.rows:,} rows" if f.rows is not None else "not yet")) for f in files)
-    _print(console, "Data", (), data)
-    _print(console, "Rewards", ("", "function", "weight", "options, conditions, model"), _rewards(config))
-    total = sum(actors.number * actors.devices for actors in plan.actors)
-    most = max(node.devices for node in plan.nodes)
-    title = f"Actors: {total} {plan.device.upper()} devices, at most {most} on a node"
-    _print(console, title, ("", "number", "devices each", "where"), plan.actors)
-    _print(console, "Nodes", ("", "devices", "CPUs for Ray", "holds"), _nodes(plan))
-    _print(console, "Batches", (), _quantities(plan.batch))
     counts = {p: Quantity(None, f"unknown: {s}") if isinstance(s, str) else s.parameters for p, s in sizes.items()}
-    _print(console, "Parameters", (), _quantities(counts))
-    for title, quantities in plan.memory.items():
-        _print(console, f"Memory of {title}", (), _quantities(quantities))
-    _print(console, "Checkpoints", (), _quantities(plan.checkpoints))
+    total = sum(actors.number * actors.devices for actors in plan.actors)
+    largest = max(node.devices for node in plan.nodes)
+    actors = f"Actors: {total} {plan.device.upper()} devices, at most {largest} on a node"
+    for drawn in (
+        table("Data", (), data),
+        table("Rewards", ("reward", "function", "weight", "options and more"), _rewards(config), text_columns=4),
+        table(actors, ("actor", "number", "devices each", "where"), plan.actors, text_columns=4),
+        table("Nodes", ("node", "devices", "CPUs for Ray", "holds"), _nodes(plan), text_columns=4),
+        table("Batches", (), _quantities(plan.batch)),
+        table("Parameters", (), _quantities(counts)),
+        *(table(f"Memory of {part}", (), _quantities(quantities)) for part, quantities in plan.memory.items()),
+        table("Checkpoints", (), _quantities(plan.checkpoints)),
+    ):
+        console.print("", drawn)
     for note in plan.notes:
         console.print(f"note: {note}", soft_wrap=True)
     for problem in plan.problems:
         console.print(f"problem: {problem}", style="red", soft_wrap=True)
 
 
-def _print(console: Console, title: str, headings: tuple[str, ...], rows: Iterable[Iterable[object]]) -> None:
-    table = Table(
-        *headings, title=title, title_justify="left", title_style="bold", box=None, show_header=bool(headings)
-    )
-    for row in rows:
-        table.add_row(*map(str, row))
-    console.print("", table)
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in content.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", str(value)
-
-
 def _rewards(config: RunConfig) -> Iterator[tuple[object, ...]]:
     for name, reward in config.rewards.items():
+        conditions = {f"requires {other}": minimum for other, minimum in reward.requires.items()}
         model = {"model": reward.model.path} if reward.model else {}
-        said = {**reward.options, **{f"requires {other}": least for other, least in reward.requires.items()}, **model}
-        yield name, reward.function, reward.weight, ", ".join(f"{key}={value}" for key, value in said.items())
+        shown = {**reward.options, **conditions, **model}
+        yield name, reward.function, reward.weight, ", ".join(f"{key}={value}" for key, value in shown.items())
 
 
 def _nodes(plan: Plan) -> Iterator[tuple[object, ...]]:

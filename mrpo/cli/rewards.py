@@ -1,100 +1,90 @@
-"""``mrpo rewards check FILE --recipe R | list``: what a recipe's rewards say of responses there are; the library."""
+"""Try a recipe's rewards on responses that there are, or list the library's."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import importlib
 import inspect
-import json
-import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
+from mrpo.cli._app import Changes, examples, new_app
+from mrpo.cli._responses import Row, count_tokens, read_rows
 from mrpo.cli._reward_table import Scored, failures_above, show
+from mrpo.cli._table import table
 from mrpo.config.check import check_reward
 from mrpo.config.load import load_run_config
-from mrpo.config.run import RewardConfig, RunConfig
-from mrpo.errors import ConfigError
+from mrpo.config.run import RewardConfig
+from mrpo.errors import ConfigError, MrpoError
+from mrpo.exit_code import ExitCode
 from mrpo.record import jsonl
 from mrpo.registry import module_names
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.scorer import Scorer
 from mrpo.rewards.source import LIBRARY
 
-USAGE = """usage: mrpo rewards check FILE --recipe NAME [--most-failures SHARE] [--out FILE.jsonl] [key=value ...]
-       mrpo rewards list
-
-  mrpo rewards check runs/latest/rollouts/5.jsonl --recipe quickstart
-  mrpo rewards check responses.parquet --recipe mine rewards.correct.timeout=5
-
-FILE is JSON lines or parquet: prompt, response (or responses), ground_truth (or reward_model.ground_truth), and if
-there are any extra_info, data_source, response_tokens; or the rollouts of a run. Rows with one uid, or without it with
-one prompt, are a group.
-"""
+app = new_app(help=__doc__)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One response to score. ``place`` tells a user which one; rows of a ``group`` answer the same prompt."""
+@app.command(
+    epilog=examples(
+        "mrpo rewards check runs/latest/rollouts/5.jsonl --recipe quickstart",
+        "mrpo rewards check responses.parquet --recipe mine rewards.correct.timeout=5",
+    )
+)
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON lines or parquet.")],
+    recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="The recipe whose rewards are tried.")],
+    changes: Changes = None,
+    max_failure_rate: Annotated[
+        float, typer.Option("--max-failure-rate", min=0, max=1, help="If a reward fails in more rows, exit with 1.")
+    ] = 0.05,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.jsonl", help="Where the rows go, with their scores.")
+    ] = None,
+) -> ExitCode:
+    """Show what a recipe's rewards make of a file of responses.
 
-    place: str
-    group: str
-    prompt: Any
-    response: str
-    ground_truth: Any
-    extra: dict[str, Any]
-
-
-def main(argv: list[str]) -> int:
-    """Exit codes: 0 fine, 1 a reward failed in too many rows, 2 bad input (nothing was scored)."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE, end="")
-        return 0 if argv else 2
-    if argv == ["list"]:
-        Console().print(library_table())
-        return 0
-    if argv[0] == "check":
-        return check(argv[1:])
-    raise ConfigError(f"mrpo rewards: given {' '.join(argv)!r}, allowed: check FILE --recipe NAME, or list.")
-
-
-def check(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="mrpo rewards check", usage=USAGE.partition("usage: ")[2])
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--recipe", required=True)
-    parser.add_argument("--most-failures", type=float, default=0.05)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("overrides", nargs="*")
-    options = parser.parse_intermixed_args(argv)
-    config, recipe = load_run_config([f"recipe={options.recipe}", *options.overrides])
+    A row of FILE has prompt, response (or responses), ground_truth (or reward_model.ground_truth), and if there are
+    any extra_info, data_source, response_tokens; the rollouts of a run are such rows. Rows with one uid, or without it
+    with one prompt, are a group. The exit code is 1 if a reward failed in too many rows, 2 if the input is wrong and
+    nothing was scored.
+    """
+    config, found = load_run_config([f"recipe={recipe}", *(changes or [])])
     for name, reward in config.rewards.items():
-        check_reward(f"rewards.{name}", reward, recipe.folder)
+        check_reward(f"rewards.{name}", reward, found.folder)
         if reward.model is not None and "url" not in reward.options:
             raise ConfigError(
                 f"rewards.{name}.model: only a run serves models. Allowed here: rewards.{name}.options.url of a server "
                 f"that runs, and rewards.{name}.options.model."
             )
-    rows, note = count_tokens(list(read_rows(options.file)), config)
-    scored = asyncio.run(score(rows, config.rewards, recipe.folder))
-    if options.out is not None:
-        jsonl.replace(options.out, records(rows, scored))
+    rows, note = count_tokens(list(read_rows(file)), config)
+    scored = asyncio.run(score(rows, config.rewards, found.folder))
+    if out is not None:
+        jsonl.replace(out, records(rows, scored))
     console = Console()
     show(console, scored, [row.group for row in rows], [row.place for row in rows])
-    for line in (note, f"rows with their scores: {options.out}" if options.out is not None else ""):
+    for line in (note, f"rows with their scores: {out}" if out is not None else ""):
         if line:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
-    too_many = failures_above(options.most_failures, scored)
-    for line in too_many:
-        print(f"mrpo rewards check: {line}", file=sys.stderr)
-    return 1 if too_many else 0
+    if too_many := failures_above(max_failure_rate, scored):
+        raise MrpoError("\n".join(too_many))
+    return ExitCode.DONE
+
+
+@app.command("list", epilog=examples("mrpo rewards list"))
+def list_library() -> ExitCode:
+    """List the rewards of the library with their options."""
+    headings = ("name", "range", "what", "options")
+    Console().print(table("function: NAME", headings, _library(), text_columns=4))
+    return ExitCode.DONE
 
 
 async def score(rows: list[Row], rewards: Mapping[str, RewardConfig], folder: Path) -> dict[str, Scored]:
@@ -102,7 +92,7 @@ async def score(rows: list[Row], rewards: Mapping[str, RewardConfig], folder: Pa
     scorers = {name: Scorer({name: reward}, folder) for name, reward in rewards.items()}
     scored = {name: Scored(reward) for name, reward in rewards.items()}
     errors = await asyncio.gather(*(scorer.start() for scorer in scorers.values()), return_exceptions=True)
-    told = Console(stderr=True)
+    progress = Console(stderr=True)
 
     async def run(name: str, bar: Progress) -> None:
         task = bar.add_task(name, total=len(rows))
@@ -124,104 +114,11 @@ async def score(rows: list[Row], rewards: Mapping[str, RewardConfig], folder: Pa
     try:
         if wrong := [str(error) for error in errors if error is not None]:
             raise ConfigError("\n".join(wrong))
-        with Progress(console=told, transient=True, disable=not told.is_terminal) as bar:
+        with Progress(console=progress, transient=True, disable=not progress.is_terminal) as bar:
             await asyncio.gather(*(run(name, bar) for name in rewards))
     finally:
         await asyncio.gather(*(scorer.close() for scorer in scorers.values()))
     return scored
-
-
-def read_rows(file: Path) -> Iterator[Row]:
-    """
-    Raises:
-        ConfigError: there is no such file, it can't be read, or a row lacks what is needed; says which.
-    """
-    if not file.is_file():
-        raise ConfigError(f"FILE: no such file: {file}")
-    empty = True
-    for place, record in _records(file):
-        empty = False
-        many = record.get("responses") is not None
-        responses = record["responses"] if many else [_need(record, place, "response", "responses")]
-        prompt = _need(record, place, "prompt")
-        truth = _need(record, place, "ground_truth", "reward_model.ground_truth")
-        tokens = record.get("response_tokens", record.get("tokens"))
-        counts = tokens if many and tokens is not None else [tokens] * len(responses)
-        if not isinstance(responses, list) or not all(isinstance(response, str) for response in responses):
-            field = "responses" if many else "response"
-            allowed = "a list of texts" if many else "a text"
-            raise ConfigError(f"{place}: {field}: given {record.get(field)!r:.80}, allowed: {allowed}.")
-        if not isinstance(counts, list) or len(counts) != len(responses):
-            raise ConfigError(f"{place}: response_tokens: given {tokens!r:.80}, allowed: {len(responses)} numbers.")
-        extra = {**(record.get("extra_info") or {}), "data_source": record.get("data_source")}
-        uid = record.get("uid")
-        group = json.dumps([prompt, truth] if uid is None else [record.get("step"), uid], default=str)
-        chat = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        for n, (response, count) in enumerate(zip(responses, counts, strict=True)):
-            known = {} if count is None else {"response_tokens": count}
-            yield Row(f"{place}.{n}" if many else place, group, chat, response, truth, extra | known)
-    if empty:
-        raise ConfigError(f"FILE: no rows in {file}.")
-
-
-def _records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every row, after words that tell where it is."""
-    if file.suffix == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            yield from ((f"row {n}", record) for n, record in enumerate(pq.read_table(file).to_pylist(), 1))
-        except pa.ArrowInvalid as error:
-            raise ConfigError(f"FILE: {file} can't be read as parquet: {error}") from None
-        return
-    try:
-        yield from ((f"row {n}", record) for n, record in jsonl.read_input(file))
-    except jsonl.CorruptLineError as error:
-        raise ConfigError(f"FILE: {error}") from None
-
-
-def _need(record: Mapping[str, Any], place: str, *fields: str) -> Any:
-    """The first of ``fields`` that the row has, null or not."""
-    for field in fields:
-        outer, dot, inner = field.partition(".")
-        if field in record:
-            return record[field]
-        if dot and isinstance(record.get(outer), dict) and inner in record[outer]:
-            return record[outer][inner]
-    raise ConfigError(f"{place}: has no {' or '.join(fields)}. Its keys: {', '.join(record) or 'none'}.")
-
-
-def count_tokens(rows: list[Row], config: RunConfig) -> tuple[list[Row], str]:
-    """The rows with ``response_tokens`` where they lacked it, and what to say about that."""
-    lacking = sum("response_tokens" not in row.extra for row in rows)
-    if not lacking:
-        return rows, ""
-    file = _tokenizer_file(config.model.path)
-    share = f"response_tokens: not given for {lacking} of {len(rows)} responses; counted"
-    if file is None:
-        counts = (len(row.response.split()) for row in rows)
-        note = f"{share} as words, since no tokenizer of {config.model.path} is on this machine"
-    else:
-        from tokenizers import Tokenizer
-
-        tokenizer, longest = Tokenizer.from_file(str(file)), config.data.max_response_length
-        lengths = (len(tokenizer.encode(row.response, add_special_tokens=False).ids) for row in rows)
-        counts = (n + (n < longest) for n in lengths)
-        note = f"{share} with {file}, plus one for the token that ends a response"
-    return [replace(row, extra={"response_tokens": n, **row.extra}) for row, n in zip(rows, counts, strict=True)], note
-
-
-def _tokenizer_file(model: str) -> Path | None:
-    file = Path(model).expanduser() / "tokenizer.json"
-    if file.is_file():
-        return file
-    if model.startswith((".", "/", "~")):
-        return None
-    from huggingface_hub import try_to_load_from_cache
-
-    cached = try_to_load_from_cache(model, "tokenizer.json")
-    return Path(cached) if isinstance(cached, str) else None
 
 
 def records(rows: list[Row], scored: Mapping[str, Scored]) -> Iterator[dict[str, Any]]:
@@ -241,8 +138,7 @@ def records(rows: list[Row], scored: Mapping[str, Scored]) -> Iterator[dict[str,
         }
 
 
-def library_table() -> Table:
-    table = Table("name", "range", "what", "options", title="function: NAME", show_lines=True)
+def _library() -> Iterator[tuple[str, str, str, str]]:
     for name in module_names(LIBRARY):
         module = importlib.import_module(f"{LIBRARY}.{name}")
         target = getattr(module, name)
@@ -250,12 +146,11 @@ def library_table() -> Table:
         given_by_us = ("prompt", "response", "ground_truth", "extra")
         options = [_option(parameter) for parameter in parameters if parameter.name not in given_by_us]
         span = "[{:g}, {:g}]".format(*module.bounds()) if hasattr(module, "bounds") else "any"
-        table.add_row(name, span, (module.__doc__ or "").splitlines()[0], "\n".join(options))
-    return table
+        yield name, span, (module.__doc__ or "").splitlines()[0], "\n".join(options)
 
 
 def _option(parameter: inspect.Parameter) -> str:
     if parameter.default is inspect.Parameter.empty:
         return f"{parameter.name} (required)"
-    told = repr(parameter.default)
-    return f"{parameter.name} = {told if len(told) <= 20 else '…'}"
+    shown = repr(parameter.default)
+    return f"{parameter.name} = {shown if len(shown) <= 20 else '…'}"

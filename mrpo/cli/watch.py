@@ -1,37 +1,32 @@
-"""``mrpo watch [RUN]``: follow a run, from any terminal."""
+"""Follow a run until it ends, from any terminal."""
 
 from __future__ import annotations
 
-import argparse
-import os
 import socket
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from mrpo.errors import ConfigError
-from mrpo.observe.live import GONE, watch
+from mrpo.cli._app import RunName, Runs, examples, new_app
+from mrpo.errors import MrpoError
+from mrpo.exit_code import ExitCode
+from mrpo.observe.live import GONE
+from mrpo.observe.live import watch as show_until_end
+from mrpo.process import is_alive
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 
+app = new_app()
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0: the run is done, stopped or no longer watched; 1: it failed or is gone; 2: there is no such run."""
-    parser = argparse.ArgumentParser(prog="mrpo watch", description="Show where a run stands, until it ends.")
-    parser.add_argument("run", nargs="?", help="a run's folder, or its name under RUNS (default: the latest)")
-    parser.add_argument("--runs", default="runs", help="where runs lie (default: %(default)s)")
-    options = parser.parse_args(argv)
+
+@app.command(help=__doc__, epilog=examples("mrpo watch", "mrpo watch runs/mine"))
+def watch(run: RunName = None, runs: Runs = "runs") -> ExitCode:
+    folder = RunFolder.find(run, runs)
     try:
-        folder = RunFolder.find(options.run, options.runs)
-    except ConfigError as error:
-        print(f"mrpo watch: {error}", file=sys.stderr)
-        return 2
-    try:
-        outcome = watch(folder, liveness(folder))
+        outcome = show_until_end(folder, liveness(folder))
     except KeyboardInterrupt:
-        return 0
+        return ExitCode.DONE
     if outcome == GONE:
-        print(f"The run's process is gone without a word. Logs: {folder.logs}", file=sys.stderr)
-    return 0 if outcome in (Phase.DONE, Phase.STOPPED) else 1
+        raise MrpoError(f"the run's process ended without an event that says so. Logs: {folder.logs}")
+    return ExitCode.DONE if outcome in (Phase.DONE, Phase.STOPPED) else ExitCode.FAILED
 
 
 def liveness(folder: RunFolder) -> Callable[[], bool]:
@@ -41,19 +36,11 @@ def liveness(folder: RunFolder) -> Callable[[], bool]:
     """
     tail, writer = folder.tail_events(), [("", 0)]
 
-    def is_alive() -> bool:
+    def alive() -> bool:
         for event in tail.poll():
             if event["phase"] == Phase.PLAN:
                 writer[0] = (event.get("host", ""), event.get("pid", 0))
         host, pid = writer[0]
-        if host != socket.gethostname() or not pid:
-            return True
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
+        return host != socket.gethostname() or not pid or is_alive(pid)
 
-    return is_alive
+    return alive

@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -25,7 +24,8 @@ from mrpo.config.allocators import BUDGET
 from mrpo.config.base import config_errors
 from mrpo.config.estimators import ALGORITHM
 from mrpo.config.method_options import MethodSection
-from mrpo.config.recipes import Recipe, find_recipe
+from mrpo.config.overrides import parse, settable, take
+from mrpo.config.recipes import DEFAULT_VARIANT, Recipe, find_recipe
 from mrpo.config.run import RunConfig
 from mrpo.errors import ConfigError
 
@@ -37,7 +37,7 @@ def _print(note: str) -> None:
     print(f"mrpo: {note}", file=sys.stderr)
 
 
-def load_run_config(overrides: list[str], note: Callable[[str], None] = _print) -> tuple[RunConfig, Recipe]:
+def load_run_config(overrides: Sequence[str], note: Callable[[str], None] = _print) -> tuple[RunConfig, Recipe]:
     """Resolve ``recipe=NAME key=value …``.
 
     Args:
@@ -47,16 +47,28 @@ def load_run_config(overrides: list[str], note: Callable[[str], None] = _print) 
     Raises:
         ConfigError: something is wrong; the message has a line for each finding.
     """
-    parsed = _parse(overrides)
-    recipe_name, rest = _split_recipe(parsed)
-    recipe = find_recipe(recipe_name)
-    content = _compose(recipe, rest)
-    content["recipe"] = recipe.name
+    given, rest = take(overrides, "recipe")
+    if "recipe" not in given:
+        raise ConfigError("recipe: not given. Say recipe=NAME.")
+    recipe = find_recipe(str(given["recipe"]))
+    return _resolve(recipe, rest, note, {"recipe": recipe.name}), recipe
+
+
+def load_saved_config(file: Path, overrides: Sequence[str], note: Callable[[str], None] = _print) -> RunConfig:
+    """The resolved config that a run has left in ``config.yaml``, with overrides; else as ``load_run_config``."""
+    return _resolve(Recipe(file.parent.resolve(), DEFAULT_VARIANT), overrides, note)
+
+
+def _resolve(
+    recipe: Recipe, overrides: Sequence[str], note: Callable[[str], None], more: dict[str, Any] | None = None
+) -> RunConfig:
+    parsed = [parse(text) for text in overrides]
+    content = _compose(recipe, [settable(text) for text in overrides]) | (more or {})
     notes = [_switch_method(section, recipe, content, parsed) for section in SECTIONS]
     config = validate(content)
     for left_out in filter(None, notes):
         note(left_out)
-    return config, recipe
+    return config
 
 
 def _switch_method(section: MethodSection, recipe: Recipe, content: dict[str, Any], overrides: list[Override]) -> str:
@@ -90,30 +102,6 @@ def validate(content: dict[str, Any]) -> RunConfig:
     """RunConfig of a plain mapping; pydantic's findings become one ConfigError, a line each."""
     with config_errors():
         return RunConfig.model_validate(content)
-
-
-def _parse(overrides: list[str]) -> list[Override]:
-    try:
-        return OverridesParser.create().parse_overrides(overrides)
-    except HydraException as error:
-        raise ConfigError(f"override: {str(error).splitlines()[0]}. Allowed: key=value in Hydra's grammar.") from None
-
-
-def _split_recipe(overrides: list[Override]) -> tuple[str, list[str]]:
-    """The value of ``recipe=``, and every other override as one that may set a key the YAML doesn't mention."""
-    recipe, rest = None, []
-    for override in overrides:
-        if override.is_sweep_override():
-            raise ConfigError(f"{override.key_or_group}: given a sweep ({override.input_line}), allowed: one value.")
-        if override.key_or_group == "recipe":
-            recipe = str(override.value())
-        elif override.is_delete():
-            rest.append(str(override.input_line))
-        else:
-            rest.append("++" + str(override.input_line).lstrip("+"))
-    if recipe is None:
-        raise ConfigError("recipe: not given. Say recipe=NAME.")
-    return recipe, rest
 
 
 def _compose(recipe: Recipe, overrides: list[str]) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
+
+from mrpo.config.model_files import find_model_file
 
 FAMILIES = ("llama", "qwen2", "qwen3")
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -142,26 +143,13 @@ def engine_memory(shape: ModelShape, width: int, parallel: int, sequences: int, 
 
 def read_shape(path: str) -> ModelShape:
     """Of a local folder, or of a hub name that the local cache holds. Raises UnknownSize, also if there is none."""
-    file = _find_config(path)
+    file = find_model_file(path, "config.json")
     if file is None:
         raise UnknownSize(f"config.json of {path} not found locally")
     try:
         return shape_of(json.loads(file.read_text()))
     except (OSError, ValueError) as error:
         raise UnknownSize(f"{file}: {error}") from None
-
-
-def _find_config(path: str) -> Path | None:
-    file = Path(path).expanduser() / "config.json"
-    if file.parent.exists():
-        return file if file.is_file() else None
-    from huggingface_hub import try_to_load_from_cache
-
-    try:
-        found = try_to_load_from_cache(path, "config.json")
-    except ValueError:  # no name that the hub could have
-        return None
-    return Path(found) if isinstance(found, str) else None
 
 
 def shape_of(config: Mapping[str, Any]) -> ModelShape:

@@ -18,14 +18,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from mrpo.config.run import RunConfig
 from mrpo.driver.interruption import Interruption
 from mrpo.driver.processes import Processes
+from mrpo.errors import RunFailed
+from mrpo.record.logs import root_cause
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 
 CONTROLLER_POLL_SECONDS = 0.25
-
-
-class RunFailed(RuntimeError):
-    """The controller ended with an error; the message is its traceback."""
 
 
 class Controller:
@@ -97,7 +95,8 @@ def run_attempt(
                 interruption.take_signals()  # Ray has installed handlers of its own
                 return _wait(_start_controller(verl), config, folder, interruption, poll, began)
             except Exception as caught:
-                raise _failure(folder, caught) from caught
+                cause = root_cause(str(_failure(folder, caught)))
+                raise RunFailed(f"{cause}\nlogs: {folder.logs}") from caught
     finally:
         poll()
 

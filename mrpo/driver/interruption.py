@@ -1,14 +1,4 @@
-"""Ending early, on request: a signal or a clock asks, the run saves, and its exit code says what to do next.
-
-======  =============  ===================================================================
-code    name           meaning
-======  =============  ===================================================================
-0       ``DONE``       all steps are done
-1       ``FAILED``     an error, or a second Ctrl-C: look at the message before trying again
-2       ``BAD_INPUT``  the command or its config is wrong, nothing was started
-75      ``REQUEUE``    ended on request before the last step: run the same command again (EX_TEMPFAIL)
-======  =============  ===================================================================
-"""
+"""Ending early, on request: a signal or a clock asks, the run saves, and its exit code says what to do next."""
 
 from __future__ import annotations
 
@@ -20,8 +10,7 @@ from types import FrameType, TracebackType
 from typing import Any, NamedTuple
 
 from mrpo.errors import ConfigError
-
-DONE, FAILED, BAD_INPUT, REQUEUE = 0, 1, 2, os.EX_TEMPFAIL
+from mrpo.exit_code import ExitCode
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """Preemption and a time limit; a scheduler's warning ahead of them; Ctrl-C."""
@@ -106,7 +95,7 @@ class Interruption:
         elif number != signal.SIGUSR1 and now - self._signal.time > SAME_REQUEST_SECONDS:
             message = f"{name} after {self._signal.cause}: ending at once; what isn't saved by now is lost"
             os.write(2, f"\nmrpo: {message}\n".encode())
-            os._exit(FAILED if number == signal.SIGINT else REQUEUE)
+            os._exit(ExitCode.FAILED if number == signal.SIGINT else ExitCode.REQUEUE)
 
 
 def seconds_to_slurm_end(environment: Mapping[str, str]) -> float | None:

@@ -6,31 +6,22 @@ This module runs in the command's own process. It decides what an attempt begins
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-
-from omegaconf import DictConfig
 
 from mrpo.checkpoint.compatible import describe, require_compatible
 from mrpo.checkpoint.resume import choose
 from mrpo.checkpoint.store import CheckpointStore, Found
+from mrpo.config.checked_run import CheckedRun
 from mrpo.config.checkpoint import ResumeConfig
 from mrpo.config.controller import Attempt, begin
-from mrpo.config.run import RunConfig
-from mrpo.driver.attempt import RunFailed, run_attempt
+from mrpo.driver.attempt import run_attempt
 from mrpo.driver.interruption import Interruption
+from mrpo.errors import RunFailed
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 from mrpo.rewards.source import file_of
 
 
-def train(
-    config: RunConfig,
-    recipe_folder: Path,
-    verl: DictConfig,
-    folder: RunFolder,
-    interruption: Interruption,
-    poll: Callable[[], None],
-) -> str:
+def train(run: CheckedRun, folder: RunFolder, interruption: Interruption, poll: Callable[[], None]) -> str:
     """Train until all steps are done or ``interruption`` asks to stop; returns DONE or STOPPED.
 
     A failure is answered by another attempt from the newest checkpoint, ``resume.max_restarts`` times at most, and only
@@ -41,9 +32,10 @@ def train(
         CheckpointError: there are checkpoints, and none is whole.
         RunFailed: an attempt failed, and another wouldn't help.
     """
+    config, verl = run.config, run.verl_config(folder.path.resolve())
     store = CheckpointStore(config.checkpoint.folder or folder.checkpoints, folder.scratch)
     sources = {
-        name: file_of(reward.function, recipe_folder, f"rewards.{name}.function")
+        name: file_of(reward.function, run.recipe.folder, f"rewards.{name}.function")
         for name, reward in config.rewards.items()
     }
     identity = describe(config, sources)

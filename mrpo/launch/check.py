@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from mrpo.config.cluster import KubernetesCluster, SlurmCluster
+from mrpo.config.overrides import take
 from mrpo.errors import ConfigError, unknown_name
 from mrpo.launch.capacity import check_capacity
 from mrpo.launch.job import Job, check_grace
@@ -26,7 +27,7 @@ def check_slurm(job: Job, cluster: SlurmCluster, workdir: Path) -> None:
         if limit is not None and limit <= margin:
             raise ConfigError(f"cluster.time: given {cluster.time}, allowed: more than {field} ({margin:g} s).")
     check_grace("cluster.save_seconds", cluster.save_seconds, job.config)
-    if cluster.seeds and any(given.startswith("seed=") for given in job.overrides):
+    if cluster.seeds and take(job.overrides, "seed")[0]:
         raise ConfigError("seed: given together with cluster.seeds, allowed: one of the two.")
     for role, group in cluster.groups.items():
         if group.partition is not None:

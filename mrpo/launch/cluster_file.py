@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,9 +11,16 @@ from pydantic import ValidationError
 
 from mrpo.config.base import StrictModel, finding
 from mrpo.config.cluster import KubernetesCluster, SlurmCluster
+from mrpo.config.overrides import take
 from mrpo.errors import ConfigError
 
 Cluster = TypeVar("Cluster", bound=StrictModel)
+
+
+def take_cluster(overrides: Sequence[str] | None) -> tuple[str | None, list[str]]:
+    """The file that ``cluster=FILE.yaml`` names, None if it isn't given; and all other overrides."""
+    given, rest = take(overrides or [], "cluster")
+    return (str(given["cluster"]) if "cluster" in given else None), rest
 
 
 def load_cluster(file: str | None, kind: type[Cluster]) -> Cluster:

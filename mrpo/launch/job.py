@@ -1,4 +1,4 @@
-"""What every scheduler is told of a run: its name, its command, and the run folder that makes the command resumable."""
+"""What every scheduler needs of a run: its name, its command, and the run folder that makes the command resumable."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from mrpo.config.check import check_files
-from mrpo.config.load import load_run_config, prepared_folder
+from mrpo.config.checked_run import CheckedRun
+from mrpo.config.device import device_here, device_on
+from mrpo.config.overrides import take
+from mrpo.config.placement import Groups
 from mrpo.config.recipes import Recipe
 from mrpo.config.run import RunConfig
-from mrpo.config.verl import to_verl
 from mrpo.errors import ConfigError
 
-MOST_SLUG_LETTERS = 31
-"""With the time it makes 47 letters, the most that KubeRay takes for a RayJob's name."""
+MAX_SLUG_LETTERS = 31
+"""With the time it makes 47 letters, the maximum that KubeRay takes for a RayJob's name."""
 
 
 @dataclass(frozen=True)
@@ -30,50 +31,36 @@ class Job:
     run_dir: str
     config: RunConfig
     recipe: Recipe
+    notes: tuple[str, ...] = ()
+    """As of ``CheckedRun``."""
 
     @property
     def recipe_given(self) -> str:
         """The value of ``recipe=`` in the command."""
-        given = [text.partition("=")[2] for text in self.overrides if text.partition("=")[0] == "recipe"]
-        return given[-1].strip("'\"")
+        return str(take(self.overrides, "recipe")[0]["recipe"])
 
     def command(self, *more: str) -> list[str]:
         """The training command as arguments; ``more`` are overrides that the scheduler adds."""
         return ["mrpo", "train", *self.overrides, *more, override("run_dir", self.run_dir)]
 
 
-def make_job(overrides: list[str], runs: Path, volume: Path | None = None) -> Job:
+def make_job(overrides: list[str], runs: Path, groups: Groups | None = None, volume: Path | None = None) -> Job:
     """Load and check a run as ``mrpo train`` does.
 
     Args:
         runs: where run folders lie; the run gets a new one there if it gives no ``run_dir``.
+        groups: the cluster's nodes by role; None: this machine.
         volume: a folder that only the cluster sees, so that files below it can't be looked for here.
 
     Raises:
         ConfigError: what ``mrpo train`` would refuse.
     """
-    config, recipe = load_run_config(overrides)
-    check_files(_without_files_below(config, volume), recipe, prepared_folder(recipe, config.prepare, config.seed))
-    to_verl(config, recipe.folder, Path("run"), "cpu" if config.trainer.device == "cpu" else "cuda")
-    slug = re.sub(r"[^a-z0-9]+", "-", recipe.name.lower()).strip("-")[:MOST_SLUG_LETTERS]
+    run = CheckedRun.load(overrides, device_here if groups is None else lambda c: device_on(c, groups), volume)
+    slug = re.sub(r"[^a-z0-9]+", "-", run.recipe.name.lower()).strip("-")[:MAX_SLUG_LETTERS]
     label = f"{slug}-{time.strftime('%Y%m%d-%H%M%S')}"
-    run_dir = config.run_dir or str(runs / label)
-    kept = tuple(given for given in overrides if given.lstrip("+").partition("=")[0] != "run_dir")
-    return Job(slug, label, kept, run_dir, config, recipe)
-
-
-def _without_files_below(config: RunConfig, volume: Path | None) -> RunConfig:
-    if volume is None:
-        return config
-
-    def here(path: str) -> bool:
-        return not Path(path).is_relative_to(volume)
-
-    data = {name: [file for file in getattr(config.data, name) if here(file)] for name in ("train_files", "val_files")}
-    update: dict[str, object] = {"data": config.data.model_copy(update=data)}
-    if not here(config.model.path):
-        update["model"] = config.model.model_copy(update={"path": "on-the-volume"})
-    return config.model_copy(update=update)
+    run_dir = run.config.run_dir or str(runs / label)
+    _, kept = take(overrides, "run_dir")
+    return Job(slug, label, tuple(kept), run_dir, run.config, run.recipe, run.notes)
 
 
 def override(key: str, value: str) -> str:

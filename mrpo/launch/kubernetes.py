@@ -22,7 +22,7 @@ from mrpo.launch.capacity import on_cpu, resources, slots
 from mrpo.launch.job import Job
 from mrpo.launch.pods import WORKDIR, ray_pod, submitter_pod
 
-MOST_RECIPE_BYTES = 900_000
+MAX_RECIPE_BYTES = 900_000
 """A ConfigMap holds at most 1 MiB."""
 
 
@@ -133,8 +133,8 @@ def config_map(job: Job, cluster: KubernetesCluster) -> dict[str, Any]:
     """The recipe's files. Raises ConfigError if they are too large for a ConfigMap."""
     files = [file for file in sorted(job.recipe.folder.iterdir()) if file.suffix in (".py", ".yaml")]
     size = sum(file.stat().st_size for file in files)
-    if size > MOST_RECIPE_BYTES:
-        raise ConfigError(f"recipe: the files of {job.recipe.folder} have {size} bytes, allowed: {MOST_RECIPE_BYTES}.")
+    if size > MAX_RECIPE_BYTES:
+        raise ConfigError(f"recipe: the files of {job.recipe.folder} have {size} bytes, allowed: {MAX_RECIPE_BYTES}.")
     data = {file.name: file.read_text(encoding="utf-8") for file in files}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(job, cluster), "data": data}
 

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from mrpo.driver.interruption import BAD_INPUT, DONE, REQUEUE
+from mrpo.exit_code import ExitCode
 from mrpo.launch.job import Job
 from mrpo.launch.template import render
 
-MOST_CRASHES = 3
+MAX_CRASHES = 3
 """Crashes in a row after which the run is given up; an attempt that saved starts the count anew."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
@@ -36,11 +36,11 @@ def keep_running(command: list[str]) -> int:
         attempt += 1
         print(f"== attempt {attempt}, {time.strftime('%Y-%m-%d %H:%M:%S')}", flush=True)
         code, asked_to_end = _attempt(command)
-        crashes = 0 if code == REQUEUE else crashes + 1
-        if code in (DONE, BAD_INPUT) or asked_to_end or crashes >= MOST_CRASHES:
+        crashes = 0 if code == ExitCode.REQUEUE else crashes + 1
+        if code in (ExitCode.DONE, ExitCode.BAD_INPUT) or asked_to_end or crashes >= MAX_CRASHES:
             print(f"== ended with exit code {code}", flush=True)
             return code
-        why = "saved" if code == REQUEUE else f"crash {crashes} of {MOST_CRASHES}"
+        why = "saved" if code == ExitCode.REQUEUE else f"crash {crashes} of {MAX_CRASHES}"
         print(f"== exit code {code}: {why}", flush=True)
 
 

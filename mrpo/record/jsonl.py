@@ -14,10 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mrpo.errors import MrpoError
+
 Record = dict[str, Any]
 
 
-class CorruptLineError(ValueError):
+class CorruptLineError(MrpoError, ValueError):
     """A complete line of a file is not what it has to be. The message names file and line."""
 
 

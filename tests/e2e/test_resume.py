@@ -12,7 +12,7 @@ from signal import SIGINT, SIGKILL, SIGTERM
 import pytest
 
 from mrpo.checkpoint.store import CheckpointStore
-from mrpo.driver.interruption import BAD_INPUT, DONE, REQUEUE
+from mrpo.exit_code import ExitCode
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 from tests.faults.kill_resume import essence, first_difference
@@ -49,7 +49,7 @@ class Troubled:
 
     def ended(self, name: str, command: Command) -> None:
         code = command.ends()
-        assert code in (DONE, REQUEUE, -SIGKILL), f"{name}: {code}: {command.last_words()}"
+        assert code in (ExitCode.DONE, ExitCode.REQUEUE, -SIGKILL), f"{name}: {code}: {command.last_words()}"
         self.stages[name] = Stage(command, code, self.store.steps())
 
 
@@ -98,7 +98,7 @@ def troubled(exact: list[str], tmp_path_factory: pytest.TempPathFactory) -> Trou
 )
 def test_a_signal_saves_the_last_whole_step_and_asks_to_be_started_again(troubled: Troubled, stage: str) -> None:
     ended = troubled.stages[stage]
-    assert ended.code == REQUEUE
+    assert ended.code == ExitCode.REQUEUE
     assert ended.command.events[-1]["phase"] == Phase.STOPPED
     assert ended.saved[-1] == 3  # a step whose checkpoint wasn't due
 
@@ -107,7 +107,7 @@ def test_a_kill_in_a_save_leaves_a_run_that_goes_on(troubled: Troubled) -> None:
     killed, ended = troubled.stages["killed in a save"], troubled.stages["nothing"]
     assert killed.code == -SIGKILL
     assert killed.went_on_from == ["from step 3"]
-    assert ended.code == DONE
+    assert ended.code == ExitCode.DONE
     assert ended.went_on_from in (["from step 3"], ["from step 4"])
 
 
@@ -155,15 +155,16 @@ def test_another_learning_rate_is_refused_with_the_words_that_allow_it(
 ) -> None:
     changed = ["recipe=quickstart", f"run_dir={unequal_run.path}", *exact, "actor.learning_rate=0.01"]
     done = mrpo("train", *changed)
-    assert done.returncode == BAD_INPUT
+    assert done.returncode == ExitCode.BAD_INPUT
     assert "actor.learning_rate: was 0.0001, is 0.01" in done.stderr
     assert "resume.allow=[actor.learning_rate]" in done.stderr
-    assert mrpo("train", *changed, "resume.allow=[actor.learning_rate]").returncode == DONE  # all steps were done
+    done = mrpo("train", *changed, "resume.allow=[actor.learning_rate]")
+    assert done.returncode == ExitCode.DONE  # all steps were done
 
 
 def test_the_evaluation_of_a_checkpoint_gives_what_its_validation_gave(unequal_run: RunFolder) -> None:
     done = mrpo("evaluate", str(unequal_run.path), f"step={STEPS}")
-    assert done.returncode == DONE, done.stderr
+    assert done.returncode == ExitCode.DONE, done.stderr
     evaluation = json.loads((unequal_run.path / "evaluations" / f"step-{STEPS}" / "evaluation.json").read_text())
     last = unequal_run.metrics()[-1]
     assert evaluation == {"step": STEPS, **{k: v for k, v in last.items() if k.startswith("validation/")}}

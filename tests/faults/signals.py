@@ -18,7 +18,8 @@ from pathlib import Path
 import psutil
 
 from mrpo.checkpoint.store import CheckpointStore
-from mrpo.driver.interruption import FAILED, REQUEUE, SAME_REQUEST_SECONDS
+from mrpo.driver.interruption import SAME_REQUEST_SECONDS
+from mrpo.exit_code import ExitCode
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 
@@ -48,7 +49,7 @@ def stop_in(phase: str, number: signal.Signals, run: RunFolder) -> float:
     last = run.events()[-1]
     saved = CheckpointStore(run.checkpoints).newest_whole().found
     whole = {record["step"] for record in run.metrics()}
-    if code != REQUEUE or last["phase"] != Phase.STOPPED or saved is None or saved.step != max(whole):
+    if code != ExitCode.REQUEUE or last["phase"] != Phase.STOPPED or saved is None or saved.step != max(whole):
         raise SystemExit(
             f"{run.path}: exit code {code}, {last['phase']}, saved {saved and saved.step} of steps {whole}"
         )
@@ -84,8 +85,8 @@ def main() -> None:
         for time_number in range(options.times):
             number = SIGNALS[time_number % len(SIGNALS)]
             seconds = stop_in(phase, number, RunFolder(options.out / f"{phase}-{time_number}"))
-            print(f"{number.name} in {phase}: saved, exit code {REQUEUE}, after {seconds:.1f} s", flush=True)
-    for number, code in ((signal.SIGTERM, REQUEUE), (signal.SIGINT, FAILED)):
+            print(f"{number.name} in {phase}: saved, exit code {ExitCode.REQUEUE}, after {seconds:.1f} s", flush=True)
+    for number, code in ((signal.SIGTERM, ExitCode.REQUEUE), (signal.SIGINT, ExitCode.FAILED)):
         seconds = stop_twice(number, code, RunFolder(options.out / f"second-{number.name}"))
         print(f"{number.name} after SIGTERM: exit code {code}, nothing left after {seconds:.1f} s", flush=True)
 

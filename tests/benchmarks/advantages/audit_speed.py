@@ -21,7 +21,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "rollouts.jsonl")
         write_rollouts(file, options.rows)
-        command = [sys.executable, "-m", "mrpo.cli.audit", str(file), "--plot", str(Path(folder, "audit.png"))]
+        command = [sys.executable, "-m", "mrpo.cli.main", "audit", str(file), "--plot", str(Path(folder, "audit.png"))]
         start = time.perf_counter()
         subprocess.run(command, check=True)
         seconds = time.perf_counter() - start

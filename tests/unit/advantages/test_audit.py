@@ -10,9 +10,15 @@ from typing import Any
 import pytest
 
 from mrpo.advantages.estimators import ESTIMATORS
-from mrpo.cli.audit import main, read_rollouts
+from mrpo.cli._audit_rows import read_rollouts
+from mrpo.cli.main import invoke
+from mrpo.errors import ConfigError
 
 pytestmark = pytest.mark.unit
+
+
+def main(arguments: list[str]) -> int:
+    return invoke(["audit", *arguments])
 
 
 def write(folder: Path, rows: list[dict[str, Any]]) -> Path:
@@ -123,34 +129,32 @@ ROWS = [{"uid": 1, "r": 0.5, "text": "t"}, {"uid": 1, "r": 1.0, "text": "u"}]
         (ROWS, ["--rewards", "q"], "unknown name 'q'"),
         (ROWS, ["--prompt", "uidd"], "Did you mean 'uid'?"),
         (ROWS, ["--rewards", "text"], "reward column 'text': holds string"),
-        (ROWS, ["--weights", "r"], "--weights: given 'r', allowed: name=value"),
-        (ROWS, ["--weights", "r=high"], "--weights: could not convert"),
+        (ROWS, ["--weights", "r"], "--weights: given 'r', allowed: name=number"),
+        (ROWS, ["--weights", "r=high"], "--weights: given 'r=high', allowed: name=number"),
         (ROWS, ["--weights", "s=1"], "unknown name 's'"),
-        (ROWS, ["--ranges", "r=0"], "--ranges: given r=0, allowed: name=low:high"),
+        (ROWS, ["--ranges", "r=0"], "--ranges: given 'r=0', allowed: name=low:high"),
         ([{"r": 1.0}], [], "--prompt: given none"),
         ([{"uid": 1, "text": "t"}], [], "--rewards: given none"),
         ([{"uid": None, "r": 1}, {"uid": 2, "r": 1}], [], "column 'uid': missing in 1 of 2 rollouts"),
         ([], [], "no rollouts in it"),
     ],
 )
-def test_a_bad_file_or_option_is_reported_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[dict[str, Any]], options: list[str], message: str
+def test_a_bad_file_or_option_is_refused_in_one_line(
+    tmp_path: Path, rows: list[dict[str, Any]], options: list[str], message: str
 ) -> None:
-    assert main([str(write(tmp_path, rows)), *options]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("mrpo audit: ")
-    assert message in error
+    with pytest.raises(ConfigError) as caught:
+        main([str(write(tmp_path, rows)), *options])
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
 
-def test_broken_json_infinite_scores_and_a_missing_file_are_reported(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_broken_json_infinite_scores_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "broken.jsonl"
     file.write_text('{"uid": 1, "r": 1}\n{"uid": 1, "r":\n')
-    assert main([str(file)]) == 2
-    assert "not JSON lines" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="not JSON lines"):
+        main([str(file)])
     file.write_text('{"uid": 1, "r": 1}\n{"uid": 1, "r": Infinity}\n')
-    assert main([str(file)]) == 2
-    assert "reward 'r' is inf in row 1" in capsys.readouterr().err
-    assert main([str(tmp_path / "none.jsonl")]) == 2
-    assert "no such file" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="reward 'r' is inf in row 1"):
+        main([str(file)])
+    with pytest.raises(ConfigError, match="no such file"):
+        main([str(tmp_path / "none.jsonl")])

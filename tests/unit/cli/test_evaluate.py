@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mrpo.cli.evaluate import main
+from mrpo.cli.main import invoke
 from mrpo.errors import ConfigError
 
 pytestmark = pytest.mark.unit
@@ -37,15 +37,15 @@ def run(tmp_path: Path) -> Path:
 )
 def test_it_says_what_is_wrong(run: Path, arguments: list[str], tells: str) -> None:
     with pytest.raises(ConfigError, match=tells):
-        main([str(run), *arguments])
+        invoke(["evaluate", str(run), *arguments])
 
 
 def test_a_run_without_a_checkpoint_has_nothing_to_evaluate(run: Path) -> None:
     with pytest.raises(ConfigError, match="has no checkpoint"):
-        main([str(run), f"data.val_files=[{run / 'a.parquet'}]"])
+        invoke(["evaluate", str(run), f"data.val_files=[{run / 'a.parquet'}]"])
     assert not (run / "evaluations").exists()
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
-        main([str(tmp_path / "nowhere")])
+        invoke(["evaluate", str(tmp_path / "nowhere")])

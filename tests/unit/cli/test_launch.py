@@ -10,14 +10,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mrpo.cli.launch import main
-from mrpo.errors import ConfigError
+from mrpo.cli.main import invoke
+from mrpo.errors import ConfigError, MrpoError
 from mrpo.launch.check import seconds
 
 pytestmark = pytest.mark.unit
 
 SLURM = {"trainer": {"nodes": 2, "gpus_per_node": 8}}
 KUBERNETES = {"image": "registry.example.com/mrpo:0.1", "volume": "mrpo", "trainer": {"gpus_per_node": 8}}
+
+
+def main(arguments: list[str]) -> int:
+    return invoke(["launch", *arguments])
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +60,7 @@ def test_a_dry_run_shows_the_files_or_puts_them_into_a_folder(
     given = [scheduler, "recipe=quickstart", *([cluster(content)] if content else []), "--dry-run"]
     assert main(given) == 0
     assert tells in capsys.readouterr().out
-    assert main([*given, "shown"]) == 0
+    assert main([*given, "--out", "shown"]) == 0
     [file] = (folder / "shown").iterdir()
     assert tells in file.read_text()
     assert str(file.relative_to(folder)) in capsys.readouterr().out
@@ -86,16 +90,19 @@ def test_a_scheduler_that_refuses_or_is_not_there_is_an_error(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     command(folder, "sbatch", "echo 'no such account' >&2; exit 1")
-    assert main(["slurm", "recipe=quickstart", cluster(SLURM)]) == 1
+    with pytest.raises(MrpoError, match="sbatch exited with code 1") as refused:
+        main(["slurm", "recipe=quickstart", cluster(SLURM)])
+    assert refused.value.exit_code == 1
+    assert "no such account" in capfd.readouterr().err
     monkeypatch.setenv("PATH", "/nowhere")
-    assert main(["slurm", "recipe=quickstart", cluster(SLURM)]) == 1
-    assert "no sbatch here" in capfd.readouterr().err
+    with pytest.raises(MrpoError, match="no sbatch here"):
+        main(["slurm", "recipe=quickstart", cluster(SLURM)])
 
 
 @pytest.mark.parametrize(
     ("given", "content", "tells"),
     [
-        (["slrum"], None, "scheduler: unknown name 'slrum'. Did you mean 'slurm'?"),
+        (["slrum"], None, "launch: unknown command 'slrum'. Did you mean 'slurm'?"),
         (["slurm"], None, "recipe: not given"),
         (["slurm", "recipe=qickstart"], None, "Did you mean 'quickstart'?"),
         (["slurm", "recipe=quickstart", "algorithm.estimator=grop"], None, "Did you mean 'grpo'?"),
@@ -163,7 +170,7 @@ def test_slurms_forms_of_a_time_are_understood(given: str, expected: int | None)
 
 def test_launching_imports_neither_torch_nor_ray_nor_verl() -> None:
     code = (
-        "import sys; from mrpo.cli.launch import main; main(['slurm', 'recipe=quickstart', '--dry-run']);"
+        "import sys; from mrpo.cli.main import invoke; invoke(['launch', 'slurm', 'recipe=quickstart', '--dry-run']);"
         "print({'torch', 'ray', 'verl', 'vllm'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from mrpo.cli.plan import main
+from mrpo.cli.main import invoke
 from mrpo.config.load import load_run_config, validate
 from mrpo.errors import ConfigError
 from mrpo.record import jsonl
@@ -24,6 +24,10 @@ from tests.unit.config.test_plan import RECIPES
 pytestmark = pytest.mark.unit
 
 ROW = {"data_source": "made", "prompt": [{"role": "user", "content": "2+2"}], "reward_model": {"ground_truth": "4"}}
+
+
+def main(arguments: list[str]) -> int:
+    return invoke(["plan", *arguments])
 
 
 def write_rows(file: Path, count: int, **changed: Any) -> None:
@@ -207,13 +211,13 @@ def test_the_command_is_quick_and_says_by_its_exit_code_how_it_went(recipe: Path
     assert bad.stderr.startswith("mrpo: trainer: unknown key 'nodes'. Did you mean 'nnodes'?")
     assert command("recipe=mine", "cluster=cluster.yaml", "trainer.n_gpus_per_node=8").returncode == 1
     assert sorted(Path().rglob("*")) == before
-    assert command("--help").stdout.startswith("usage: mrpo plan recipe=NAME")
+    assert command("--help").stdout.startswith("Usage: mrpo plan [OPTIONS] [recipe=NAME|key=value]...")
     assert command().returncode == 2
 
 
 def test_planning_imports_neither_torch_nor_ray_nor_verl(recipe: Path) -> None:
     code = (
-        "import sys; from mrpo.cli.plan import main; main(['recipe=mine', 'cluster=cluster.yaml']);"
+        "import sys; from mrpo.cli.main import invoke; invoke(['plan', 'recipe=mine', 'cluster=cluster.yaml']);"
         "print({'torch', 'ray', 'verl', 'vllm', 'transformers'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

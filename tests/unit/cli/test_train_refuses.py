@@ -60,5 +60,5 @@ def test_an_unknown_command_names_the_commands(tmp_path: Path) -> None:
 def test_help_lists_every_command(tmp_path: Path) -> None:
     done = mrpo(tmp_path, "--help")
     assert done.returncode == 0
-    for command in ("train", "evaluate", "rewards", "plan", "launch", "report", "watch", "doctor", "audit"):
-        assert f"mrpo {command}" in done.stdout
+    for command in ("train", "evaluate", "rewards", "plan", "launch", "recipes", "report", "watch", "doctor", "audit"):
+        assert f"\n  {command} " in done.stdout

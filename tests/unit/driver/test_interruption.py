@@ -12,14 +12,16 @@ from contextlib import contextmanager
 
 import pytest
 
-from mrpo.driver.interruption import FAILED, REQUEUE, SAME_REQUEST_SECONDS, SIGNALS, Interruption, seconds_to_slurm_end
+from mrpo.driver.interruption import SAME_REQUEST_SECONDS, SIGNALS, Interruption, seconds_to_slurm_end
 from mrpo.errors import ConfigError
+from mrpo.exit_code import ExitCode
 
 pytestmark = pytest.mark.unit
 
 DRIVER = """
 import sys, time
-from mrpo.driver.interruption import REQUEUE, Interruption
+from mrpo.driver.interruption import Interruption
+from mrpo.exit_code import ExitCode
 with Interruption({arguments}) as interruption:
     print("ready", flush=True)
     while interruption.request is None:
@@ -27,7 +29,7 @@ with Interruption({arguments}) as interruption:
     print(interruption.request.cause, flush=True)
     time.sleep({saving})
     print("saved", interruption.seconds_left > 0, flush=True)
-    sys.exit(REQUEUE)
+    sys.exit(ExitCode.REQUEUE)
 """
 
 
@@ -51,10 +53,10 @@ def test_first_signal_asks_to_save(number: signal.Signals) -> None:
     with driver() as process:
         process.send_signal(number)
         out, errors = process.communicate(timeout=20)
-        assert (out, errors, process.returncode) == (f"{number.name}\nsaved True\n", "", REQUEUE)
+        assert (out, errors, process.returncode) == (f"{number.name}\nsaved True\n", "", ExitCode.REQUEUE)
 
 
-@pytest.mark.parametrize(("second", "code"), [(signal.SIGINT, FAILED), (signal.SIGTERM, REQUEUE)])
+@pytest.mark.parametrize(("second", "code"), [(signal.SIGINT, ExitCode.FAILED), (signal.SIGTERM, ExitCode.REQUEUE)])
 def test_second_signal_ends_at_once(second: signal.Signals, code: int) -> None:
     with driver(saving=60) as process:
         assert process.stdout is not None
@@ -76,7 +78,7 @@ def test_a_warning_after_any_signal_breaks_nothing_off() -> None:
         process.stdout.readline()
         time.sleep(SAME_REQUEST_SECONDS + 0.2)
         process.send_signal(signal.SIGUSR1)
-        assert process.wait(20) == REQUEUE
+        assert process.wait(20) == ExitCode.REQUEUE
 
 
 def test_same_request_delivered_twice_is_one() -> None:
@@ -85,13 +87,13 @@ def test_same_request_delivered_twice_is_one() -> None:
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=20)
         assert out.endswith("saved True\n")
-        assert process.returncode == REQUEUE
+        assert process.returncode == ExitCode.REQUEUE
 
 
 def test_time_limit_asks_to_save() -> None:
     with driver("wall_clock=0.3") as process:
         out, _ = process.communicate(timeout=20)
-        assert (out, process.returncode) == ("the time limit of 0.3 s\nsaved True\n", REQUEUE)
+        assert (out, process.returncode) == ("the time limit of 0.3 s\nsaved True\n", ExitCode.REQUEUE)
 
 
 def test_signal_after_the_time_limit_does_not_break_off_saving() -> None:
@@ -100,7 +102,7 @@ def test_signal_after_the_time_limit_does_not_break_off_saving() -> None:
         process.stdout.readline()
         time.sleep(SAME_REQUEST_SECONDS + 0.2)
         process.send_signal(signal.SIGUSR1)
-        assert process.wait(20) == REQUEUE
+        assert process.wait(20) == ExitCode.REQUEUE
 
 
 def test_end_of_the_slurm_job_asks_to_save(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,14 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from mrpo.checkpoint.store import CheckpointStore
+from mrpo.config.checked_run import CheckedRun
+from mrpo.config.device import Device
 from mrpo.config.load import validate
+from mrpo.config.recipes import Recipe
 from mrpo.config.run import RunConfig
 from mrpo.driver import supervise
-from mrpo.driver.attempt import RunFailed
 from mrpo.driver.interruption import Interruption
-from mrpo.errors import ConfigError
+from mrpo.errors import ConfigError, RunFailed
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 
@@ -75,8 +77,8 @@ def train(folder: RunFolder, fake: FakeAttempts, monkeypatch: pytest.MonkeyPatch
         **settings,
     }
     monkeypatch.setattr(supervise, "run_attempt", fake)
-    verl = OmegaConf.create({"mrpo": {}, "trainer": {"val_before_train": True}})
-    return supervise.train(validate(content), folder.path.parent, verl, folder, Interruption(), lambda: None)
+    run = CheckedRun(validate(content), Recipe(folder.path.parent, "config"), folder.path, Device.CPU)
+    return supervise.train(run, folder, Interruption(), lambda: None)
 
 
 def test_an_attempt_that_got_further_is_followed_by_another(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

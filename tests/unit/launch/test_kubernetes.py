@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -12,7 +11,6 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from mrpo.cli.launch import parse
 from mrpo.config.cluster import KubernetesCluster
 from mrpo.config.load import load_run_config
 from mrpo.launch.cluster_file import load_cluster
@@ -188,12 +186,3 @@ def test_the_ray_job_in_the_folder_launch_is_what_is_rendered_now() -> None:
     kept = (FOLDER / "examples" / "quickstart.rayjob.yaml").read_text()
     same = [re.sub(r"\d{8}-\d{6}", "TIME", part.partition("kind: RayJob")[2]) for part in (kept, text)]
     assert same[0] == same[1]
-
-
-def test_a_folder_after_dry_run_is_no_override() -> None:
-    assert parse(["recipe=a", "cluster=c.yaml", "--dry-run", "out", "x=1"]) == (
-        ["recipe=a", "x=1"],
-        "c.yaml",
-        True,
-        Path("out"),
-    )

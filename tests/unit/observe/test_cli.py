@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 import mrpo
-from mrpo.cli import report, watch
+from mrpo.cli import watch
+from mrpo.cli.main import invoke
+from mrpo.errors import ConfigError
+from mrpo.record.jsonl import CorruptLineError
 from mrpo.record.run_folder import RunFolder
 
 from .runs import new_run, recorded_run
@@ -49,7 +52,7 @@ print(json.dumps([sorted(before), sorted(sys.modules)]))
 
 def test_report_writes_both_files_and_prints_their_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = recorded_run(tmp_path, steps=2)
-    assert report.main(["--runs", str(tmp_path / "runs")]) == 0
+    assert invoke(["report", "--runs", str(tmp_path / "runs")]) == 0
     assert capsys.readouterr().out.split() == [str(folder.png.resolve()), str(folder.html.resolve())]
     assert folder.png.exists()
     assert folder.html.exists()
@@ -57,29 +60,28 @@ def test_report_writes_both_files_and_prints_their_paths(tmp_path: Path, capsys:
 
 def test_watch_of_a_finished_run_prints_it_and_returns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = recorded_run(tmp_path, steps=2)
-    assert watch.main([str(folder.path)]) == 0
+    assert invoke(["watch", str(folder.path)]) == 0
     assert capsys.readouterr().out.count("\nstep ") == 2
 
 
 def test_watch_of_a_failed_run_exits_with_1(tmp_path: Path) -> None:
-    assert watch.main([str(recorded_run(tmp_path, steps=2, end="failed").path)]) == 1
+    assert invoke(["watch", str(recorded_run(tmp_path, steps=2, end="failed").path)]) == 1
 
 
-@pytest.mark.parametrize("command", [watch.main, report.main])
-def test_unknown_run_exits_with_2_and_names_the_runs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: object
-) -> None:
+@pytest.mark.parametrize("command", ["watch", "report"])
+def test_unknown_run_exits_with_2_and_names_the_runs(tmp_path: Path, command: str) -> None:
     folder = new_run(tmp_path)
-    assert callable(command)
-    assert command(["nonsense", "--runs", str(tmp_path / "runs")]) == 2
-    assert folder.name in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=folder.name) as caught:
+        invoke([command, "nonsense", "--runs", str(tmp_path / "runs")])
+    assert caught.value.exit_code == 2
 
 
-def test_broken_metrics_exit_with_1_and_name_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_broken_metrics_exit_with_1_and_name_the_line(tmp_path: Path) -> None:
     folder = recorded_run(tmp_path, steps=2)
     folder.metrics_file.write_text("oops\n")
-    assert report.main([str(folder.path)]) == 1
-    assert "metrics.jsonl:1: " in capsys.readouterr().err
+    with pytest.raises(CorruptLineError, match=r"metrics\.jsonl:1: ") as caught:
+        invoke(["report", str(folder.path)])
+    assert caught.value.exit_code == 1
 
 
 def test_run_counts_as_alive_while_its_process_lives(tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""Run a recipe's ``prepare`` script, which makes model and data once, into a cache."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+
+from mrpo.config.checked_run import CheckedRun
+from mrpo.errors import RunFailed
+from mrpo.record.logs import root_cause
+from mrpo.record.phase import Phase
+from mrpo.record.run_folder import RunFolder
+
+
+def prepare(run: CheckedRun, folder: RunFolder, poll: Callable[[], None]) -> None:
+    """Make ``run.prepared``, which appears only when it is complete; nothing is to be done if it is there.
+
+    Args:
+        run: the run to prepare.
+        folder: gets the script's output, in its logs.
+        poll: called a few times a second.
+
+    Raises:
+        RunFailed: the script failed.
+    """
+    if run.config.prepare is None or run.prepared.exists():
+        return
+    folder.event(Phase.PREPARE)
+    poll()
+    partial = run.prepared.with_name(f"{run.prepared.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True)
+    log = folder.logs / "prepare.log"
+    script, *arguments = shlex.split(run.config.prepare)
+    command = [sys.executable, str(run.recipe.folder / script), *arguments]
+    command += ["--out", str(partial), "--seed", str(run.config.seed)]
+    with open(log, "wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        try:
+            while process.poll() is None:
+                try:
+                    process.wait(0.25)
+                except subprocess.TimeoutExpired:
+                    poll()
+        finally:
+            process.kill()
+    if process.returncode != 0:
+        ended = f"{script} exited with code {process.returncode}"
+        folder.event(Phase.FAILED, detail=ended)
+        cause = root_cause(f"{log.read_text(errors='replace')[-4000:]}\n{ended}")
+        raise RunFailed(f"{cause}\nlogs: {folder.logs}")
+    if run.prepared.exists():  # another run prepared it meanwhile
+        return
+    partial.rename(run.prepared)

@@ -1,0 +1,90 @@
+"""Help, completion and the list of recipes: what they show, and how little they import."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mrpo.cli._complete import complete_recipe, complete_run, complete_setting
+from mrpo.cli.main import invoke
+from mrpo.registry import module_names
+
+pytestmark = pytest.mark.unit
+
+COMMANDS = [name for name in module_names("mrpo.cli") if name != "main"]
+NESTED = ["rewards check", "rewards list", "launch slurm", "launch kubernetes", "launch local", "recipes copy"]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *NESTED])
+def test_every_command_has_help_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke([*command.split(), "-h"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"Usage: mrpo {command}")
+    if command not in ("rewards", "launch"):
+        assert f"Examples:\n    mrpo {command}" in shown
+
+
+def test_the_list_of_commands_imports_none_of_them() -> None:
+    code = (
+        "import sys; from mrpo.cli.main import invoke; invoke(['--help']);"
+        "print({'torch', 'ray', 'verl', 'hydra', 'pydantic', 'numpy', 'rich'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+    for command in COMMANDS:
+        assert f"\n  {command} " in done.stdout
+
+
+def test_without_a_command_the_list_is_shown_and_the_exit_code_is_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke([]) == 2
+    assert "Commands:" in capsys.readouterr().out
+
+
+def test_names_complete_to_recipes_and_settings() -> None:
+    assert complete_recipe("quickst") == ["quickstart", "quickstart/mixed"]
+    assert complete_setting("trainer.total_tr") == ["trainer.total_training_steps="]
+    assert complete_setting("trainer.nnodes=") == []
+    assert "actor.learning_rate=" in complete_setting("")
+
+
+def test_runs_complete_to_the_folders_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert complete_run("") == []
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    assert complete_run("mi") == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("mrpo tra", ["train"]),
+        ("mrpo launch k", ["kubernetes"]),
+        ("mrpo train recipe=quickstart/", ["recipe=quickstart/mixed"]),
+        ("mrpo train recipe = quickstart/", ["quickstart/mixed"]),
+        ("mrpo plan seed=1 trainer.total_tr", ["trainer.total_training_steps="]),
+    ],
+)
+def test_bash_is_given_what_a_word_may_become(words: str, expected: list[str]) -> None:
+    given = {"_MRPO_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    command = [sys.executable, "-m", "mrpo.cli.main"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **given}, check=False)
+    assert done.stdout.split() == expected
+
+
+def test_recipes_are_listed_and_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "150")
+    monkeypatch.setenv("MRPO_CACHE", str(tmp_path / "cache"))
+    assert invoke(["recipes"]) == 0
+    shown = capsys.readouterr().out
+    assert "quickstart" in shown
+    assert "mixed" in shown
+    assert invoke(["recipes", "copy", "quickstart", "recipes/mine"]) == 0
+    assert "recipes/mine" in capsys.readouterr().out
+    assert invoke(["plan", "recipe=mine", "trainer.device=cpu"]) == 0
