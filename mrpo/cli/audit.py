@@ -141,7 +141,7 @@ def show(
     groups = len(rollouts.group_ids_N.unique())
     size = f"{len(rollouts.rewards_NK):,} rollouts in {groups:,} groups by {rollouts.prompt!r}"
     console.print(f"{size}; rewards: {', '.join(names)}")
-    headings = ("reward", "mean", "missing", "constant groups", "saturation")
+    headings: tuple[str, ...] = ("reward", "mean", "missing", "constant groups", "saturation")
     console.print(table("Rewards", headings, _rewards(names, metrics)))
     if len(names) > 1:
         headings = ("rewards", "correlation", "conflicting rollouts")

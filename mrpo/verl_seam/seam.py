@@ -206,6 +206,7 @@ class VerlSeam:
         with self.timed("gen"):
             trainer.on_sample_begin()
             meta, metrics = self._sample(prompts)
+            assert meta.extra_info is not None
             meta.extra_info["temperature"] = self.config.actor_rollout_ref.rollout.temperature
             trainer.on_sample_end()
         if trainer.reward_loop_manager.reward_loop_worker_handles is None:

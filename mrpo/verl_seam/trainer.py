@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
@@ -28,5 +30,5 @@ class SeparateTrainer(WithOurRanks, PPOTrainerSeparateAsync):
     """Engines in actors of their own. One weight update a step keeps every rollout on-policy."""
 
 
-TRAINERS: dict[str, type[PPOTrainer]] = {"sync": ColocatedTrainer, "separate_async": SeparateTrainer}
+TRAINERS: dict[str, Any] = {"sync": ColocatedTrainer, "separate_async": SeparateTrainer}
 """By verl's mode names: verl decides persistence and replay semantics by them, so they must stay."""

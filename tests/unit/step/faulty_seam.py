@@ -16,6 +16,7 @@ import torch
 
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.wire import encode
+from mrpo.step.checkpointing import Ranks
 from mrpo.step.rollouts import BatchRow, Rollouts
 from mrpo.step.seam import Metrics, PromptContent, Prompts, RolloutText
 
@@ -50,7 +51,8 @@ class FaultySeam:
 
     def __init__(self, total_steps: int = 3, mini_batches: int = 1):
         self.total_steps, self.mini_batches = total_steps, mini_batches
-        self.ranks = RanksInMemory()
+        self.weights = RanksInMemory()
+        self.ranks: Ranks = self.weights
         self.engine_weights = -1.0
         self.while_waiting: Callable[[int], None] = lambda unfinished: None
         self.step = -1
@@ -72,11 +74,11 @@ class FaultySeam:
     def load(self, folder: Path | None, step: int) -> bool:
         self.calls.append("load")
         if folder is not None:
-            self.ranks.weights = json.loads((folder / "weights.json").read_text())
+            self.weights.weights = json.loads((folder / "weights.json").read_text())
         return False
 
     def serve(self, step: int) -> None:
-        self.engine_weights = self.ranks.weights
+        self.engine_weights = self.weights.weights
 
     def loader_state(self) -> dict[str, Any]:
         return {"fetched": self.fetched}
@@ -154,12 +156,12 @@ class FaultySeam:
 
     def update_actor(self, batch: Any) -> Metrics:
         self.calls.append("update_actor")
-        self.ranks.weights += 1
+        self.weights.weights += 1
         return {"actor/grad_norm": 1.0}
 
     def update_weights(self) -> Metrics:
         self.calls.append("update_weights")
-        self.engine_weights = self.ranks.weights
+        self.engine_weights = self.weights.weights
         return {}
 
     def combine(self, parts: Sequence[tuple[Metrics, int]]) -> Metrics:
