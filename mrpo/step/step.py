@@ -58,8 +58,6 @@ class Step:
     number: int
     plan: BatchPlan = field(default_factory=BatchPlan)
     batches: list[Batch] = field(default_factory=list)
-    parts: list[tuple[Metrics, int]] = field(default_factory=list)
-    """The metrics of each mini-batch, with its number of rollouts."""
     records: list[dict[str, Any]] = field(default_factory=list)
     """A line a rollout, for the run folder."""
     timings: dict[str, float] = field(default_factory=dict)
@@ -91,7 +89,9 @@ def run_step(number: int, run: Parts) -> Metrics:
     with seam.timed_step(number, step.timings):
         note(Phase.ROLLOUT)
         submit(step, run, run.config.data.train_batch_size)
-        for _ in range(seam.mini_batches):
+        for mini_batch in range(seam.mini_batches):
+            if mini_batch > 0:  # the ranks are done with one, and rollouts are waited for again
+                note(Phase.ROLLOUT)
             prompts = run.config.data.train_batch_size // seam.mini_batches
             batch = seam.wait(prompts, refill=lambda count: submit(step, run, count))
             note(Phase.OLD_LOG_PROB)

@@ -59,11 +59,12 @@ def test_a_step_goes_from_prompts_to_its_record_in_the_documented_order(tmp_path
 
 
 def test_a_mini_batch_each_is_updated_on_and_their_metrics_are_combined(tmp_path: Path) -> None:
-    seam = FaultySeam(mini_batches=2)
-    run = parts(seam, tmp_path, budget={"rollouts_per_prompt": N})
+    seam, phases = FaultySeam(mini_batches=2), list[str]()
+    run = parts(seam, tmp_path, phases, budget={"rollouts_per_prompt": N})
     metrics = run_step(1, run)
     assert seam.calls.count("update_actor") == seam.calls.count("wait") == 2
     assert seam.calls.count("submit") == seam.calls.count("update_weights") == 1
+    assert phases == ["rollout", "old_log_prob", "advantage", "update_actor"] * 2 + ["update_weights"]
     assert metrics["train/grad_norm"] == 1.0
     assert len(RunFolder(tmp_path).read_rollouts(1)) == PROMPTS * N
 
