@@ -48,9 +48,8 @@ def show_notes(notes: Iterable[str]) -> None:
 def examples(*lines: str) -> str:
     """Command lines for the end of a help text, as they are; say what one does behind a ``#``.
 
-    >>> print(examples("mrpo doctor").lstrip())
-    Examples:
-      mrpo doctor
+    >>> examples("mrpo doctor").splitlines()[1:]
+    ['Examples:', '  mrpo doctor']
     """
     return "\b\n" + "\n".join(["Examples:", *(f"  {line}" for line in lines)])
 
