@@ -54,7 +54,7 @@ def make_row(data_source: str, prompt: str | Sequence[Any], ground_truth: str | 
     >>> make_row("sums", "1 + 1?", "2", index=0)["prompt"]
     [{'role': 'user', 'content': '1 + 1?'}]
     """
-    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    messages: Sequence[Any] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     return {
         "data_source": data_source,
         "prompt": [{"role": message["role"], "content": message["content"]} for message in messages],

@@ -73,7 +73,8 @@ def learned_tokenizer(texts: Iterable[str], whole: Sequence[str] = ()) -> PreTra
 
 def chat_ids(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> list[int]:
     """Token ids of a prompt, up to where the response begins."""
-    text = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
+    chat = [{"role": message["role"], "content": message["content"]} for message in messages]
+    text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
     return list(tokenizer.encode(str(text)))
 
 

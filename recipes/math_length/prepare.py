@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from mrpo.prepare.cli import Options, arguments, run
 from mrpo.prepare.download import Record, Source, load
@@ -71,7 +72,7 @@ def question(record: Record) -> str:
 
 def answer(record: Record) -> str:
     """The final answer: GSM8K's after its mark, the first of a list, a whole number without its point."""
-    given = record.get("answer")
+    given: Any = record.get("answer")
     if hasattr(given, "tolist"):  # a list in parquet
         given = given.tolist()
     if isinstance(given, list | tuple):

@@ -70,7 +70,8 @@ def tiny(files: dict[str, list[Row]], out: Path, seed: int) -> dict[str, list[Ro
 
     texts = [row["prompt"][-1]["content"] for row in files["train"][:3000]]
     tokenizer = tiny_model.learned_tokenizer(texts)
-    turn, end = tokenizer.convert_tokens_to_ids(tiny_model.START_OF_TURN), tokenizer.eos_token_id
+    turn: Any = tokenizer.convert_tokens_to_ids(tiny_model.START_OF_TURN)
+    end = tokenizer.eos_token_id
     encoded = [ids for text in texts if len(ids := tokenizer.encode(text)) < 40]
     draw = random.Random(seed)
 

@@ -86,7 +86,7 @@ def test_what_is_written_is_counted_by_source_with_what_was_dropped_or_repeated(
         "f.parquet: 4 dropped: no answer",
         "f.parquet: 1 with the prompt of another row",
     ]
-    read: list[dict[str, Any]] = pd.read_parquet(tmp_path / "f.parquet").to_dict("records")  # type: ignore[assignment]
+    read = pd.read_parquet(tmp_path / "f.parquet").to_dict("records")
     assert [{**row, "prompt": list(row["prompt"])} for row in read] == rows
 
 

@@ -80,12 +80,17 @@ def test_a_warm_start_lowers_the_loss_and_takes_a_rate_of_ones_own(tmp_path: Pat
 
     deterministic(0)
     model = tiny_qwen2(BYTES, layers=1)
-    before, steps = loss(model), []
-    warm_start(model, lambda step: steps.append(step) or [example(BYTES, PROMPT, "b")], 5, rate=lambda step: 1.0)  # type: ignore[func-returns-value]
+    before, steps = loss(model), list[int]()
+
+    def examples(step: int) -> list[Example]:
+        steps.append(step)
+        return [example(BYTES, PROMPT, "b")]
+
+    warm_start(model, examples, 5, rate=lambda step: 1.0)
     assert steps == [0, 1, 2, 3, 4]
     assert loss(model) < before / 2
     frozen = [parameter.clone() for parameter in model.parameters()]
-    warm_start(model, lambda step: [example(BYTES, PROMPT, "b")], 2, rate=lambda step: 0.0)
+    warm_start(model, examples, 2, rate=lambda step: 0.0)
     assert all(torch.equal(a, b) for a, b in zip(frozen, model.parameters(), strict=True))
     save(model, BYTES, tmp_path)
     assert (tmp_path / "tokenizer.json").is_file()
