@@ -116,20 +116,19 @@ def train_on_real_rows(recipe: str, source: Path, folder: Path) -> RunFolder:
 
 @pytest.fixture(scope="session")
 def few_prompts(quickstart: Path, once: Once) -> Path:
-    """Sixteen of the quickstart's prompts, so that from the third step on every prompt has a history."""
-    prompts = pd.read_parquet(quickstart / "train.parquet").head(16)
+    """Eight of the quickstart's prompts, so that from the second step on every prompt has a history."""
+    prompts = pd.read_parquet(quickstart / "train.parquet").head(8)
     return once("data", lambda folder: prompts.to_parquet(folder / "few.parquet")) / "few.parquet"
 
 
 @pytest.fixture(scope="session")
 def exact(few_prompts: Path) -> list[str]:
-    """Overrides of a run that can be repeated bit by bit, with two steps an epoch and budgets by history."""
+    """Overrides of a run that can be repeated bit by bit, with budgets by each prompt's history."""
     return [
         f"data.train_files=[{few_prompts}]",
         "data.train_batch_size=8",
         "data.val_batch_size=8",
         "budget.method=dynamo",
-        "budget.signal=estimator",
         "budget.low=1",
         "budget.high=32",
         "budget.initial=1",
