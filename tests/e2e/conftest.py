@@ -132,8 +132,10 @@ def exact(few_prompts: Path) -> list[str]:
         "budget.low=1",
         "budget.high=32",
         "budget.initial=1",
+        "budget.floor=0.001",  # next to nothing for a mastered prompt, so that it gets ``low``
         "checkpoint.every=2",
         "checkpoint.keep_last=3",
+        "rollout.replicas=2",
         f"trainer.total_training_steps={STEPS}",
         "trainer.determinism=strict",
         "trainer.logger=[tensorboard]",
@@ -144,7 +146,7 @@ def exact(few_prompts: Path) -> list[str]:
 
 @pytest.fixture(scope="session")
 def unequal_run(train: Train, exact: list[str]) -> RunFolder:
-    """Separate actors, two trainer ranks, and numbers of rollouts from 1 to 32 by each prompt's history.
+    """Separate actors, two engines, two trainer ranks, and numbers of rollouts from 1 to 32 by each prompt's history.
 
     It is also what runs that are stopped, killed and damaged are compared with.
     """

@@ -57,7 +57,7 @@ class Troubled:
 def troubled(exact: list[str], tmp_path_factory: pytest.TempPathFactory) -> Troubled:
     run = Troubled(RunFolder(tmp_path_factory.mktemp("troubled") / "run"), exact)
 
-    command = run.start("rollout.replicas=2")
+    command = run.start()
     command.wait_for("rollout", 1)
     engines = command.processes("vLLMHttpServer")
     assert len(engines) == 2
