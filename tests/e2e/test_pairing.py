@@ -97,7 +97,7 @@ def test_a_prompts_uid_is_its_content(unequal_run: RunFolder) -> None:
     for _, rows in each_step(unequal_run):
         for row in rows:
             content.setdefault(row["uid"].partition("-")[0], set()).add(row["prompt"])
-    assert len(content) == 16
+    assert len(content) == 8
     assert all(len(prompts) == 1 for prompts in content.values())
 
 
