@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mrpo.budget.uids import uid_content
 from mrpo.errors import ConfigError
 
 IdArray = npt.NDArray[np.uint64]
@@ -36,11 +37,6 @@ def prompt_uid(messages: Any, ground_truth: Any, data_source: Any, draw: int) ->
     '89d79474bcad786f-17'
     """
     return f"{prompt_id(messages, ground_truth, data_source):016x}-{draw}"
-
-
-def uid_content(uid: str) -> str:
-    """What all draws of a prompt have in common: the uid up to its last "-", or all of it if there is none."""
-    return uid.rpartition("-")[0] or uid
 
 
 def content_ids(uids: Iterable[str]) -> list[int]:

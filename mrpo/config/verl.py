@@ -7,6 +7,7 @@ lacks); the user's ``verl`` section, whose keys must be verl's.
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def _refuse_what_we_replace(verl: DictConfig, ours: dict[str, Any]) -> None:
     for key, instead in REPLACED.items():
         given = OmegaConf.select(verl, key)
         if given != ours[key]:
-            raise ConfigError(f"verl.{key}: given {given}, allowed: {ours[key]}. {instead}")
+            raise ConfigError(f"verl.{key}: given {json.dumps(given)}, allowed: {json.dumps(ours[key])}. {instead}")
 
 
 def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:

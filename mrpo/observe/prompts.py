@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, variance
 from typing import Any, NamedTuple
 
-from mrpo.budget.ids import uid_content
+from mrpo.budget.uids import uid_content
 from mrpo.record.jsonl import Record
 from mrpo.record.metrics import number
 from mrpo.record.run_folder import RunFolder
