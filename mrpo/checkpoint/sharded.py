@@ -26,7 +26,7 @@ from mrpo.checkpoint.plain import load_state, save_state
 from mrpo.checkpoint.random_states import random_states, restorable, seed_of, seed_rank, set_random_states
 
 logger = logging.getLogger(__name__)
-TRAINER, RANK = "trainer.npz", "rank_{}.npz"
+SHARED, RANK = "trainer.npz", "rank_{}.npz"
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,10 @@ class ShardedState:
         rng = random_states()
         save_state(folder / RANK.format(self.rank), rng)
         if self.rank == 0:
-            save_state(folder / TRAINER, {**values, "seed": seed_of(rng)})
+            save_state(folder / SHARED, {**values, "seed": seed_of(rng)})
 
     def _find(self, folder: Path) -> _Found:
-        values, index = load_state(folder / TRAINER), tensor_files.read_index(folder)
+        values, index = load_state(folder / SHARED), tensor_files.read_index(folder)
         rng = load_state(folder / RANK.format(self.rank)) if values["ranks"] == self.ranks else None
         tensors, names = self._named()
         params = {names[id(param)]: param for group in self.optimizer.param_groups for param in group["params"]}

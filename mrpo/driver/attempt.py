@@ -19,7 +19,7 @@ from mrpo.config.run import RunConfig
 from mrpo.driver.interruption import Interruption
 from mrpo.driver.processes import Processes
 from mrpo.errors import RunFailed
-from mrpo.record.logs import root_cause
+from mrpo.record.cause import root_cause
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 

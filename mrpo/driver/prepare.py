@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from mrpo.config.checked_run import CheckedRun
 from mrpo.errors import RunFailed
-from mrpo.record.logs import root_cause
+from mrpo.record.cause import root_cause
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 

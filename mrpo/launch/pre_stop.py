@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import psutil
 
-POLL_SECONDS = 1.0
+STOP_POLL_SECONDS = 1.0
 
 
 def main(argv: list[str]) -> int:
@@ -45,13 +45,13 @@ def until(condition: Callable[[], bool], seconds: float) -> bool:
     while not condition():
         if time.monotonic() >= deadline:
             return False
-        time.sleep(POLL_SECONDS)
+        time.sleep(STOP_POLL_SECONDS)
     return True
 
 
 def answers(host: str, port: int) -> bool:
     try:
-        socket.create_connection((host, port), timeout=POLL_SECONDS).close()
+        socket.create_connection((host, port), timeout=STOP_POLL_SECONDS).close()
     except OSError:
         return False
     return True

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-POLL_SECONDS = 0.5
+NODE_POLL_SECONDS = 0.5
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,7 +43,7 @@ def wait(nodes: list[str], alive: Callable[[], set[str] | None], seconds: float)
         missing = nodes[:1] if found is None else [node for node in nodes if node not in found]
         if not missing or time.monotonic() >= deadline:
             return missing
-        time.sleep(POLL_SECONDS)
+        time.sleep(NODE_POLL_SECONDS)
 
 
 class RayCluster:

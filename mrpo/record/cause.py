@@ -8,22 +8,14 @@ what went wrong; the earlier one is only what was going on).
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import NamedTuple
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_LOG_PREFIX = re.compile(r"^(\([^()\n]*pid=\d+\) ?)?((ERROR|CRITICAL) \d\d-\d\d [\d:.]+ \[[^\]\n]+\] ?)?", re.MULTILINE)
 _CHAIN = re.compile(r"^(The above exception was the direct cause of|During handling of the above exception).*$", re.M)
 _FRAME = re.compile(r'^\s*File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<function>.+)$', re.MULTILINE)
 _RAY_CALL = re.compile(r"ray::(?P<call>[\w.<>]+)\([^)]*\) \(pid=(?P<pid>\d+)")
 _ERROR_LINE = re.compile(r"^(?P<type>[A-Za-z_][\w.]*)(?:: .*)?$", re.MULTILINE)
 _LIBRARY = re.compile(r"/(site|dist)-packages/|/lib/python3\.\d+/|^<")
-_START = re.compile(r"^(Traceback \(most recent call last\):|Exception raised in creation task:).*$", re.MULTILINE)
-_CONSEQUENCE = re.compile(
-    r"(\w*(ActorDied|RayActor|ActorUnavailable|EngineDead|WorkerCrashed|NodeDied|Connection|BrokenPipe|DistBackend)\w*"
-    r"|KeyboardInterrupt|SystemExit|CancelledError|EOFError)$"
-)
-_NATIVE = re.compile(r"^.*(Fatal Python error|Segmentation fault|SIG(SEGV|BUS|ABRT|ILL)|[Oo]ut of memory).*$", re.M)
 _MAX_LINES, _MAX_WIDTH = 8, 300
 
 
@@ -40,22 +32,12 @@ class _Chain(NamedTuple):
     root: int
 
 
-def root_cause(source: str | Path) -> str:
-    """The innermost cause of a failure in a few lines: the error, the user's frame, the actor, what it led to.
-
-    Args:
-        source: a traceback's text, or as a ``Path`` the folder of a run's logs, where the last error that isn't the
-            mere consequence of another process's death is taken.
-    Returns:
-        Never empty: where no cause was found, it says so and where it looked.
-    """
-    return _from_logs(source) if isinstance(source, Path) else _from_text(source)
-
-
-def _from_text(text: str, max_lines: int = _MAX_LINES) -> str:
+def root_cause(text: str) -> str:
+    """The innermost cause that a traceback tells, in a few lines: the error, the user's frame, the actor, what it led
+    to. Never empty: where no cause was found, it says so."""
     if not text.strip():
         return "unknown cause: the error came without a text"
-    errors, root = _chain(text, max_lines)
+    errors, root = _chain(text)
     lines = [errors[root].message, *([errors[root].place] if errors[root].place else [])]
     lines += [f"  which led to {_headline(error)}" for error in errors[root + 1 :]]
     if root:
@@ -63,21 +45,21 @@ def _from_text(text: str, max_lines: int = _MAX_LINES) -> str:
     return "\n".join(lines)
 
 
-def _chain(text: str, max_lines: int) -> _Chain:
+def _chain(text: str) -> _Chain:
     pieces = _CHAIN.split(_ANSI.sub("", text))  # error, the words that join it to the next one, error, …
-    errors, joints = [_read(piece, max_lines) for piece in pieces[::2]], pieces[1::2]
+    errors, joints = [_read(piece) for piece in pieces[::2]], pieces[1::2]
     root = len(errors) - 1
     while root and joints[root - 1].startswith("The above"):
         root -= 1
     return _Chain(errors, root)
 
 
-def _read(part: str, max_lines: int) -> _Error:
+def _read(part: str) -> _Error:
     frames = list(_FRAME.finditer(part))
     tail = part[frames[-1].end() :] if frames else part
     found = _ERROR_LINE.search(tail)  # Ray's own "RayTaskError(…): ray::…" has brackets, so it never matches
     if found:
-        rest = tail[found.start() :].strip().splitlines()[:max_lines]
+        rest = tail[found.start() :].strip().splitlines()[:_MAX_LINES]
         kind, message = found["type"], "\n  ".join(_short(line) for line in rest)
     else:
         kind, message = "", _short((tail.strip() or part.strip()).splitlines()[-1])
@@ -99,31 +81,3 @@ def _headline(error: _Error) -> str:
 def _short(line: str) -> str:
     line = line.strip()
     return line if len(line) <= _MAX_WIDTH else line[: _MAX_WIDTH - 1] + "…"
-
-
-def _from_logs(folder: Path) -> str:
-    files = [file for file in folder.rglob("*") if file.suffix in {".err", ".out", ".log"} and file.is_file()]
-    files.sort(key=lambda file: file.stat().st_mtime, reverse=True)
-    consequence = crash = ""
-    for file in files:
-        text = _LOG_PREFIX.sub("", _ANSI.sub("", file.read_text(encoding="utf-8", errors="replace")))
-        if trace := _last_traceback(text):
-            cause = f"{_from_text(trace, max_lines=1)}\n  log: {file}"
-            errors, root = _chain(trace, max_lines=1)
-            if not _CONSEQUENCE.search(errors[root].kind):
-                return cause
-            consequence = consequence or cause
-        elif match := _NATIVE.search(text):
-            crash = crash or f"{_short(match[0])}\n  log: {file}"
-    return crash or consequence or f"unknown cause: no traceback in the {len(files)} log files under {folder}"
-
-
-def _last_traceback(text: str) -> str:
-    """From the start of the last chain of tracebacks on; empty if there is none."""
-    starts = [match.start() for match in _START.finditer(text)]
-    while len(starts) > 1 and _CHAIN.search(text[starts[-2] : starts[-1]]) is not None:
-        joint = list(_CHAIN.finditer(text[starts[-2] : starts[-1]]))[-1]
-        if text[starts[-2] + joint.end() : starts[-1]].strip():
-            break
-        starts.pop()
-    return text[starts[-1] :] if starts else ""

@@ -6,10 +6,6 @@ import re
 import shutil
 from pathlib import Path
 
-from mrpo.record.cause import root_cause
-
-__all__ = ["collect_actor_logs", "root_cause"]
-
 _WORKER = re.compile(r"worker-[0-9a-f]+-(?P<job>[0-9a-f]+)-(?P<pid>\d+)\.(?P<stream>out|err)")
 _LABEL = re.compile(rb"^:(actor|task)_name:(.+)$", re.MULTILINE)
 _RAY_SERVICES = ("raylet", "gcs_server", "dashboard", "dashboard_agent", "runtime_env_agent", "monitor", "log_monitor")

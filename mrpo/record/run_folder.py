@@ -106,7 +106,7 @@ class RunFolder:
 
     # ---- writing ----
 
-    def plan(self, total_steps: int, rewards: Iterable[str], first_step: int = 1) -> None:
+    def announce(self, total_steps: int, rewards: Iterable[str], first_step: int = 1) -> None:
         """Announce what will run, once at the start of a run and of each resumption (from ``first_step``).
 
         The writer's host and process id go along, by which a watcher can tell a dead run from a slow one.

@@ -22,7 +22,7 @@ from mrpo.checkpoint.owners import Owners
 from mrpo.checkpoint.store import CheckpointStore
 from mrpo.config.checkpoint import CheckpointConfig
 
-TRAINER, CONTROLLER = "trainer", "controller"
+RANKS_FOLDER, OWNERS_FOLDER = "trainer", "controller"
 
 
 class StopRequested(Exception):
@@ -104,8 +104,8 @@ class RunCheckpoints:
         boundary = self._boundary
         if boundary.step != self.saved_step:
             staging = self.store.staging(boundary.step)
-            ranks.save_state(str(staging / TRAINER), asynchronous)
-            self.owners.save(staging / CONTROLLER, boundary.states)
+            ranks.save_state(str(staging / RANKS_FOLDER), asynchronous)
+            self.owners.save(staging / OWNERS_FOLDER, boundary.states)
             self._staged, self.saved_step = (boundary, staging), boundary.step
             if not asynchronous:
                 self.settle(ranks, wait=True)

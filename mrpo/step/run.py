@@ -17,7 +17,7 @@ from mrpo.record.metrics import rename
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 from mrpo.step.budget import RolloutBudget
-from mrpo.step.checkpointing import CONTROLLER, TRAINER, RunCheckpoints, StopRequested
+from mrpo.step.checkpointing import OWNERS_FOLDER, RANKS_FOLDER, RunCheckpoints, StopRequested
 from mrpo.step.position import Position
 from mrpo.step.seam import Metrics, Seam
 from mrpo.step.step import Parts, run_step
@@ -78,7 +78,7 @@ class TrainingRun:
     def train(self, seam: Seam) -> None:
         """All steps, or until somebody asks to stop; then what is done is saved, and the last event is STOPPED."""
         run, start, total = self._begin(seam), self.attempt.start_step, seam.total_steps
-        self.folder.plan(total, rewards=self.config.rewards, first_step=start + 1)
+        self.folder.announce(total, rewards=self.config.rewards, first_step=start + 1)
         try:
             if self.attempt.validate_first:
                 seam.log(metrics := self.validate(start), start)
@@ -108,10 +108,10 @@ class TrainingRun:
         folder = None if self.attempt.folder is None else Path(self.attempt.folder)
         if folder is not None:
             self.note(Phase.LOAD_CHECKPOINT)
-        if seam.load(None if folder is None else folder / TRAINER, self.step):
+        if seam.load(None if folder is None else folder / RANKS_FOLDER, self.step):
             self.note(Phase.RESHARD)
         if folder is not None:
-            self.owners.load(folder / CONTROLLER)
+            self.owners.load(folder / OWNERS_FOLDER)
         self.note(Phase.UPDATE_WEIGHTS)
         seam.serve(self.step)
         return Parts(config, seam, budget, position, self.folder, self.note, self.validate, self._metrics_between_steps)

@@ -23,7 +23,7 @@ from mrpo.budget.ids import as_ids
 from mrpo.budget.sequential import Observed, ReinforceAda
 from mrpo.config.controller import received
 from mrpo.rewards.wire import SEEN
-from mrpo.verl_seam.node_roles import TRAINER, in_turn
+from mrpo.verl_seam.node_roles import TRAINER_NODE, in_turn
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class AgentLoops:
     def __init__(self, config: DictConfig, llm_client: Any, teacher_client: Any, reward_loop_worker_handles: Any):
         in_rounds = received(config).run.budget.rounds is not None
         worker = ray.remote(RoundsWorker if in_rounds else SeededAgentLoopWorker)
-        places = in_turn(TRAINER, config.actor_rollout_ref.rollout.agent.num_workers)
+        places = in_turn(TRAINER_NODE, config.actor_rollout_ref.rollout.agent.num_workers)
         self.workers = [
             worker.options(name=f"agent_loop_worker_{i}_{uuid4().hex[:8]}", scheduling_strategy=place).remote(
                 config, llm_client, teacher_client, reward_loop_worker_handles

@@ -14,8 +14,8 @@ from omegaconf import DictConfig, open_dict
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from verl.single_controller.ray.base import RayResourcePool
 
-TRAINER, ROLLOUT, REWARD = "mrpo_trainer", "mrpo_rollout", "mrpo_reward"
-ROLES = (("rollout_pool_reward", REWARD), ("rollout_pool", ROLLOUT), ("global_pool", TRAINER))
+TRAINER_NODE, ROLLOUT_NODE, REWARD_NODE = "mrpo_trainer", "mrpo_rollout", "mrpo_reward"
+ROLES = (("rollout_pool_reward", REWARD_NODE), ("rollout_pool", ROLLOUT_NODE), ("global_pool", TRAINER_NODE))
 """How the names of verl's pools begin, the longer ones first, and the resource that each asks for."""
 
 
@@ -38,9 +38,9 @@ def in_turn(resource: str, actors: int) -> list[NodeAffinitySchedulingStrategy]:
 
 def store_with_trainers(config: DictConfig) -> None:
     """Have TransferQueue keep its rows on the trainer's nodes, if there are any."""
-    if TRAINER in ray.cluster_resources():
+    if TRAINER_NODE in ray.cluster_resources():
         with open_dict(config):
-            config.transfer_queue.backend.SimpleStorage.required_node_resource = TRAINER
+            config.transfer_queue.backend.SimpleStorage.required_node_resource = TRAINER_NODE
 
 
 def apply() -> None:

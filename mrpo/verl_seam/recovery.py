@@ -21,7 +21,7 @@ from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServer
 from verl.workers.rollout.replica import RolloutReplica
 
 from mrpo.record.phase import Phase
-from mrpo.verl_seam.node_roles import REWARD, in_turn
+from mrpo.verl_seam.node_roles import REWARD_NODE, in_turn
 
 NO_ENGINE = "No available servers in load balancer"
 START_SECONDS = 600.0
@@ -150,5 +150,5 @@ class RestartedRewardWorkers(RewardLoopManager):
             worker.options(name=f"reward_loop_worker_{i}", scheduling_strategy=where).remote(
                 self.config_reference, self.reward_router_address
             )
-            for i, where in enumerate(in_turn(REWARD, self.config.reward.num_workers))
+            for i, where in enumerate(in_turn(REWARD_NODE, self.config.reward.num_workers))
         ]

@@ -65,7 +65,7 @@ from mrpo.verl_seam.rows import VerlBatch
 from mrpo.verl_seam.stacks import located
 from mrpo.verl_seam.trainer import TRAINERS
 
-POLL_SECONDS = 0.05
+ROLLOUT_POLL_SECONDS = 0.05
 """verl looks for finished rollouts every 2 s, which is most of a small model's step. A look takes milliseconds."""
 
 
@@ -105,7 +105,7 @@ class VerlSeam:
         self.mini_batches: int = self.trainer.parameter_sync_step
         self.ranks = self.trainer.actor_rollout_wg
         self.buffer = self.trainer.replay_buffer
-        self.buffer.poll_interval = POLL_SECONDS
+        self.buffer.poll_interval = ROLLOUT_POLL_SECONDS
         self._watch_waiting()
         self.engines: EngineKeeper | None = None
         if config.trainer.v1.trainer_mode == "separate_async":  # colocated engines live and die with the ranks

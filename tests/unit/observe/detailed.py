@@ -48,7 +48,7 @@ def detailed_run(
 ) -> RunFolder:
     """A prompt's chance of a reward grows with its number; the harder to tell, the more rollouts."""
     folder = new_run(tmp, config)
-    folder.plan(steps, rewards)
+    folder.announce(steps, rewards)
     for step in range(1, steps + 1):
         chances = [(prompt + 0.5) / prompts for prompt in range(prompts)]
         sizes = [4 if uniform else 2 + round(40 * chance * (1 - chance)) for chance in chances]

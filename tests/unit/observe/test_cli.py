@@ -88,7 +88,7 @@ def test_run_counts_as_alive_while_its_process_lives(tmp_path: Path) -> None:
     folder = new_run(tmp_path)
     is_alive = watch.liveness(folder)
     assert is_alive()  # no plan yet: nobody can tell
-    folder.plan(5, ["a"])
+    folder.announce(5, ["a"])
     assert is_alive()
     dead = int(_python("import os; print(os.getpid())"))
     folder.event("plan", host=socket.gethostname(), pid=dead)
@@ -103,7 +103,7 @@ def test_process_killed_in_mid_run_leaves_a_folder_that_can_be_read(tmp_path: Pa
 import os, sys
 from mrpo.record.run_folder import RunFolder
 folder = RunFolder(sys.argv[1])
-folder.plan(9, ["a"])
+folder.announce(9, ["a"])
 for step in (1, 2, 3):
     folder.write_metrics(step, {"reward/a/mean": step})
 os.kill(os.getpid(), 9)

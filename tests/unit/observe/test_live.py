@@ -122,7 +122,7 @@ def test_panel_keeps_to_the_width_of_the_terminal(tmp_path: Path, width: int) ->
 
 def test_detail_with_brackets_is_text_and_not_markup(tmp_path: Path) -> None:
     folder = new_run(tmp_path)
-    folder.plan(5, ["a"])
+    folder.announce(5, ["a"])
     folder.event("load [bold]model")
     assert "load [bold]model" in _drawn(folder)
     folder.event("failed", detail="KeyError: [/red] [bold]x")

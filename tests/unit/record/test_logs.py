@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mrpo.record.logs import collect_actor_logs, root_cause
+from mrpo.record.cause import root_cause
+from mrpo.record.logs import collect_actor_logs
 
 from . import tracebacks
 
@@ -143,40 +144,3 @@ def test_frame_in_a_library_is_shown_when_there_is_no_other() -> None:
 @pytest.mark.parametrize("text", ["", "  \n", "just words", "Traceback (most recent call last):\n"])
 def test_cause_is_never_empty(text: str) -> None:
     assert root_cause(text).strip()
-
-
-def _logs(tmp_path: Path, files: dict[str, str]) -> Path:
-    for age, (name, text) in enumerate(files.items()):
-        (tmp_path / name).write_text(text)
-        os.utime(tmp_path / name, (1e9 + age, 1e9 + age))
-    return tmp_path
-
-
-def test_cause_in_logs_is_not_the_mere_consequence_of_it(tmp_path: Path) -> None:
-    lost = 'Traceback (most recent call last):\n  File "/app/b.py", line 1, in f\nConnectionResetError: peer is gone\n'
-    logs = _logs(tmp_path, {"A-1.err": tracebacks.CREATION, "B-2.err": lost, "C-3.out": "all is well\n"})
-    assert root_cause(logs).startswith("KeyError: 'answer'\n  at /app/rewards.py:2, in score")
-    assert root_cause(logs).endswith(f"log: {logs / 'A-1.err'}")
-
-
-def test_cause_is_found_behind_the_prefixes_of_a_framework_logger(tmp_path: Path) -> None:
-    prefix = "(EngineCore pid=77) ERROR 01-31 07:35:37 [core.py:100] "
-    trace = 'Traceback (most recent call last):\n  File "/app/e.py", line 5, in load\nOSError: no such model\n'
-    text = "".join(prefix + line + "\n" for line in trace.splitlines()) + "INFO: shutting down\n"
-    assert root_cause(_logs(tmp_path, {"vLLM-77.err": text})).startswith("OSError: no such model\n  at /app/e.py:5")
-
-
-def test_last_traceback_of_a_log_counts_with_its_whole_chain(tmp_path: Path) -> None:
-    old = 'Traceback (most recent call last):\n  File "/app/o.py", line 1, in f\nOSError: retried, went well\n'
-    cause = root_cause(_logs(tmp_path, {"A-1.err": old + "going on\n" + tracebacks.HANDLING}))
-    assert cause.startswith("ValueError: no attention kernel")
-    assert "while handling ModuleNotFoundError" in cause
-
-
-def test_native_crash_is_reported(tmp_path: Path) -> None:
-    text = "starting\nFatal Python error: Segmentation fault\n\nThread 0x7f (most recent call first):\n"
-    assert root_cause(_logs(tmp_path, {"A-1.err": text})).startswith("Fatal Python error: Segmentation fault")
-
-
-def test_logs_without_a_traceback_say_so_and_how_many_were_read(tmp_path: Path) -> None:
-    assert "no traceback in the 1 log files" in root_cause(_logs(tmp_path, {"A-1.err": "fine\n"}))

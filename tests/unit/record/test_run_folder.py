@@ -60,7 +60,7 @@ def test_any_other_folder_is_not_taken_for_a_run(tmp_path: Path) -> None:
 
 def test_metrics_and_events_come_back(tmp_path: Path) -> None:
     folder = new_run(tmp_path)
-    folder.plan(20, ["a", "b"])
+    folder.announce(20, ["a", "b"])
     folder.event("rollout", 1, "16 prompts")
     folder.write_metrics(1, {"reward/a/mean": 0.5, "train/entropy": float("nan")})
     plan, rollout = folder.events()

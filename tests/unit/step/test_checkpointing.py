@@ -10,7 +10,7 @@ import pytest
 from mrpo.checkpoint.owners import Owners
 from mrpo.checkpoint.store import CheckpointStore
 from mrpo.config.checkpoint import CheckpointConfig
-from mrpo.step.checkpointing import CONTROLLER, TRAINER, RunCheckpoints
+from mrpo.step.checkpointing import OWNERS_FOLDER, RANKS_FOLDER, RunCheckpoints
 
 pytestmark = pytest.mark.unit
 
@@ -67,8 +67,8 @@ def test_what_is_saved_in_the_middle_of_a_step_is_the_end_of_the_one_before(
     counter.count = 2  # the next step has begun
     assert checkpoints.save(FakeRanks()) == 1
     found = checkpoints.store.load(1)
-    assert (found.folder / TRAINER / "weights").read_text() == "1"
-    checkpoints.owners.load(found.folder / CONTROLLER)
+    assert (found.folder / RANKS_FOLDER / "weights").read_text() == "1"
+    checkpoints.owners.load(found.folder / OWNERS_FOLDER)
     assert counter.count == 1
     assert (found.manifest.attempt, found.manifest.metrics) == (2, {"reward": 0.5})
     assert found.manifest.extra == {"identity": {"seed": 1}}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mrpo.verl_seam.node_roles import REWARD, ROLLOUT, TRAINER, role_of
+from mrpo.verl_seam.node_roles import REWARD_NODE, ROLLOUT_NODE, TRAINER_NODE, role_of
 
 pytestmark = pytest.mark.unit
 
@@ -49,7 +49,7 @@ print(json.dumps(placed))
 
 def test_pools_are_told_by_their_names() -> None:
     pools = ("global_pool", "rollout_pool_1", "rollout_pool_reward_0_harmless", "transfer_queue")
-    assert [role_of(pool) for pool in pools] == [TRAINER, ROLLOUT, REWARD, None]
+    assert [role_of(pool) for pool in pools] == [TRAINER_NODE, ROLLOUT_NODE, REWARD_NODE, None]
 
 
 def test_pools_land_on_the_nodes_of_their_role_and_other_nodes_can_be_visited(tmp_path: Path) -> None:
@@ -57,11 +57,11 @@ def test_pools_land_on_the_nodes_of_their_role_and_other_nodes_can_be_visited(tm
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     placed = json.loads(done.stdout.splitlines()[-1])
-    assert placed["global_pool"] == [TRAINER]
-    assert placed["rollout_pool_0"] == [ROLLOUT]
+    assert placed["global_pool"] == [TRAINER_NODE]
+    assert placed["rollout_pool_0"] == [ROLLOUT_NODE]
     assert len(placed["rollout_pool_reward_0_helpful"]) == 1  # no node is there for it: any will do
-    assert placed["workers for rollouts"] == [ROLLOUT, ROLLOUT]
+    assert placed["workers for rollouts"] == [ROLLOUT_NODE, ROLLOUT_NODE]
     assert placed["workers for rewards"] == 4  # all nodes, the head's too
     assert len(placed["troubles"]) == 3
     assert all("No such file" in trouble for trouble in placed["troubles"])
-    assert placed["visited"] == [ROLLOUT, ROLLOUT, TRAINER]  # all but the head, from where it was asked
+    assert placed["visited"] == [ROLLOUT_NODE, ROLLOUT_NODE, TRAINER_NODE]  # all but the head, from where it was asked
