@@ -133,13 +133,13 @@ def exact(few_prompts: Path) -> list[str]:
         "budget.high=32",
         "budget.initial=1",
         "budget.floor=0.001",  # next to nothing for a mastered prompt, so that it gets ``low``
-        "checkpoint.every=2",
+        "checkpoint.every=3",
         "checkpoint.keep_last=3",
         "rollout.replicas=2",
         f"trainer.total_training_steps={STEPS}",
         "trainer.determinism=strict",
         "trainer.logger=[tensorboard]",
-        "trainer.test_freq=3",
+        "trainer.test_freq=2",
         "trainer.val_before_train=true",
     ]
 
