@@ -19,6 +19,10 @@ from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 
 
+SLOW_START = "timed out during startup"
+"""In Ray's message when its node didn't register in time."""
+
+
 class Processes:
     """Use it as a context manager: leaving it ends them all and brings their logs into the run folder."""
 
@@ -107,4 +111,12 @@ def _start_ray(config: RunConfig, device: str, scratch: Path, runtime_env: dict[
         models = [reward.model for reward in config.rewards.values() if reward.model]
         slots = config.ranks + engines + sum(model.replicas * model.tensor_model_parallel_size for model in models)
         local |= {"num_gpus": slots, "num_cpus": 16 + 4 * slots + config.scoring.workers}
-    ray.init(**local, **quiet)
+    for retries_left in (2, 1, 0):
+        try:
+            ray.init(**local, **quiet)
+            return
+        except Exception as error:
+            # Ray gives its own node 30 s, whatever the machine: too little where other work keeps the cores busy.
+            if not retries_left or SLOW_START not in str(error):
+                raise
+            ray.shutdown()
