@@ -18,7 +18,6 @@ from mrpo.record.logs import collect_actor_logs
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 
-
 SLOW_START = "timed out during startup"
 """In Ray's message when its node didn't register in time."""
 

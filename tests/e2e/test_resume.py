@@ -104,7 +104,7 @@ def test_a_signal_saves_the_last_whole_step_and_asks_to_be_started_again(
     troubled: Troubled, stage: str, step: int
 ) -> None:
     ended = troubled.stages[stage]
-    assert ended.code == REQUEUE
+    assert ended.code == ExitCode.REQUEUE
     assert ended.command.events[-1]["phase"] == Phase.STOPPED
     assert ended.saved[-1] == step
 
