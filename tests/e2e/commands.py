@@ -23,6 +23,7 @@ class Command:
 
     def __init__(self, folder: RunFolder, *overrides: str):
         self.folder, self.before = folder, len(_events(folder))
+        self._all: list[Record] | None = None
         folder.path.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "mrpo.cli.main", "train", "recipe=quickstart", f"run_dir={folder.path}"]
         with open(self.output, "ab") as out:
@@ -34,8 +35,8 @@ class Command:
 
     @property
     def events(self) -> list[Record]:
-        """What this command has done, in order."""
-        return _events(self.folder)[self.before :]
+        """What this command has done so far, in order; once it has ended, all that it did."""
+        return _events(self.folder)[self.before :] if self._all is None else self._all
 
     def count(self, phase: str) -> int:
         return sum(event["phase"] == phase for event in self.events)
@@ -72,7 +73,9 @@ class Command:
 
     def ends(self) -> int:
         """Its exit code."""
-        return self.process.wait(SECONDS)
+        code = self.process.wait(SECONDS)
+        self._all = self.events
+        return code
 
     def last_words(self) -> str:
         with open(self.output, errors="replace") as out:

@@ -22,7 +22,7 @@ from mrpo.record.run_folder import RunFolder
 
 from .faulty_rewards import CAUSES, FAULTS, JUDGES, make_judges
 
-STEPS = 5
+STEPS = 7
 AGREEMENT = 2e-5
 """Largest difference between an engine's and the trainer's probability of a token, in float32. Old weights: 0.1, 1."""
 Train = Callable[..., RunFolder]
