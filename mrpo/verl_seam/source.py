@@ -146,9 +146,10 @@ class Sources:
 
     def member(self, cls: Definition, name: str) -> Definition | None:
         """The method, class variable or attribute of ``self`` that the class itself defines."""
+        assert cls.class_node is not None
         if cls.name not in self._members:
-            found = self._members[cls.name] = {**bindings(cls.class_node or ast.Module())}
-            for node in ast.walk(cls.class_node or ast.Module()):
+            found = self._members[cls.name] = {**bindings(cls.class_node)}
+            for node in ast.walk(cls.class_node):
                 if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and dotted(node.value) == "self":
                     found.setdefault(node.attr, [node])
         nodes = self._members[cls.name].get(name)

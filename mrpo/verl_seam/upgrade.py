@@ -80,8 +80,10 @@ class Reader:
                 order = self.sources.mro(self.sources.find(name))
                 for base in order if any(map(of_verl, order)) else []:
                     self.users.setdefault(base.name, []).append(name)
-            targets = [self.sources.find(target) for target in module.imports.values()]
-            self.imported += [there.name for there in targets if there and of_verl(there) and there.class_node]
+            for name, target in module.imports.items():
+                there = self.sources.find(target)
+                if there and of_verl(there) and there.class_node:
+                    self.imported.append(f"{module.name}.{name}")
         for module in modules:
             nodes = list(ast.walk(module.tree))
             classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
