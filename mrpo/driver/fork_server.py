@@ -50,7 +50,7 @@ def die_with_parent() -> None:
 
 
 class ForkServer:
-    """Handle of a running fork server: ``python_command`` is what Ray shall start instead of ``python``."""
+    """Handle of a running fork server: ``executable`` is what Ray shall start instead of ``python``."""
 
     def __init__(
         self, folder: Path, log: Path, before_ray: Sequence[str] = BEFORE_RAY, with_ray: Sequence[str] = WITH_RAY
