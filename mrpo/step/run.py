@@ -63,6 +63,8 @@ class TrainingRun:
         self.seam: Seam | None = None
         self.step: int | None = None
         self.phase, self.unfinished = "", 0
+        self.partly_updated = False
+        """Whether the ranks hold weights of no step's end: a mini-batch was trained on, and others follow."""
         self.watchdog = Watchdog(self.config.watchdog, self.waits_for, self._report_stall, self._give_up)
         self.watchdog.start()
         self.note(Phase.START_CONTROLLER)
@@ -70,6 +72,7 @@ class TrainingRun:
     def note(self, phase: Phase) -> None:
         """``phase`` begins."""
         self.phase = phase
+        self.partly_updated = phase == Phase.UPDATE_ACTOR or (self.partly_updated and phase != Phase.UPDATE_WEIGHTS)
         self.watchdog.moved()
         self.folder.event(phase, step=self.step)
 
@@ -161,7 +164,8 @@ class TrainingRun:
 
     def while_waiting(self, unfinished: int) -> None:
         """Called again and again while rollouts are waited for, with the number of prompts without an end."""
-        self._stop_if_asked()
+        if not self.partly_updated:  # what the ranks hold must be what the last step's end saves
+            self._stop_if_asked()
         if unfinished != self.unfinished:
             self.unfinished = unfinished
             self.watchdog.moved()

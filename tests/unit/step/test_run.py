@@ -123,3 +123,15 @@ def test_a_fault_ends_the_run_and_what_was_saved_stays(tmp_path: Path) -> None:
         train(tmp_path, seam)
     assert seam.calls[-1] == "end"
     assert CheckpointStore(tmp_path / "checkpoints", tmp_path / "scratch").steps() == [2]
+
+
+def test_a_stop_between_mini_batches_waits_for_the_end_of_the_step(tmp_path: Path) -> None:
+    path, seam = tmp_path / "run", FaultySeam(STEPS, mini_batches=2)
+    folder = RunFolder(path)
+    seam.in_wait = lambda step: folder.stop_file.touch() if step == 2 and "update_actor" in seam.calls else None
+    train(path, seam)
+    assert folder.events()[-1]["detail"] == f"2 of {STEPS} steps are saved"
+    assert [record["step"] for record in folder.metrics()] == [1, 2]
+    saved = newest(path, 2)
+    assert saved.folder is not None
+    assert float((Path(saved.folder) / "trainer" / "weights.json").read_text()) == seam.weights.weights
