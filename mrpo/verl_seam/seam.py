@@ -167,6 +167,7 @@ class VerlSeam:
     def timed_step(self, step: int, timings: dict[str, float]) -> Iterator[None]:
         self.timings = self.trainer.timing_raw = timings
         self.trainer.global_steps = step
+        self.trainer.local_trigger_step = 0
         SkipManager.set_step(step)
         with self.timed("step"):
             self.trainer.on_step_begin()
@@ -265,6 +266,7 @@ class VerlSeam:
         metrics = Metrics()
         with self.timed("update_actor"):
             batch.handle = self.trainer._update_actor(batch.handle, metrics)
+        self.trainer.local_trigger_step += 1  # by it verl knows that the old policy is to be restored first
         return metrics
 
     def update_weights(self) -> Metrics:
