@@ -47,11 +47,27 @@ def to_verl(config: RunConfig, recipe_folder: Path, run_dir: Path, device: str) 
 
 
 REPLACED = {
+    "actor_rollout_ref.rollout.n": "Set budget.rollouts_per_prompt instead.",
+    "actor_rollout_ref.rollout.calculate_log_probs": "Each step compares them with the trainer's.",
+    "algorithm.gamma": "The estimators have no discount.",
+    "algorithm.lam": "None of the estimators has a critic.",
+    "algorithm.norm_adv_by_std_in_grpo": "Set algorithm.std, an option of estimator grpo, instead.",
+    "algorithm.use_pf_ppo": "The advantages are this package's: set algorithm.estimator instead.",
     "algorithm.use_kl_in_reward": "Set actor.kl_loss_coef instead.",
     "algorithm.adv_estimator": "Set algorithm.estimator instead.",
     "critic.enable": "None of the estimators has a critic.",
     "data.train_batch_size": "Set data.train_batch_size instead.",
     "trainer.critic_warmup": "There is no critic.",
+    "reward.custom_reward_function.path": "Declare it under rewards instead.",
+    "reward.reward_model.enable": "Set rewards.<name>.model instead.",
+    "skip.rollout.enable": "Rollouts that were recorded before would count as this policy's.",
+    "skip.async_rollout.enable": "Rollouts that were recorded before would count as this policy's.",
+    "trainer.checkpoint_callback_class": "Checkpoints are this package's; see checkpoint.",
+    "trainer.default_hdfs_dir": "Set checkpoint.folder instead.",
+    "trainer.default_local_dir": "Set checkpoint.folder instead.",
+    "trainer.max_actor_ckpt_to_keep": "Set checkpoint.keep_last instead.",
+    "trainer.resume_from_path": "Set resume.step instead.",
+    "trainer.total_epochs": "Set trainer.total_training_steps instead.",
     "trainer.resume_mode": "Set resume.mode instead.",
     "trainer.save_freq": "Set checkpoint.every instead.",
     "trainer.test_freq": "Set trainer.test_freq instead.",
@@ -183,6 +199,7 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
             "total_epochs": 1_000_000,  # steps decide, not epochs
             "save_freq": -1,  # saving and going on are ours: mrpo.step.checkpointing
             "resume_mode": "disable",
+            "default_local_dir": str(run_dir / "checkpoints"),
             "test_freq": trainer.test_freq,
             "val_before_train": trainer.val_before_train,
             "logger": trainer.logger,

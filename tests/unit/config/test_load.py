@@ -115,6 +115,13 @@ def test_what_rewards_declare_reaches_the_estimator(recipe: Path) -> None:
         ("rewards.good.weight=-1", "rewards.good.weight", "greater than or equal to 0"),
         ("verl.trainer.nodes=1", "verl.trainer.nodes", "Did you mean 'nnodes'?"),
         ("verl.algorithm.use_kl_in_reward=true", "use_kl_in_reward", "actor.kl_loss_coef"),
+        ("verl.actor_rollout_ref.rollout.n=3", "rollout.n", "budget.rollouts_per_prompt"),
+        ("verl.actor_rollout_ref.rollout.calculate_log_probs=false", "calculate_log_probs", "allowed: True"),
+        ("verl.algorithm.gamma=0.9", "algorithm.gamma", "no discount"),
+        ("verl.reward.custom_reward_function.path=f.py", "custom_reward_function", "under rewards"),
+        ("verl.skip.rollout.enable=true", "skip.rollout", "count as this policy's"),
+        ("verl.trainer.total_epochs=1", "total_epochs", "trainer.total_training_steps"),
+        ("verl.trainer.default_local_dir=/c", "default_local_dir", "checkpoint.folder"),
         ("trainer.seed=1,2", "trainer.seed", "sweep"),
         ("trainer.seed", "override", "key=value"),
         ("recipe=mine/bigger", "variant of recipe mine", "Allowed: config"),
@@ -246,6 +253,11 @@ def test_verls_own_options_reach_verl_and_win(recipe: Path) -> None:
     assert verl.actor_rollout_ref.actor.optim.lr_scheduler_type == "cosine"
     assert verl.data.seed == 9
     assert verl.actor_rollout_ref.rollout.checkpoint_engine.backend == "nccl"
+
+
+def test_a_project_name_of_verls_is_taken_without_a_complaint_about_another_setting(recipe: Path) -> None:
+    config, found = load_run_config(["recipe=mine", "verl.trainer.project_name=other"])
+    assert to_verl(config, found.folder, recipe / "run", "cpu").trainer.project_name == "other"
 
 
 def test_gpu_and_cpu_differ_only_in_what_a_cpu_lacks(recipe: Path) -> None:
