@@ -116,7 +116,7 @@ def test_what_rewards_declare_reaches_the_estimator(recipe: Path) -> None:
         ("verl.trainer.nodes=1", "verl.trainer.nodes", "Did you mean 'nnodes'?"),
         ("verl.algorithm.use_kl_in_reward=true", "use_kl_in_reward", "actor.kl_loss_coef"),
         ("verl.actor_rollout_ref.rollout.n=3", "rollout.n", "budget.rollouts_per_prompt"),
-        ("verl.actor_rollout_ref.rollout.calculate_log_probs=false", "calculate_log_probs", "allowed: True"),
+        ("verl.actor_rollout_ref.rollout.calculate_log_probs=false", "calculate_log_probs", "allowed: true"),
         ("verl.algorithm.gamma=0.9", "algorithm.gamma", "no discount"),
         ("verl.reward.custom_reward_function.path=f.py", "custom_reward_function", "under rewards"),
         ("verl.skip.rollout.enable=true", "skip.rollout", "count as this policy's"),
