@@ -81,11 +81,11 @@ def on_all_ranks(act: Callable[[], T], group: dist.ProcessGroup | None) -> T:
     except Exception as raised:
         error = raised
     text = None if error is None else f"{type(error).__name__}: {error}"
-    told = [text] if group is None else [text] * dist.get_world_size(group)
+    texts = [text] if group is None else [text] * dist.get_world_size(group)
     if group is not None:
-        dist.all_gather_object(told, text, group=group)
+        dist.all_gather_object(texts, text, group=group)
     ranks: dict[str, list[str]] = {}
-    for rank, text in enumerate(told):
+    for rank, text in enumerate(texts):
         if text is not None:
             ranks.setdefault(text, []).append(str(rank))
     if ranks:

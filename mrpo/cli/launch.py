@@ -88,7 +88,7 @@ def local(overrides: Overrides = None, dry_run: DryRun = False, out: Out = None)
 
 
 def _write(files: dict[str, str], dry_run: bool, out: Path | None) -> list[Path]:
-    """Write the files and return where they are; a dry run that wasn't told where to shows them instead."""
+    """Write the files and return where they are; a dry run without a folder shows them instead."""
     if dry_run and out is None:
         print(*files.values(), sep="", end="")
         return []

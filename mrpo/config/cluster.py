@@ -71,7 +71,7 @@ class SlurmCluster(StrictModel):
     time: Annotated[str, BeforeValidator(_time)] = "24:00:00"
     """Limit of one attempt, in SLURM's words: ``hours:minutes:seconds`` or ``days-hours:minutes:seconds``."""
     save_seconds: int = Field(default=600, ge=1)
-    """Seconds before that limit at which the run is told to save and end. SLURM may tell it up to a minute sooner."""
+    """Seconds before that limit at which the run is asked to save and end. SLURM may do so up to a minute sooner."""
     trainer: SlurmNodes = Field(default_factory=SlurmNodes)
     """Nodes of the trainer ranks, and of all that has no nodes of its own. The first one runs Ray's head."""
     rollout: SlurmNodes | None = None

@@ -35,7 +35,7 @@ class Attempt(StrictModel):
 
 
 class ControllerConfig(StrictModel):
-    """Everything that the controller is told."""
+    """Everything that the controller is given."""
 
     run: RunConfig
     """The run's configuration."""

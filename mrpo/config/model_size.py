@@ -20,7 +20,7 @@ BYTES = {"float32": 4, "bfloat16": 2}
 
 
 class UnknownSize(ValueError):
-    """A model's size can't be told; the message says why."""
+    """A model's size is unknown; the message says why."""
 
 
 class Quantity(NamedTuple):

@@ -69,7 +69,7 @@ class PersistentClient(FullyAsyncLLMServerClient):
 
 
 class EngineKeeper:
-    """Replaces engines that left the routing. ``note`` is told what happens. Ranks must be idle while it looks."""
+    """Replaces engines that left the routing, and says so by ``note``. Ranks must be idle while it looks."""
 
     def __init__(self, servers: LLMServerManager, weights: CheckpointEngineManager, note: Callable[[str, str], None]):
         self.servers, self.weights, self.note = servers, weights, note

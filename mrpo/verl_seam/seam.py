@@ -75,8 +75,8 @@ class VerlSeam:
     Args:
         config: verl's, resolved.
         ours: what the command handed over.
-        note: is told which phase of the start begins.
-        event: is told what happens beside phases: what, and the details.
+        note: called with each phase of the start.
+        event: called with what happens beside the phases of a step: the phase, and the details.
     """
 
     def __init__(
