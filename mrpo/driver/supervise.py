@@ -5,6 +5,7 @@ This module runs in the command's own process. It decides what an attempt begins
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from mrpo.checkpoint.compatible import describe, require_compatible
@@ -56,10 +57,13 @@ def train(run: CheckedRun, folder: RunFolder, interruption: Interruption, poll: 
             validate_first=config.trainer.val_before_train and found is None,
         )
         begin(verl, attempt)
+        began = time.time()
         try:
             return run_attempt(config, verl, folder, interruption, poll)
         except RunFailed:
-            reached = max((record["step"] for record in folder.metrics()), default=0)
+            # Only what this attempt recorded: lines of steps that were given up are still in the file.
+            recorded = [r["step"] for r in folder.tail_metrics().poll() if r["time"] >= began]
+            reached = max(recorded, default=attempt.start_step)
             used_up = restart == config.resume.max_restarts
             if used_up or interruption.request or not store.steps() or reached <= failed_at:
                 raise

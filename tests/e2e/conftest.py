@@ -171,11 +171,15 @@ def colocated_run(train: Train) -> RunFolder:
 
 @pytest.fixture(scope="session")
 def filtered_run(train: Train) -> RunFolder:
-    """Prompts without any spread are replaced, and rollouts whose rewards disagree leave the loss."""
+    """Prompts without any spread are replaced, rollouts whose rewards disagree leave the loss, two updates a step.
+
+    The second update's old policy is the step's, not the first update's: else engine and trainer wouldn't agree.
+    """
     return train(
         "filtered",
         "algorithm.estimator=gd2po",
         "algorithm.mode=hard",
+        "actor.ppo_mini_batch_size=4",
         "budget.filter_groups=correct",
         "budget.rollouts_per_prompt=4",
         "data.train_batch_size=8",

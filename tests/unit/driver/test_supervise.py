@@ -95,6 +95,14 @@ def test_the_same_step_failing_twice_ends_the_run(folder: RunFolder, monkeypatch
     assert len(fake.attempts) == 2
 
 
+def test_steps_that_were_given_up_do_not_count_as_reached(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RunFailed):
+        train(folder, FakeAttempts(4), monkeypatch, resume={"max_restarts": 0})
+    again = FakeAttempts(3, 4, 5)
+    assert train(folder, again, monkeypatch, resume={"step": 2}) == Phase.DONE
+    assert [a["start_step"] for a in again.attempts] == [2, 3, 4]
+
+
 def test_restarts_are_limited(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeAttempts(1, 2, 3, 5)
     with pytest.raises(RunFailed):
