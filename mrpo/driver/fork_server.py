@@ -139,7 +139,11 @@ class Forks:
     def _fork(self) -> dict[str, Any] | None:
         """Accept a request and fork. Returns the request in the child, None in the server."""
         client, _ = self.listener.accept()
-        request, files = _receive(client)
+        try:
+            request, files = _receive(client)
+        except ConnectionError:  # the proxy was killed while it asked
+            client.close()
+            return None
         pid = os.fork()
         if pid == 0:
             self._leave(client)
@@ -148,8 +152,11 @@ class Forks:
         for file in files:
             os.close(file)
         self.clients[pid] = client
-        client.sendall(f"{pid}\n".encode())
-        self.selector.register(client, selectors.EVENT_READ, pid)
+        try:
+            client.sendall(f"{pid}\n".encode())
+            self.selector.register(client, selectors.EVENT_READ, pid)
+        except OSError:  # the proxy was killed while it waited, as Ray does after a minute: its process isn't wanted
+            os.kill(pid, signal.SIGKILL)
         return None
 
     def _leave(self, client: socket.socket) -> None:
@@ -187,8 +194,10 @@ def _report_exit(client: socket.socket, code: int) -> None:
 def _receive(client: socket.socket) -> tuple[dict[str, Any], list[int]]:
     header, files, _, _ = socket.recv_fds(client, 8, 253)
     size, body = int.from_bytes(header, "little"), b""
-    while len(body) < size:
-        body += client.recv(size - len(body))
+    while len(body) < size or not header:
+        if not (more := client.recv(size - len(body))):
+            raise ConnectionError("the request ends in the middle")
+        body += more
     return json.loads(body), list(files)
 
 

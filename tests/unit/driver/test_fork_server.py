@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -76,6 +77,30 @@ def test_killing_the_proxy_kills_the_process_behind_it(python: str) -> None:
         time.sleep(0.05)
     assert not Path(f"/proc/{behind}").exists()
     assert run(python, "-c", "print('still served')").stdout == "still served\n"
+
+
+def test_proxies_that_are_killed_while_the_server_is_busy_leave_it_serving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Ray does with workers that are slow to start: one had sent its request, one only a part of it."""
+    monkeypatch.setenv(ENV, os.environ.get(ENV, ""))  # for the server of the other tests
+    server = ForkServer(tmp_path, tmp_path / "log", before_ray=["json"], with_ray=["numpy"])
+    try:
+        server.join_ray("01000000", os.getpid())
+        assert run(str(server.executable), "-c", "print('served')").stdout == "served\n"
+        server.process.send_signal(signal.SIGSTOP)
+        impatient = subprocess.Popen([str(server.executable), "-c", "print('never')"])
+        with socket.socket(socket.AF_UNIX) as torn:
+            torn.connect(str(server.address))
+            socket.send_fds(torn, [(1000).to_bytes(8, "little")], [0])
+        time.sleep(1)
+        impatient.kill()
+        impatient.wait(10)
+        server.process.send_signal(signal.SIGCONT)
+        assert run(str(server.executable), "-c", "print('still served')").stdout == "still served\n"
+        assert server.process.poll() is None
+    finally:
+        server.stop()
 
 
 def test_each_process_has_a_group_of_its_own(python: str) -> None:
