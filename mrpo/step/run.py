@@ -106,7 +106,8 @@ class TrainingRun:
         seam.while_waiting = self.while_waiting
         config, position = self.config, Position(seam)
         budget = RolloutBudget(config.budget, config.advantage, config.data.train_batch_size)
-        for name, owner in (("budget", budget), ("position", position), ("deferred_validation", self.deferred)):
+        # These names are files in checkpoints: the last is what it was once called, so that older runs go on.
+        for name, owner in (("budget", budget), ("position", position), ("owed_validation", self.deferred)):
             self.owners.register(name, owner)
         folder = None if self.attempt.folder is None else Path(self.attempt.folder)
         if folder is not None:
