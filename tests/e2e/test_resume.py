@@ -128,11 +128,10 @@ def test_a_killed_engine_is_replaced_and_a_killed_reward_worker_costs_nothing(tr
 
 def test_a_frozen_engine_is_named_and_the_run_starts_again(troubled: Troubled) -> None:
     command = troubled.stages["a dead rank, frozen engines, then Ctrl-C in a validation"].command
-    details = {event["phase"]: event["detail"] for event in command.events}  # of two failures the second
     for phase in ("standstill", "stuck", Phase.FAILED):
-        assert "nothing has moved for" in details[phase]
-        assert "prompts without an end" in details[phase]
-        assert "engines: process " in details[phase]
+        details = [event["detail"] for event in command.events if event["phase"] == phase]
+        named = [detail for detail in details if "nothing has moved for" in detail and "engines: process " in detail]
+        assert any("prompts without an end" in detail for detail in named), details  # a slow start is a stall, too
     assert any("most recent call first" in log.read_text() for log in troubled.folder.logs.glob("*.err"))
 
 
@@ -144,9 +143,11 @@ def test_a_killed_trainer_rank_costs_an_attempt(troubled: Troubled) -> None:
 
 
 def test_a_broken_checkpoint_is_skipped_by_name(troubled: Troubled) -> None:
-    skipped = [event["detail"] for event in troubled.folder.events() if event["phase"] == "skip checkpoint"]
-    assert len(skipped) == 1
-    assert "step-00000004" in skipped[0]
+    skipped = {event["detail"] for event in troubled.folder.events() if event["phase"] == "skip checkpoint"}
+    skipped.discard("step-00000006: was never finished")  # if the kill came before the checkpoint was whole
+    (broken,) = skipped
+    assert broken.startswith("step-00000004: trainer/")
+    assert "is 100 bytes" in broken
     assert troubled.store.newest_whole().found.step == STEPS  # type: ignore[union-attr]
 
 
