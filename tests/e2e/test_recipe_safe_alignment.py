@@ -9,7 +9,7 @@ from tests.unit.rewards.library.rows import real_file
 
 from .conftest import train_on_real_rows
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from signal import SIGINT, SIGKILL, SIGTERM
+from signal import SIGKILL, SIGTERM
 
 import pytest
 
@@ -68,53 +68,38 @@ def troubled(exact: list[str], tmp_path_factory: pytest.TempPathFactory) -> Trou
     command.send(SIGTERM)
     run.ended("dead parts, then SIGTERM in a rollout", command)
 
-    command = run.start("watchdog.warn_after=20", "watchdog.timeout=60")
+    command = run.start()
     command.wait_for("update_actor", 3)
     ranks = command.processes("WorkerDict")
     assert len(ranks) == 2
     ranks[0].kill()
-    command.wait_for("rollout", 4, attempt=2)  # not its first: whom nobody is connected to yet is taken for dead
-    for engine in command.processes("vLLMHttpServer"):
-        engine.suspend()
-    command.wait_for("validate", 4, attempt=3)
-    command.send_to_group(SIGINT)
-    run.ended("a dead rank, frozen engines, then Ctrl-C in a validation", command)
-
-    newest = run.store.load(4).folder
-    with open(next((newest / "trainer").glob("*.distcp")), "r+b") as file:
-        file.truncate(100)
-
-    command = run.start()
     command.wait_for("save", 6)
     command.kill()
-    run.ended("killed in a save", command)
+    run.ended("a dead rank, then killed in a save", command)
+
+    newest = run.store.newest_whole().found
+    assert newest is not None
+    with open(next((newest.folder / "trainer").glob("*.distcp")), "r+b") as file:
+        file.truncate(100)
 
     run.ended("nothing", run.start())
     return run
 
 
-@pytest.mark.parametrize(
-    ("stage", "step"),  # of a checkpoint that wasn't due
-    [
-        ("dead parts, then SIGTERM in a rollout", 2),
-        ("a dead rank, frozen engines, then Ctrl-C in a validation", 4),
-    ],
-)
-def test_a_signal_saves_the_last_whole_step_and_asks_to_be_started_again(
-    troubled: Troubled, stage: str, step: int
-) -> None:
-    ended = troubled.stages[stage]
+def test_a_signal_saves_the_last_whole_step_and_asks_to_be_started_again(troubled: Troubled) -> None:
+    ended = troubled.stages["dead parts, then SIGTERM in a rollout"]
     assert ended.code == ExitCode.REQUEUE
     assert ended.command.events[-1]["phase"] == Phase.STOPPED
-    assert ended.saved[-1] == step
+    assert ended.saved[-1] == 2  # which wasn't due
 
 
 def test_a_kill_in_a_save_leaves_a_run_that_goes_on(troubled: Troubled) -> None:
-    killed, ended = troubled.stages["killed in a save"], troubled.stages["nothing"]
+    killed, ended = troubled.stages["a dead rank, then killed in a save"], troubled.stages["nothing"]
     assert killed.code == -SIGKILL
-    assert killed.went_on_from == ["from step 3"]
+    assert {2, 3} <= set(killed.saved)
     assert ended.code == ExitCode.DONE
-    assert ended.went_on_from in (["from step 3"], ["from step 6"])
+    # The newest was damaged: that of step 3, or of step 6 if the kill came when it was whole.
+    assert ended.went_on_from == [f"from step {3 if 6 in killed.saved else 2}"]
 
 
 def test_a_killed_engine_is_replaced_and_a_killed_reward_worker_costs_nothing(troubled: Troubled) -> None:
@@ -126,27 +111,19 @@ def test_a_killed_engine_is_replaced_and_a_killed_reward_worker_costs_nothing(tr
     require_agreement(troubled.folder)  # the new one has the weights
 
 
-def test_a_frozen_engine_is_named_and_the_run_starts_again(troubled: Troubled) -> None:
-    command = troubled.stages["a dead rank, frozen engines, then Ctrl-C in a validation"].command
-    for phase in ("standstill", "stuck", Phase.FAILED):
-        details = [event["detail"] for event in command.events if event["phase"] == phase]
-        named = [detail for detail in details if "nothing has moved for" in detail and "engines: process " in detail]
-        assert any("prompts without an end" in detail for detail in named), details  # a slow start is a stall, too
-    assert any("most recent call first" in log.read_text() for log in troubled.folder.logs.glob("*.err"))
-
-
 def test_a_killed_trainer_rank_costs_an_attempt(troubled: Troubled) -> None:
-    stage = troubled.stages["a dead rank, frozen engines, then Ctrl-C in a validation"]
-    assert stage.command.count(Phase.FAILED) == 2  # the rank and the frozen engines
-    assert stage.command.count("attempt") == 3
-    assert stage.went_on_from == ["from step 2", "from step 2", "from step 3"]
+    stage = troubled.stages["a dead rank, then killed in a save"]
+    assert stage.command.count(Phase.FAILED) == 1
+    assert stage.command.count("attempt") == 2
+    assert stage.went_on_from == ["from step 2", "from step 2"]
 
 
 def test_a_broken_checkpoint_is_skipped_by_name(troubled: Troubled) -> None:
     skipped = {event["detail"] for event in troubled.folder.events() if event["phase"] == "skip checkpoint"}
-    skipped.discard("step-00000006: was never finished")  # if the kill came before the checkpoint was whole
+    skipped.discard("step-00000006: was never finished")  # if the kill came before it was whole
     (broken,) = skipped
-    assert broken.startswith("step-00000004: trainer/")
+    newest = 6 if 6 in troubled.stages["a dead rank, then killed in a save"].saved else 3
+    assert broken.startswith(f"step-{newest:08}: trainer/")
     assert "is 100 bytes" in broken
     assert troubled.store.newest_whole().found.step == STEPS  # type: ignore[union-attr]
 
