@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated
 
 import typer
 import yaml
@@ -22,27 +22,19 @@ from mrpo.cli._table import table
 from mrpo.config.checked_run import CheckedRun
 from mrpo.config.device import device_on
 from mrpo.config.flatten import flatten
+from mrpo.config.model_files import find_model_file
 from mrpo.config.model_size import ModelShape, Quantity, UnknownSize, read_shape
 from mrpo.config.plan import GIB, Plan, Sizes, make_plan
 from mrpo.config.run import RunConfig
-from mrpo.errors import ConfigError
+from mrpo.data.cached import job_of, make_rows
+from mrpo.data.check import Report
+from mrpo.errors import ConfigError, MrpoError
 from mrpo.exit_code import ExitCode
 from mrpo.launch.cluster_file import load_any_cluster, take_cluster
 from mrpo.record.jsonl import CorruptLineError
 from mrpo.record.run_folder import RunFolder
 
 app = new_app()
-COLUMNS = ("data_source", "prompt", "reward_model.ground_truth")
-"""What verl reads of every row."""
-
-
-class DataFile(NamedTuple):
-    """A file of prompts. ``rows``: None where it isn't there yet or can't be read; ``problem``: what is wrong."""
-
-    field: str
-    path: str
-    rows: int | None
-    problem: str = ""
 
 
 @app.command(
@@ -61,12 +53,12 @@ def plan(
     groups = load_any_cluster(file).groups if file is not None else None
     run = CheckedRun.load(settings, lambda config: device_on(config, groups))
     config = run.config
-    files, sizes, timed = list(read_files(config)), read_sizes(config), seconds_per_step(run.recipe.name)
-    counts = [file.rows for file in files if file.field.startswith("data.train")]
-    prompts = None if None in counts else sum(count or 0 for count in counts)
+    checked, sizes, timed = read_rows(run), read_sizes(config), seconds_per_step(run.recipe.name)
+    report = checked if isinstance(checked, Report) else None
+    prompts = sum(file.rows for file in report.files if file.field.startswith("data.train")) if report else None
     kv_space = float(os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1"))
     planned = make_plan(config, sizes, prompts, run.device, groups, timed[0] if timed else None, kv_space)
-    planned.problems += [f"{file.field}: {file.path} {file.problem}" for file in files if file.problem]
+    planned.problems += [checked] if isinstance(checked, str) and checked else []
     planned.notes += list(_notes(run, timed))
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False)
     if full:
@@ -77,32 +69,23 @@ def plan(
             changed["algorithm"] = {"estimator": config.algorithm.estimator, **changed["algorithm"]}
         rows = ((name, str(value)) for name, value in flatten(changed))
         console.print("", table("Settings that aren't defaults", (), rows))
-    show(console, config, planned, files, sizes)
+    show(console, config, planned, report, sizes)
     return ExitCode.FAILED if planned.problems else ExitCode.DONE
 
 
-def read_files(config: RunConfig) -> Iterator[DataFile]:
-    """Rows and columns of the data files, from their footers."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    for kind in ("train_files", "val_files"):
-        for i, path in enumerate(getattr(config.data, kind)):
-            file, rows, problem = Path(path).expanduser(), None, ""
-            try:
-                if file.exists():
-                    footer = pq.ParquetFile(file)
-                    missing = [column for column in COLUMNS if not _has(footer.schema_arrow, column)]
-                    rows, problem = footer.metadata.num_rows, f"lacks {', '.join(missing)}" if missing else ""
-            except (pa.ArrowException, OSError) as error:
-                problem = f"is no parquet file: {str(error).splitlines()[0]}"
-            yield DataFile(f"data.{kind}[{i}]", path, rows, problem)
-
-
-def _has(schema: Any, column: str) -> bool:
-    outer, _, inner = column.partition(".")
-    kind = schema.field(outer).type if outer in schema.names else None
-    return kind is not None and (not inner or inner in {kind.field(i).name for i in range(kind.num_fields)})
+def read_rows(run: CheckedRun) -> Report | str:
+    """What becomes of the data files' rows; why they can't be used; or an empty text if they aren't all there yet."""
+    config = run.config
+    files = [Path(file).expanduser() for file in (*config.data.train_files, *config.data.val_files)]
+    if not all(file.exists() for file in files):
+        return ""
+    job = job_of(config, run.verl_config(Path("run")))
+    if find_model_file(str(job.tokenizer), "tokenizer_config.json") is None:
+        job = job.model_copy(update={"tokenizer": None})
+    try:
+        return make_rows(job)[1]
+    except MrpoError as error:
+        return str(error)
 
 
 def read_sizes(config: RunConfig) -> dict[str, ModelShape | str]:
@@ -140,15 +123,14 @@ def _notes(run: CheckedRun, timed: tuple[float, Path] | None) -> Iterator[str]:
         yield f"a step took {timed[0]:.3g} s in {timed[1]}"
 
 
-def show(console: Console, config: RunConfig, plan: Plan, files: list[DataFile], sizes: Sizes) -> None:
+def show(console: Console, config: RunConfig, plan: Plan, report: Report | None, sizes: Sizes) -> None:
     """Print all but the settings. Problems come last, where a reader of a long output looks."""
-    data = ((f.field, f.path, f.problem or (f"{f.rows:,} rows" if f.rows is not None else "not yet")) for f in files)
     counts = {p: Quantity(None, f"unknown: {s}") if isinstance(s, str) else s.parameters for p, s in sizes.items()}
     total = sum(actors.number * actors.devices for actors in plan.actors)
     largest = max(node.devices for node in plan.nodes)
     actors = f"Actors: {total} {plan.device.upper()} devices, at most {largest} on a node"
     for drawn in (
-        table("Data", (), data),
+        table("Data", ("field", "rows", "tokens of a prompt", "file"), _data(config, report), text_columns=4),
         table("Rewards", ("reward", "function", "weight", "options and more"), _rewards(config), text_columns=4),
         table(actors, ("actor", "number", "devices each", "where"), plan.actors, text_columns=4),
         table("Nodes", ("node", "devices", "CPUs for Ray", "holds"), _nodes(plan), text_columns=4),
@@ -158,10 +140,28 @@ def show(console: Console, config: RunConfig, plan: Plan, files: list[DataFile],
         table("Checkpoints", (), _quantities(plan.checkpoints)),
     ):
         console.print("", drawn)
+    for number, prompt in enumerate(report.files[0].prompts if report else (), 1):
+        console.print(f"\nprompt {number}, as the model sees it:\n{prompt}", soft_wrap=True)
     for note in plan.notes:
         console.print(f"note: {note}", soft_wrap=True)
     for problem in plan.problems:
         console.print(f"problem: {problem}", style="red", soft_wrap=True)
+
+
+def _data(config: RunConfig, report: Report | None) -> Iterator[tuple[str, str, str, str]]:
+    if report is None:
+        for kind in ("train_files", "val_files"):
+            for i, file in enumerate(getattr(config.data, kind)):
+                yield f"data.{kind}[{i}]", "not read", "", file
+        return
+    for of_file in report.files:
+        rows = f"{of_file.rows:,} rows"
+        rows += f", {of_file.dropped:,} dropped" if of_file.dropped else ""
+        rows += f", {of_file.truncated:,} to be cut" if of_file.truncated else ""
+        lengths = "not counted (no tokenizer here)"
+        if (of := of_file.lengths) is not None:
+            lengths = f"{of.min:g} to {of.max:g}, median {of.median:g}, p99 {of.p99:g}"
+        yield of_file.field, rows, lengths, of_file.path
 
 
 def _rewards(config: RunConfig) -> Iterator[tuple[object, ...]]:

@@ -15,6 +15,7 @@ from mrpo.checkpoint.manifest import CheckpointError
 from mrpo.checkpoint.storage import open_storage
 from mrpo.cli._app import Overrides, examples, new_app, show_notes
 from mrpo.config.checked_run import CheckedRun
+from mrpo.data.cached import job_of, make_rows
 from mrpo.driver.interruption import Interruption
 from mrpo.errors import ConfigError, MrpoError, RunFailed
 from mrpo.exit_code import ExitCode
@@ -39,6 +40,7 @@ def train(overrides: Overrides = None) -> ExitCode:
     show_notes(run.notes)
     if run.config.checkpoint.folder is not None:
         open_storage(run.config.checkpoint.folder, Path("run"))  # refuse a bad one before making a run folder
+    _check_rows(run)
     interrupt = run.config.interrupt
     interruption = Interruption(interrupt.grace, interrupt.wall_clock, interrupt.slurm_margin)
     folder = _folder(run)
@@ -69,6 +71,13 @@ def train(overrides: Overrides = None) -> ExitCode:
         print(f"mrpo: stopped, {detail}. The same command goes on.", file=sys.stderr)
         return ExitCode.REQUEUE
     return ExitCode.DONE
+
+
+def _check_rows(run: CheckedRun) -> None:
+    """Refuse rows that can't be used before making a run folder, where they are there already."""
+    files = (*run.config.data.train_files, *run.config.data.val_files, run.config.model.path)
+    if all(Path(file).expanduser().exists() for file in files):
+        make_rows(job_of(run.config, run.verl_config(Path("run"))))
 
 
 def _report(folder: RunFolder) -> str:

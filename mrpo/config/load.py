@@ -129,5 +129,9 @@ def prepared_folder(recipe: Recipe, command: str | None, seed: int) -> Path:
     for folder, pattern in ((recipe.folder, "*.py"), (recipe.folder, "sample/**/*.jsonl"), (package, "*.py")):
         for file in sorted(folder.glob(pattern)):
             digest.update(file.read_bytes())
-    root = Path(os.environ.get("MRPO_CACHE", Path.home() / ".cache" / "mrpo"))
-    return root / f"{recipe.folder.name}-{digest.hexdigest()[:12]}"
+    return cache_root() / f"{recipe.folder.name}-{digest.hexdigest()[:12]}"
+
+
+def cache_root() -> Path:
+    """Where what can be made again is kept between runs."""
+    return Path(os.environ.get("MRPO_CACHE", Path.home() / ".cache" / "mrpo"))

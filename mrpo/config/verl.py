@@ -57,6 +57,12 @@ REPLACED = {
     "algorithm.adv_estimator": "Set algorithm.estimator instead.",
     "critic.enable": "None of the estimators has a critic.",
     "data.train_batch_size": "Set data.train_batch_size instead.",
+    "data.train_files": "Set data.train_files instead.",
+    "data.val_files": "Set data.val_files instead.",
+    "data.max_prompt_length": "Set data.max_prompt_length instead.",
+    "data.apply_chat_template_kwargs": "Set data.apply_chat_template_kwargs instead.",
+    "data.filter_overlong_prompts": "Set data.overlong=drop instead.",
+    "data.prompt_key": "Set data.columns.prompt instead.",
     "trainer.critic_warmup": "There is no critic.",
     "reward.custom_reward_function.path": "Declare it under rewards instead.",
     "reward.reward_model.enable": "Set rewards.<name>.model instead.",
@@ -88,7 +94,8 @@ def _refuse_what_we_replace(verl: DictConfig, ours: dict[str, Any]) -> None:
     for key, instead in REPLACED.items():
         given = OmegaConf.select(verl, key)
         if given != ours[key]:
-            raise ConfigError(f"verl.{key}: given {json.dumps(given)}, allowed: {json.dumps(ours[key])}. {instead}")
+            shown, allowed = (json.dumps(value, default=str) for value in (given, ours[key]))
+            raise ConfigError(f"verl.{key}: given {shown}, allowed: {allowed}. {instead}")
 
 
 def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
@@ -107,6 +114,8 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
             "val_batch_size": data.val_batch_size,
             "max_prompt_length": data.max_prompt_length,
             "max_response_length": data.max_response_length,
+            "apply_chat_template_kwargs": data.apply_chat_template_kwargs,
+            "filter_overlong_prompts": False,  # mrpo.data has done what data.overlong says
             "shuffle": data.shuffle,
             "seed": config.seed,
             "dataloader_num_workers": 0,

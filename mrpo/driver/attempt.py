@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mrpo.config.run import RunConfig
+from mrpo.data.cached import folder_of, job_of, make_rows, use_rows
 from mrpo.driver.interruption import Interruption
 from mrpo.driver.processes import Processes
 from mrpo.errors import RunFailed
@@ -81,8 +82,10 @@ def run_attempt(
         somebody who made the folder's stop file.
 
     Raises:
+        ConfigError: the data files have rows that can't be used.
         RunFailed: the run did not finish.
     """
+    _use_checked_rows(config, verl, folder, poll)
     variables = environment(config, verl.trainer.device, folder)
     os.environ.update(variables)
     folder.stop_file.unlink(missing_ok=True)
@@ -99,6 +102,15 @@ def run_attempt(
                 raise RunFailed(f"{cause}\nlogs: {folder.logs}") from caught
     finally:
         poll()
+
+
+def _use_checked_rows(config: RunConfig, verl: DictConfig, folder: RunFolder, poll: Callable[[], None]) -> None:
+    job = job_of(config, verl)
+    if not folder_of(job).exists():
+        folder.event(Phase.CHECK_ROWS)
+        poll()
+    made, _ = make_rows(job, poll)
+    use_rows(verl, job, made)
 
 
 def _start_controller(verl: DictConfig) -> ray.ObjectRef:

@@ -27,6 +27,7 @@ class Phase(StrEnum):
 
     # Start-up.
     PREPARE = "prepare model and data"
+    CHECK_ROWS = "check rows"
     IMPORT_LIBRARIES = "import libraries"
     START_RAY = "start ray"
     START_CONTROLLER = "start controller"

@@ -19,6 +19,7 @@ KNOWS_NEITHER = {
     "budget": ("torch", "ray", "verl"),
     "checkpoint": ("ray", "verl"),
     "config": ("torch", "ray", "verl"),
+    "data": ("torch", "ray", "verl"),
     "launch": ("torch",),
     "observe": ("torch", "ray", "verl"),
     "prepare": ("ray", "verl"),

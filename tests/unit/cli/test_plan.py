@@ -64,7 +64,7 @@ def test_it_shows_what_the_run_would_be(recipe: Path, capsys: pytest.CaptureFixt
     shown = " ".join(capsys.readouterr().out.split())
     for told in (
         "data.train_batch_size 8",
-        "train.parquet 100 rows",
+        "data.train_files[0] 100 rows not counted (no tokenizer here)",
         "good rewards.py:good 1.0 bar=2",
         "Actors: 3 GPU devices, at most 3 on a node",
         "node 1 3 11 trainer ranks 0-1, rollout engine, controller, 2 × TransferQueue, agent worker, reward worker",
@@ -105,13 +105,15 @@ def test_what_speaks_against_the_run_ends_with_1(
     assert problem in capsys.readouterr().out
 
 
-def test_data_that_verl_could_not_use_is_a_problem(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_rows(recipe / "train.parquet", 50, data_source=None, reward_model={"style": "rule"})
-    (recipe / "test.parquet").write_text("not parquet")
+def test_data_that_could_not_be_used_is_a_problem(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(recipe / "train.parquet", 50, reward_model={"style": "rule"})
+    assert main(["recipe=mine"]) == 1
+    problem = "train.parquet: row 1: has no reward_model.ground_truth. Its columns: data_source, prompt, reward_model."
+    assert problem in capsys.readouterr().out
+    (recipe / "train.parquet").write_text("not parquet")
     assert main(["recipe=mine"]) == 1
     shown = capsys.readouterr().out
-    assert "train.parquet lacks data_source, reward_model.ground_truth" in shown
-    assert "data.val_files[0]" in shown
+    assert "problem: data.train_files[0]: " in shown
     assert "is no parquet file" in shown
 
 

@@ -1,0 +1,205 @@
+"""All rows of a run: read, brought into verl's schema, rendered, counted, and written where verl reads them.
+
+``python -m mrpo.data.check JOB.json OUT`` writes into the folder OUT a parquet file for each file of the job, with one
+schema, and ``report.json``. It is a process of its own since tokenizers import torch. Exits with 2 and one sentence if
+a row is refused.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel
+
+from mrpo.config.base import StrictModel
+from mrpo.data.files import read_records
+from mrpo.data.render import Renderer, opened_tag
+from mrpo.data.rows import make_row
+from mrpo.errors import ConfigError
+
+BATCH = 1000
+"""Prompts that are tokenized at once."""
+SHOWN = 3
+"""Rendered prompts in the report, and row numbers in a message."""
+
+Row = dict[str, Any]
+
+
+class Job(StrictModel):
+    """What decides the rows that verl gets."""
+
+    files: dict[str, str]
+    """Path by the field that names it, ``data.train_files[0]``."""
+    columns: dict[str, str]
+    overlong: Literal["refuse", "drop", "truncate_left"]
+    max_prompt_length: int
+    train_batch_size: int
+    tokenizer: str | None
+    """A folder or a name on the hub; None: it isn't here yet, so prompts are neither rendered nor counted."""
+    template: str | None
+    """A chat template in place of the tokenizer's own."""
+    template_options: dict[str, Any]
+    trust_remote_code: bool
+
+
+class Lengths(BaseModel):
+    """Prompt lengths of a file, in tokens."""
+
+    min: float
+    median: float
+    p99: float
+    max: float
+
+
+class FileReport(BaseModel):
+    """What became of a file."""
+
+    field: str
+    path: str
+    rows: int
+    """Rows that verl gets."""
+    dropped: int = 0
+    """Rows whose prompt is longer than the limit, which are left out."""
+    truncated: int = 0
+    """Prompts that are longer than the limit, and will be cut on their left."""
+    lengths: Lengths | None = None
+    """Of all rows of the file; None: without a tokenizer."""
+    prompts: list[str] = []
+    """The first few, rendered."""
+    opened_tag: str = ""
+    """The tag that the first prompt ends in."""
+
+
+class Report(BaseModel):
+    """What became of all files."""
+
+    files: list[FileReport]
+
+
+def name_of(field: str) -> str:
+    """The file that verl gets for a field.
+
+    >>> name_of("data.train_files[0]")
+    'train_files-0.parquet'
+    """
+    return field.removeprefix("data.").replace("[", "-").replace("]", "") + ".parquet"
+
+
+def check(job: Job, out: Path) -> Report:
+    """Write the rows of ``job`` into ``out``. Raises ConfigError naming the file, the row and what is wrong with it."""
+    renderer = None
+    if job.tokenizer is not None:
+        renderer = Renderer(job.tokenizer, job.template_options, job.template, job.trust_remote_code)
+    rows: dict[str, list[Row]] = {}
+    report = Report(files=[])
+    for field, path in job.files.items():
+        rows[field], of_file = _read(job, field, path, renderer)
+        report.files.append(of_file)
+    trained = sum(len(found) for field, found in rows.items() if field.startswith("data.train_files"))
+    if trained < job.train_batch_size:
+        raise ConfigError(
+            f"data.train_batch_size: given {job.train_batch_size}, allowed: at most the {trained} rows of the files"
+        )
+    _write(rows, job, out)
+    (out / "report.json").write_text(report.model_dump_json(indent=1), encoding="utf-8")
+    return report
+
+
+def _read(job: Job, field: str, path: str, renderer: Renderer | None) -> tuple[list[Row], FileReport]:
+    file = Path(path).expanduser()
+    try:
+        records = list(read_records(file))
+    except ConfigError as error:
+        raise ConfigError(f"{field}: {path} {error}") from None
+    if not records:
+        raise ConfigError(f"{field}: {path} has no rows.")
+    rows: list[Row] = []
+    texts: list[str] = []
+    for number, record in records:
+        try:
+            rows.append(make_row(record, number, job.columns, file.stem))
+            if renderer is not None:
+                texts.append(renderer.render(rows[-1]["prompt"]))
+        except ConfigError as error:
+            raise ConfigError(f"{field}: {path}: row {number}: {error}") from None
+    report = FileReport(field=field, path=path, rows=len(rows), prompts=texts[:SHOWN])
+    if renderer is None:
+        return rows, report
+    report.opened_tag = opened_tag(texts[0])
+    batches = (texts[first : first + BATCH] for first in range(0, len(texts), BATCH))
+    lengths = np.array([length for batch in batches for length in renderer.lengths(batch)])
+    quantiles = np.percentile(lengths, [0, 50, 99, 100])
+    report.lengths = Lengths(**dict(zip(Lengths.model_fields, quantiles.tolist(), strict=True)))
+    too_long = lengths > job.max_prompt_length
+    if not too_long.any():
+        return rows, report
+    if job.overlong == "refuse":
+        some = ", ".join(f"row {records[i][0]} has {lengths[i]}" for i in np.flatnonzero(too_long)[:SHOWN])
+        raise ConfigError(
+            f"{field}: {path}: {too_long.sum()} of {len(rows)} prompts have more than the {job.max_prompt_length} "
+            f"tokens of data.max_prompt_length, at most {lengths.max()} ({some}). Raise it, or say data.overlong=drop "
+            "or data.overlong=truncate_left."
+        )
+    if job.overlong == "truncate_left":
+        report.truncated = int(too_long.sum())
+        return rows, report
+    if too_long.all():
+        raise ConfigError(f"{field}: {path}: data.overlong=drop leaves none of its {len(rows)} rows.")
+    report.dropped = int(too_long.sum())
+    report.rows -= report.dropped
+    return [row for row, drop in zip(rows, too_long, strict=True) if not drop], report
+
+
+def _write(rows: dict[str, list[Row]], job: Job, out: Path) -> None:
+    """All files with one schema, since verl concatenates them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    everything = [row for found in rows.values() for row in found]
+    try:
+        schema = pa.schema(list(pa.array(everything).type))
+    except (pa.ArrowException, TypeError) as error:
+        raise ConfigError(_mixed(rows, job) or f"data: the rows don't fit into one table: {error}") from None
+    for field, found in rows.items():
+        pq.write_table(pa.Table.from_pylist(found, schema=schema), out / name_of(field))
+
+
+def _mixed(rows: dict[str, list[Row]], job: Job) -> str:
+    """Which value is of another type than the same field elsewhere, and in which files; empty if none is found."""
+    first: dict[str, tuple[type, str]] = {}
+    for field, found in rows.items():
+        for number, row in enumerate(found, 1):
+            for name, value in _leaves(row):
+                kind, where = first.setdefault(name, (type(value), f"{job.files[field]} row {number}"))
+                if kind is not type(value) and {kind, type(value)} != {int, float}:
+                    here = f"{job.files[field]} row {number}"
+                    return (
+                        f"data: {name} is {kind.__name__} in {where} and {type(value).__name__} in {here}. "
+                        "Allowed: one type in all rows of all files."
+                    )
+    return ""
+
+
+def _leaves(row: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(row, dict):
+        for key, value in row.items():
+            yield from _leaves(value, f"{name}.{key}" if name else str(key))
+    elif row is not None:
+        yield name, row
+
+
+def main(job_file: str, out: str) -> int:
+    try:
+        check(Job.model_validate_json(Path(job_file).read_text(encoding="utf-8")), Path(out))
+    except ConfigError as error:
+        print(f"refused: {error}", flush=True)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

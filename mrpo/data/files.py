@@ -1,0 +1,54 @@
+"""Files of prompts, read row by row: parquet, JSON lines, or JSON (a list of objects)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mrpo.errors import ConfigError
+from mrpo.record import jsonl
+
+Record = dict[str, Any]
+SUFFIXES = (".parquet", ".jsonl", ".json")
+
+
+def read_records(file: Path) -> Iterator[tuple[int, Record]]:
+    """Each row with its number in the file, from 1; of JSON lines, the number of its line.
+
+    Raises:
+        ConfigError: the file isn't what its suffix says. The message doesn't name the file.
+    """
+    if file.suffix == ".parquet":
+        yield from _parquet(file)
+    elif file.suffix == ".jsonl":
+        try:
+            yield from jsonl.read_input(file)
+        except jsonl.CorruptLineError as error:
+            raise ConfigError(f"no JSON lines: {error}") from None
+    elif file.suffix == ".json":
+        yield from _json(file)
+    else:
+        raise ConfigError(f"given a {file.suffix or 'file without a suffix'}, allowed: {', '.join(SUFFIXES)}.")
+
+
+def _parquet(file: Path) -> Iterator[tuple[int, Record]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        batches = pq.ParquetFile(file).iter_batches()
+        yield from enumerate((record for batch in batches for record in batch.to_pylist()), 1)
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(f"is no parquet file: {str(error).splitlines()[0]}") from None
+
+
+def _json(file: Path) -> Iterator[tuple[int, Record]]:
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"is no JSON: {error}") from None
+    if not isinstance(content, list) or not all(isinstance(record, dict) for record in content):
+        raise ConfigError("given JSON of another form, allowed: a list of objects; one object a line is .jsonl.")
+    yield from enumerate(content, 1)
