@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from mrpo.config.run import RewardConfig
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.scorer import Scorer
 from mrpo.rewards.wire import encode
+from mrpo.verl_seam.text import ResponseDecoder
 
 
 class MultiRewardManager(RewardManagerBase):
@@ -24,7 +25,7 @@ class MultiRewardManager(RewardManagerBase):
     def __init__(self, config: Any, tokenizer: Any, compute_score: Any, **router: Any):
         super().__init__(config, tokenizer, compute_score)
         ours = received(config)
-        self.decode: Callable[..., str] = tokenizer.decode
+        self.decode = ResponseDecoder.of_model(tokenizer, ours.run.model.path)
         self.weights = {name: reward.weight for name, reward in ours.run.rewards.items()}
         rewards = with_models(ours.run.rewards, ours.reward_model_urls)
         require_loadable(rewards, ours.recipe_folder)
@@ -37,9 +38,7 @@ class MultiRewardManager(RewardManagerBase):
         response_ids = row.batch["responses"]
         length = int(row.batch["attention_mask"][-response_ids.shape[-1] :].sum())
         fields = row.non_tensor_batch
-        response = await self.loop.run_in_executor(
-            None, lambda: self.decode(response_ids[:length], skip_special_tokens=True)
-        )
+        response = await self.loop.run_in_executor(None, self.decode, response_ids[:length].tolist())
         extra = {
             **(fields.get("extra_info") or {}),
             "data_source": fields.get("data_source"),

@@ -21,6 +21,7 @@ from mrpo.config.advantage import TokenModulation
 from mrpo.rewards.wire import FAILURES, SEEN
 from mrpo.step.rollouts import BatchRow, Rollouts, RowKey
 from mrpo.step.seam import RolloutText
+from mrpo.verl_seam.text import ResponseDecoder
 
 PARTITION = "train"
 FIELDS = ("uid", "response_mask", "extra_fields", "prompts", "responses", "reward_model")
@@ -111,17 +112,14 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, torch.Tensor | np.generic | np.ndarray) else value
 
 
-def texts(data: TensorDict, rows: Sequence[int], tokenizer: Any) -> list[RolloutText]:
-    """What those rows hold, for a person to read."""
+def texts(data: TensorDict, rows: Sequence[int], decoder: ResponseDecoder) -> list[RolloutText]:
+    """What those rows hold, for a person to read; a response is the text that its rewards have seen."""
     truths, responses = list(data["reward_model"]), _ragged(data, "responses")
     prompts = _ragged(data, "prompts")
-    decoded = (
-        tokenizer.batch_decode([column[row] for row in rows], skip_special_tokens=True)
-        for column in (prompts, responses)
-    )
+    prompts_read = decoder.tokenizer.batch_decode([prompts[row] for row in rows], skip_special_tokens=True)
     return [
-        RolloutText(prompt, response, truths[row]["ground_truth"], len(responses[row]))
-        for row, prompt, response in zip(rows, *decoded, strict=True)
+        RolloutText(prompt, decoder(responses[row].tolist()), truths[row]["ground_truth"], len(responses[row]))
+        for row, prompt in zip(rows, prompts_read, strict=True)
     ]
 
 

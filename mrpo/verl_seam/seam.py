@@ -63,6 +63,7 @@ from mrpo.verl_seam.recovery import EngineKeeper, PersistentClient
 from mrpo.verl_seam.reward_models import RewardModels
 from mrpo.verl_seam.rows import VerlBatch
 from mrpo.verl_seam.stacks import located
+from mrpo.verl_seam.text import ResponseDecoder
 from mrpo.verl_seam.trainer import TRAINERS
 
 ROLLOUT_POLL_SECONDS = 0.05
@@ -101,6 +102,7 @@ class VerlSeam:
         note(Phase.LOAD_MODEL)
         self.trainer: Any = TRAINERS[config.trainer.v1.trainer_mode](config)
         self.trainer._setup()
+        self.decoder = ResponseDecoder.of_model(self.trainer.tokenizer, ours.run.model.path)
         self.total_steps: int = self.trainer.total_training_steps
         self.mini_batches: int = self.trainer.parameter_sync_step
         self.ranks = self.trainer.actor_rollout_wg
@@ -249,7 +251,7 @@ class VerlSeam:
 
     def texts(self, batch: Batch, rows_of_texts: Sequence[int]) -> list[RolloutText]:
         assert isinstance(batch, VerlBatch)
-        return rows.texts(batch.data, rows_of_texts, self.trainer.tokenizer)
+        return rows.texts(batch.data, rows_of_texts, self.decoder)
 
     def write(
         self,
