@@ -334,6 +334,10 @@ class RunConfig(StrictModel):
         for name, reward in self.rewards.items():
             if not name.replace("_", "").isalnum():
                 raise ConfigError(f"rewards: given the name {name!r}, allowed: letters, digits and underscores.")
+            if name == "total":
+                raise ConfigError(
+                    "rewards: given the name 'total', which is the weighted sum of all. Allowed: another."
+                )
             for other in reward.requires:
                 if other not in self.rewards:
                     raise unknown_name(f"rewards.{name}.requires", other, self.rewards)

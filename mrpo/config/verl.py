@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from mrpo.config.controller import ControllerConfig, hand_over
 from mrpo.config.run import RunConfig
 from mrpo.errors import ConfigError, unknown_name
+from mrpo.rewards.wire import SCORE
 
 BUCKET_MEGABYTES = {"cpu": 512, "cuda": 2048}
 """Size of a weight update's parcels. A model's largest tensor, often its embedding, must fit in one."""
@@ -197,7 +198,7 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
             "adv_estimator": "grpo",  # no critic; the advantages are ours
             "filter_groups": {
                 "enable": config.budget.filter_groups is not None,
-                "metric": "reward" if config.budget.filter_groups == "total" else config.budget.filter_groups,
+                "metric": _filter_metric(config.budget.filter_groups),
             },
         },
         "trainer": {
@@ -226,6 +227,11 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
         },
         "transfer_queue": {"backend": {"SimpleStorage": {"num_data_storage_units": trainer.nnodes}}},
     }
+
+
+def _filter_metric(name: str | None) -> str | None:
+    """How verl knows a reward: by its name on the wire, or as the weighted sum of all."""
+    return name and ("reward" if name == "total" else SCORE + name)
 
 
 def _for_cpu(config: RunConfig) -> dict[str, Any]:

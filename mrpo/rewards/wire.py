@@ -1,7 +1,8 @@
 """A rollout's outcomes on their way from a reward worker to the controller: both ends of the encoding.
 
-verl carries a flat mapping beside each rollout (``reward_extra_info``). A reward's score stands under its name, None
-where there is none; what failed stands under ``FAILURES``, by reward, with its cause. Nothing here needs verl or torch.
+verl carries a flat mapping beside each rollout (``reward_extra_info``), whose keys lie beside verl's own (``uid``,
+``reward``, ``entropy``). So a reward's score stands under SCORE and its name, None where there is none; what failed
+stands under ``FAILURES``, by reward, with its cause. Nothing here needs verl or torch.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mrpo.rewards.outcome import Outcome
+
+SCORE = "score_"
+"""Prefix of a reward's name on the wire."""
 
 FAILURES = "reward_failures"
 """Key of the failures. They are JSON ("" if there are none): verl's validation metrics skip strings, and would choke
@@ -24,11 +28,21 @@ def encode(outcomes: Mapping[str, Outcome]) -> dict[str, float | str | None]:
     """The mapping that travels with a rollout.
 
     >>> encode({"correct": Outcome(1.0), "polite": Outcome.failed("timeout", "no score within 60 s")})
-    {'correct': 1.0, 'polite': None, 'reward_failures': '{"polite": "timeout: no score within 60 s"}'}
+    {'score_correct': 1.0, 'score_polite': None, 'reward_failures': '{"polite": "timeout: no score within 60 s"}'}
     """
-    scores: dict[str, float | str | None] = {name: outcome.score for name, outcome in outcomes.items()}
+    scores: dict[str, float | str | None] = {SCORE + name: outcome.score for name, outcome in outcomes.items()}
     failures = {name: outcome.failure for name, outcome in outcomes.items() if outcome.failure is not None}
     return {**scores, FAILURES: json.dumps(failures) if failures else ""}
+
+
+def decode(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A rollout's components: each reward's score by its name, and the failures.
+
+    >>> decode({"score_correct": 1.0, "reward_failures": "", "entropy": 0.5})
+    {'correct': 1.0, 'reward_failures': ''}
+    """
+    scores = {name.removeprefix(SCORE): value for name, value in fields.items() if name.startswith(SCORE)}
+    return scores | {name: fields[name] for name in (FAILURES,) if name in fields}
 
 
 def scores_of(fields: Mapping[str, Any], names: Sequence[str], rollout: object) -> list[float]:

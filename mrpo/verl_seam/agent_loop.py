@@ -22,7 +22,7 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 from mrpo.budget.ids import as_ids
 from mrpo.budget.sequential import Observed, ReinforceAda
 from mrpo.config.controller import received
-from mrpo.rewards.wire import SEEN
+from mrpo.rewards.wire import SEEN, decode
 from mrpo.verl_seam.node_roles import TRAINER_NODE, in_turn
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class RoundsWorker(SeededAgentLoopWorker):
         seen = [
             {
                 "sample": sample,
-                "components": outputs[-1].extra_fields["reward_extra_info"],
+                "components": decode(outputs[-1].extra_fields["reward_extra_info"]),
                 "length": sum(outputs[-1].response_mask),
             }
             for sample, (outputs, _) in sorted(held.items())
@@ -114,7 +114,7 @@ class RoundsWorker(SeededAgentLoopWorker):
     def _score(self, output: Any) -> float:
         if self.rounds.reward == "total":
             return float(output.reward_score)
-        value = output.extra_fields["reward_extra_info"][self.rounds.reward]
+        value = decode(output.extra_fields["reward_extra_info"])[self.rounds.reward]
         return float("nan") if value is None else float(value)
 
     async def _agent_loop_postprocess(self, output: Any, validate: bool, **kwargs: Any) -> None:

@@ -3,7 +3,7 @@ rollouts, T tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from verl.workers.utils.padding import response_to_nested
 
 from mrpo.advantages import modulate_tokens, write_tokens
 from mrpo.config.advantage import TokenModulation
-from mrpo.rewards.wire import FAILURES, SEEN
+from mrpo.rewards.wire import FAILURES, SCORE, SEEN, decode
 from mrpo.step.rollouts import BatchRow, Rollouts, RowKey
 from mrpo.step.seam import RolloutText
 from mrpo.verl_seam.text import ResponseDecoder
@@ -51,7 +51,7 @@ def fetch(batch: KVBatchMeta, names: Sequence[str]) -> TensorDict:
     Raises:
         RuntimeError: rows are missing, or not in the order of their keys.
     """
-    fields = [*FIELDS, *names, "rollout_log_probs", "old_log_probs", "entropy"]
+    fields = [*FIELDS, *on_wire(names), "rollout_log_probs", "old_log_probs", "entropy"]
     data = tq.kv_batch_get(keys=batch.keys, partition_id=PARTITION, select_fields=fields)
     if len(data) != len(batch.keys):
         raise RuntimeError(f"TransferQueue returned {len(data)} of the {len(batch.keys)} rows of this step")
@@ -91,11 +91,15 @@ def row_components(data: Any, names: Sequence[str], size: int) -> list[dict[str,
     """
     nested = [_plain(item) for item in data["extra_fields"]] if "extra_fields" in data else [{}] * size
     rows = [dict(item.get("reward_extra_info") or {}) for item in nested]
-    for name in (*names, FAILURES):
+    for name in (*on_wire(names), FAILURES):
         if name in data:
             for row, value in zip(rows, data[name], strict=True):
                 row[name] = _plain(value)
-    return rows
+    return [decode(row) for row in rows]
+
+
+def on_wire(names: Iterable[str]) -> list[str]:
+    return [SCORE + name for name in names]
 
 
 def _seen(data: Any, size: int) -> list[Sequence[dict[str, Any]]]:

@@ -65,6 +65,7 @@ from mrpo.verl_seam.rows import VerlBatch
 from mrpo.verl_seam.stacks import located
 from mrpo.verl_seam.text import ResponseDecoder
 from mrpo.verl_seam.trainer import TRAINERS
+from mrpo.verl_seam.validation import renamed
 
 ROLLOUT_POLL_SECONDS = 0.05
 """verl looks for finished rollouts every 2 s, which is most of a small model's step. A look takes milliseconds."""
@@ -311,7 +312,7 @@ class VerlSeam:
         self.trainer.on_validate_begin()
         metrics = self.trainer._validate()
         self.trainer.on_validate_end()
-        return metrics
+        return renamed(metrics)
 
     def waits_for(self, phase: str) -> str:
         if phase not in (Phase.ROLLOUT, Phase.VALIDATE):

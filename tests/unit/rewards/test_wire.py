@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrpo.rewards.outcome import Outcome
-from mrpo.rewards.wire import FAILURES, encode, failures_of, scores_of
+from mrpo.rewards.wire import FAILURES, decode, encode, failures_of, scores_of
 
 pytestmark = pytest.mark.unit
 
@@ -22,9 +22,15 @@ OUTCOMES = st.one_of(
 )
 
 
-@given(st.dictionaries(st.sampled_from(["correct", "format", "length"]), OUTCOMES, min_size=1))
+# Among them names that verl's own fields have.
+@given(
+    st.dictionaries(st.sampled_from(["correct", "reward", "acc", "uid", "entropy", "score_x"]), OUTCOMES, min_size=1)
+)
 def test_what_is_decoded_is_what_was_encoded(outcomes: dict[str, Outcome]) -> None:
-    fields, names = encode(outcomes), list(outcomes)
+    sent = encode(outcomes)
+    assert not sent.keys() & {"reward", "acc", "uid", "entropy"}
+    fields, names = decode({**sent, "uid": "a", "reward": 3.0}), list(outcomes)
+    assert fields.keys() == {*names, FAILURES}
     for score, outcome in zip(scores_of(fields, names, "a_0_0"), outcomes.values(), strict=True):
         assert math.isnan(score) if outcome.score is None else score == outcome.score
     assert failures_of(fields) == {name: o.failure for name, o in outcomes.items() if o.failure is not None}

@@ -10,7 +10,8 @@ import torch
 from tensordict import NonTensorData, TensorDict
 from transfer_queue import KVBatchMeta
 
-from mrpo.rewards.wire import FAILURES
+from mrpo.rewards.outcome import Outcome
+from mrpo.rewards.wire import FAILURES, encode
 from mrpo.verl_seam.rows import row_components, split
 
 pytestmark = pytest.mark.unit
@@ -19,23 +20,34 @@ NAMES = ("correct", "format")
 
 
 def test_both_of_verls_shapes_give_the_same_components() -> None:
-    values: list[dict[str, Any]] = [
-        {"correct": 1.0, "format": 0.5, FAILURES: ""},
-        {"correct": 0.0, "format": None, FAILURES: ""},
+    sent = [
+        encode({"correct": Outcome(1.0), "format": Outcome(0.5)}),
+        encode({"correct": Outcome(0), "format": Outcome()}),
     ]
-    nested: dict[str, Any] = {"extra_fields": [{"reward_extra_info": v} for v in values]}
-    flat: dict[str, Any] = {name: [v[name] for v in values] for name in (*NAMES, FAILURES)}
-    wrapped: dict[str, Any] = {"extra_fields": [NonTensorData({"reward_extra_info": v}) for v in values]}
-    assert row_components(nested, NAMES, 2) == row_components(flat, NAMES, 2) == row_components(wrapped, NAMES, 2)
+    shapes: list[dict[str, Any]] = [
+        {"extra_fields": [{"reward_extra_info": one} for one in sent]},
+        {"extra_fields": [NonTensorData({"reward_extra_info": one}) for one in sent]},
+        {name: [one[name] for one in sent] for name in sent[0]},
+    ]
+    for shape in shapes:
+        assert row_components(shape, NAMES, 2) == [
+            {"correct": 1.0, "format": 0.5, FAILURES: ""},
+            {"correct": 0.0, "format": None, FAILURES: ""},
+        ]
 
 
 def test_top_level_fields_come_as_tensors_too() -> None:
-    data = TensorDict({"correct": torch.tensor([1.0, 0.0]), "format": torch.tensor([0.5, 0.25])}, batch_size=2)
+    data = TensorDict(
+        {"score_correct": torch.tensor([1.0, 0.0]), "score_format": torch.tensor([0.5, 0.25])}, batch_size=2
+    )
     assert row_components(data, NAMES, 2) == [{"correct": 1.0, "format": 0.5}, {"correct": 0.0, "format": 0.25}]
 
 
 def test_a_number_may_come_as_a_0d_array() -> None:
-    data = {"correct": [np.float32(1.0), np.array(0.0)], "format": [NonTensorData(0.5), NonTensorData(None)]}
+    data = {
+        "score_correct": [np.float32(1.0), np.array(0.0)],
+        "score_format": [NonTensorData(0.5), NonTensorData(None)],
+    }
     assert row_components(data, NAMES, 2) == [{"correct": 1.0, "format": 0.5}, {"correct": 0.0, "format": None}]
 
 
