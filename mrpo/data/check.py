@@ -124,6 +124,8 @@ def _read(job: Job, field: str, path: str, renderer: Renderer | None) -> tuple[l
             rows.append(make_row(record, number, job.columns, file.stem))
             if renderer is not None:
                 texts.append(renderer.render(rows[-1]["prompt"]))
+                if tag := opened_tag(texts[-1]):
+                    rows[-1]["extra_info"]["opened_tag"] = tag
         except ConfigError as error:
             raise ConfigError(f"{field}: {path}: row {number}: {error}") from None
     report = FileReport(field=field, path=path, rows=len(rows), prompts=texts[:SHOWN])

@@ -5,7 +5,7 @@
 | ``prompt`` | ``columns.prompt``: messages, or plain text, which is one message of the user | refused |
 | ``reward_model.ground_truth`` | ``columns.ground_truth``, else ``reward_model.ground_truth`` | refused |
 | ``data_source`` | ``columns.data_source`` | the file's name |
-| ``extra_info`` | itself, and every column that isn't named above; ``index`` is the row's number | |
+| ``extra_info`` | itself, and every column that isn't named above | ``index`` is the row's number |
 
 A column that is there may be null: a ground truth then says that nothing is compared.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mrpo.rewards.library._opened import with_opened_tag
 from mrpo.rewards.library._text import in_order
 from mrpo.rewards.rlla import fields_of
 
@@ -18,9 +19,9 @@ def tool_format(prompt: Any, response: str, ground_truth: Any, extra: dict[str, 
 
     Required are ``<think>`` and whichever of ``<tool_call>`` and ``<response>`` the ground truth has. It is the order
     that counts, as the paper says: any whitespace may stand between the fields, where ToolRL's released code wants one
-    newline. Whether the calls are JSON is for ``tool_call`` to judge.
+    newline. A ``<think>`` that the chat template has opened at the prompt's end counts. Whether the calls are JSON is for ``tool_call`` to judge.
 
     Raises:
         ValueError: the ground truth isn't a text in RLLA's format.
     """
-    return float(in_order(response, fields_of(ground_truth), nothing_else=True))
+    return float(in_order(with_opened_tag(response, extra), fields_of(ground_truth), nothing_else=True))

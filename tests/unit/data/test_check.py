@@ -144,6 +144,7 @@ def test_arguments_reach_the_template_and_an_opened_tag_is_reported(job: Job, tm
     template = "{% for m in messages %}{{ m.content }}{% endfor %}{% if thinks %}<think>\n{% endif %}"
     thinking = job.model_copy(update={"template": template, "template_options": {"thinks": True}})
     assert check(thinking, tmp_path).files[0].opened_tag == "think"
+    assert rows_of(tmp_path, "data.train_files[0]")[0]["extra_info"] == {"index": 1, "opened_tag": "think"}
     assert check(job.model_copy(update={"template": template}), tmp_path).files[0].opened_tag == ""
 
 

@@ -46,3 +46,12 @@ def test_text_outside_may_be_allowed() -> None:
 def test_names_that_are_none_are_refused_at_once(names: Any) -> None:
     with pytest.raises(ValueError, match="names: given"):
         tags(names=names)
+
+
+def test_a_tag_that_the_prompt_has_opened_counts() -> None:
+    rest = GOOD.removeprefix("<think>")
+    score = tags(names=["think", "answer"])
+    assert score([], rest, None, {}) == 0
+    assert score([], rest, None, {"opened_tag": "think"}) == 1
+    assert score([], f"\n{GOOD}", None, {"opened_tag": "think"}) == 1
+    assert score([], "no idea", None, {"opened_tag": "think"}) == 0

@@ -50,3 +50,10 @@ def test_every_real_ground_truth_is_in_format() -> None:
     rows = pd.read_parquet(real_file("toolrl/dataset/rlla_4k/test.parquet"))
     truths = [row["ground_truth"] for row in rows["reward_model"]]
     assert [tool_format([], truth, truth, {}) for truth in truths] == [1] * len(rows)
+
+
+def test_a_thought_that_the_prompt_has_opened_counts() -> None:
+    truth = f"{THOUGHT}\n{CALL}"
+    rest = truth.removeprefix("<think>")
+    assert tool_format([], rest, truth, {}) == 0
+    assert tool_format([], rest, truth, {"opened_tag": "think"}) == 1
