@@ -19,7 +19,8 @@ def tool_format(prompt: Any, response: str, ground_truth: Any, extra: dict[str, 
 
     Required are ``<think>`` and whichever of ``<tool_call>`` and ``<response>`` the ground truth has. It is the order
     that counts, as the paper says: any whitespace may stand between the fields, where ToolRL's released code wants one
-    newline. A ``<think>`` that the chat template has opened at the prompt's end counts. Whether the calls are JSON is for ``tool_call`` to judge.
+    newline. A ``<think>`` that the chat template has opened at the prompt's end counts. Whether the calls are JSON is
+    for ``tool_call`` to judge.
 
     Raises:
         ValueError: the ground truth isn't a text in RLLA's format.
