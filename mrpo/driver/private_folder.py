@@ -29,7 +29,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from mrpo.config.load import cache_root
 from mrpo.errors import ConfigError
 
 PREFIX, OWNER = "mrpo-", "owner.json"
@@ -70,8 +69,6 @@ class PrivateFolder:
             "NCCL_SOCKET_IFNAME": "lo",
             "VLLM_HOST_IP": "127.0.0.1",
             SHARED_MEMORY: self.path.name,
-            # torch's default is a folder in /tmp with a name that anybody can take first, and code in it.
-            "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "torchinductor")),
         }
 
     def remove(self) -> None:
