@@ -1,10 +1,11 @@
-"""Folders that come with the package and are read as files: ``recipes`` and ``launch``.
+"""Folders that come with the package and are read as files, ``recipes`` and ``launch``; and where caches lie.
 
 In a checkout they lie beside the package; a wheel has them inside it, where ``setup.py`` copies them.
 """
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -31,3 +32,8 @@ def folder(name: str) -> Path:
         if place.is_dir():
             return place
     raise FileNotFoundError(f"mrpo's folder {name}: neither {places[0]} nor {places[1]}; install mrpo again.")
+
+
+def cache_root() -> Path:
+    """Where what can be made again is kept between runs."""
+    return Path(os.environ.get("MRPO_CACHE", Path.home() / ".cache" / "mrpo"))

@@ -5,6 +5,7 @@ Checksums are SHA-256: of hashlib's the quickest on processors with instructions
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -23,6 +24,29 @@ class FileRecord(StrictModel):
 
     size: int
     checksum: str
+
+
+NOT_KNOWN = {
+    *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN, errno.EREMOTEIO),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN),
+}
+"""Errors that tell of the disk, the network or this process, not of a file: going on without it would be wrong."""
+
+
+def read_plain(path: Path, most: int) -> bytes:
+    """The content of a plain file of at most so many bytes.
+
+    Raises:
+        OSError: it can't be read, or is a link, a pipe, a device or a folder, or larger.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe would wait for a writer
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "no plain file", str(path))
+        if status.st_size > most:
+            raise OSError(errno.EFBIG, f"{status.st_size} bytes, allowed: {most}", str(path))
+        return file.read()
 
 
 def measure(folder: Path, names: Iterable[str], durable: bool = False) -> dict[str, FileRecord]:

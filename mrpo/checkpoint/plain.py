@@ -10,8 +10,10 @@ lists, strings, bools, None, integers and floats (inf and nan included); the res
 from __future__ import annotations
 
 import json
+import struct
 import sys
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mrpo.checkpoint.files import NOT_KNOWN
 from mrpo.checkpoint.manifest import CheckpointError
 
 _TREE = "tree"
 _ATOMS = (type(None), bool, int, float, str)
+UNREADABLE = (
+    *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError, TypeError, ValueError),
+    *(struct.error, zipfile.BadZipFile, zlib.error),
+)
+"""What reading a file of any content may raise: numpy, zip and JSON check some of it, Python trips over the rest."""
 _ARRAY_KINDS = "biufcSUmM"
 """Kinds of dtype that a .npy file holds as they are: no objects, and no foreign types, which would lose their name."""
 
@@ -50,7 +58,11 @@ def load_state(path: Path) -> Any:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return _unpack(json.loads(arrays[_TREE].tobytes()), arrays)
-    except (AttributeError, EOFError, KeyError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except OSError as error:
+        if error.errno in NOT_KNOWN:
+            raise
+        raise CheckpointError(f"{path}: can't be read: {error.strerror or error}") from None
+    except UNREADABLE as error:
         raise CheckpointError(f"{path}: not a state file: {type(error).__name__}: {error}") from error
 
 

@@ -23,6 +23,15 @@ def restorable(states: dict[str, Any]) -> bool:
     return ("cuda" in states) == torch.cuda.is_initialized()
 
 
+def require_random_states(states: Any) -> None:
+    """Raises TypeError, ValueError, RuntimeError or KeyError unless they can be taken over; changes nothing."""
+    torch.Generator().set_state(states["torch"])
+    np.random.RandomState().set_state(states["numpy"])
+    random.Random().setstate(states["python"])
+    if "cuda" in states and not (torch.is_tensor(states["cuda"]) and states["cuda"].dtype == torch.uint8):
+        raise TypeError("cuda: no state of a generator")
+
+
 def set_random_states(states: dict[str, Any]) -> None:
     """Go on where ``random_states`` were taken."""
     torch.set_rng_state(states["torch"])

@@ -22,8 +22,15 @@ from torch.distributed.checkpoint.metadata import Metadata
 
 from mrpo.checkpoint import tensor_files
 from mrpo.checkpoint.manifest import CheckpointError
-from mrpo.checkpoint.plain import load_state, save_state
-from mrpo.checkpoint.random_states import random_states, restorable, seed_of, seed_rank, set_random_states
+from mrpo.checkpoint.plain import UNREADABLE, load_state, save_state
+from mrpo.checkpoint.random_states import (
+    random_states,
+    require_random_states,
+    restorable,
+    seed_of,
+    seed_rank,
+    set_random_states,
+)
 
 logger = logging.getLogger(__name__)
 SHARED, RANK = "trainer.npz", "rank_{}.npz"
@@ -158,14 +165,31 @@ class ShardedState:
             save_state(folder / SHARED, {**values, "seed": seed_of(rng)})
 
     def _find(self, folder: Path) -> _Found:
+        """Everything that can be wrong with it is found before anything is changed."""
+        try:
+            return self._found(folder)
+        except UNREADABLE as error:
+            if isinstance(error, CheckpointError):
+                raise
+            raise CheckpointError(f"{folder} is not a state: {type(error).__name__}: {error}") from error
+
+    def _found(self, folder: Path) -> _Found:
         values, index = load_state(folder / SHARED), tensor_files.read_index(folder)
         rng = load_state(folder / RANK.format(self.rank)) if values["ranks"] == self.ranks else None
+        if rng is not None:
+            require_random_states(rng)
+        if not isinstance(values["seed"], int):
+            raise TypeError(f"a seed of type {type(values['seed']).__name__}")
         tensors, names = self._named()
         params = {names[id(param)]: param for group in self.optimizer.param_groups for param in group["params"]}
         here, there = self._members(names), [group["params"] for group in values["groups"]]
         if here != there:
             differ = sorted({name for group in here for name in group} ^ {name for group in there for name in group})
             raise CheckpointError(f"{folder}: the optimizer's groups differ: {', '.join(differ[:10]) or 'other order'}")
+        for now, then in zip(self.optimizer.param_groups, values["groups"], strict=True):
+            for key in now.keys() & then.keys() - {"params"}:
+                if _kind(now[key]) != _kind(then[key]):
+                    raise CheckpointError(f"{folder}: {key} of an optimizer's group is {then[key]!r:.80}")
         if (values["scheduler"] is None) != (self.scheduler is None):
             raise CheckpointError(f"{folder}: there is a scheduler {'here' if self.scheduler else 'there'} only")
         optimizer: dict[str, dict[str, torch.Tensor]] = {}
@@ -175,3 +199,14 @@ class ShardedState:
             tensors |= {full[key]: optimizer[name][key] for key in keys}
         tensor_files.require_match(tensors, index, folder)
         return _Found(values, rng if rng and restorable(rng) else None, index, tensors, optimizer)
+
+
+def _kind(value: Any) -> Any:
+    """What a value of an optimizer's group may be replaced by: a number by a number, a tuple by one as long."""
+    if isinstance(value, bool) or value is None:
+        return "flag"  # foreach and fused are None until somebody chooses
+    if isinstance(value, (int, float)):
+        return "number"
+    if isinstance(value, (list, tuple)):
+        return [_kind(item) for item in value]
+    return type(value).__name__

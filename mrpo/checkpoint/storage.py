@@ -10,7 +10,7 @@ from typing import Protocol
 from mrpo.checkpoint.manifest import Manifest
 from mrpo.errors import ConfigError
 
-_NAME = re.compile(r"step-(\d{8,})")
+_NAME = re.compile(r"step-([0-9]{8,15})")
 
 
 def step_name(step: int) -> str:

@@ -29,7 +29,9 @@ from torch.distributed.checkpoint.metadata import (
 )
 from torch.distributed.checkpoint.storage import WriteResult
 
+from mrpo.checkpoint.files import NOT_KNOWN
 from mrpo.checkpoint.manifest import CheckpointError
+from mrpo.checkpoint.plain import UNREADABLE
 
 T = TypeVar("T")
 INDEX = "index.json"
@@ -111,12 +113,18 @@ def read_index(folder: Path) -> Metadata:
                 chunks.append(ChunkStorageMetadata(torch.Size(offsets), torch.Size(sizes)))
                 storage[MetadataIndex(name, offsets)] = _StorageInfo(file, start, length)
                 needed[file] = max(needed.get(file, 0), start + length)
-            if sum(math.prod(chunk.sizes) for chunk in chunks) != math.prod(size):
-                raise ValueError(f"{name}: its parts don't make up its size {list(size)}")
+                if start < 0 or length < math.prod(sizes) * dtype.itemsize:
+                    raise ValueError(f"{name}: {length} bytes at {start} for a part of {list(sizes)}")
+            if not tiles([(tuple(chunk.offsets), tuple(chunk.sizes)) for chunk in chunks], tuple(size)):
+                raise ValueError(f"{name}: its parts don't make up its size {list(size)}, each element once")
             tensors[name] = TensorStorageMetadata(TensorProperties(dtype=dtype), size, chunks)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing: the state is not there, or not complete") from None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except OSError as error:
+        if error.errno in NOT_KNOWN:
+            raise
+        raise CheckpointError(f"{path} can't be read: {error.strerror}") from None
+    except UNREADABLE as error:
         raise CheckpointError(f"{path} is not an index of tensors: {type(error).__name__}: {error}") from error
     for file, length in needed.items():
         there = (folder / file).stat().st_size if (folder / file).is_file() else None
@@ -124,6 +132,40 @@ def read_index(folder: Path) -> Metadata:
             found = "is missing" if there is None else f"is cut off: {there} bytes, {length} needed"
             raise CheckpointError(f"{folder / file} {found}")
     return Metadata(tensors, storage_data=storage)
+
+
+Part = tuple[tuple[int, ...], tuple[int, ...]]
+"""Offsets and sizes."""
+
+
+def tiles(parts: list[Part], whole: tuple[int, ...]) -> bool:
+    """Whether each element of a tensor of shape ``whole`` lies in exactly one of ``parts``.
+
+    >>> tiles([((0, 0), (2, 4)), ((2, 0), (2, 4))], (4, 4)), tiles([((0, 0), (2, 4))] * 2, (4, 4))
+    (True, False)
+    """
+    if any(
+        len(offsets) != len(whole)
+        or len(sizes) != len(whole)
+        or any(o < 0 or s < 0 or o + s > w for o, s, w in zip(offsets, sizes, whole, strict=True))
+        for offsets, sizes in parts
+    ):
+        return False
+    if sum(math.prod(sizes) for _, sizes in parts) != math.prod(whole):
+        return False
+    # All lie inside and have its volume together: it remains that no two meet. By their start in the first dimension,
+    # along which FSDP shards, a part is compared with few others.
+    open_parts: list[Part] = []
+    for part in sorted(part for part in parts if math.prod(part[1])):
+        open_parts = [other for other in open_parts if not whole or other[0][0] + other[1][0] > part[0][0]]
+        if any(_meet(part, other) for other in open_parts):
+            return False
+        open_parts.append(part)
+    return True
+
+
+def _meet(one: Part, other: Part) -> bool:
+    return all(a < b + t and b < a + s for a, s, b, t in zip(*one, *other, strict=True))
 
 
 def require_match(tensors: dict[str, torch.Tensor], index: Metadata, folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import errno
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mrpo.cli._app import Group, new_app
 from mrpo.errors import ConfigError, MrpoError
 from mrpo.exit_code import ExitCode
 from mrpo.registry import module_names
+from mrpo.resources import cache_root
 
 MENDABLE = {
     *(errno.EACCES, errno.EPERM, errno.EROFS),
@@ -83,6 +85,8 @@ def invoke(arguments: list[str]) -> int:
 
 def main() -> None:
     """Entry point. Exit codes: see ``mrpo.exit_code``."""
+    # Compiled code. torch's default is a folder in /tmp whose name anybody can take first, made as torch is imported.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "torchinductor"))
     try:
         code = invoke(sys.argv[1:])
     except MrpoError as error:

@@ -6,6 +6,7 @@ and ``reward`` are nodes for the rollout engines and for the reward workers and 
 
 from __future__ import annotations
 
+import posixpath
 import re
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,27 @@ from pydantic import BeforeValidator, Field, model_validator
 from mrpo.config.base import StrictModel
 from mrpo.errors import ConfigError
 
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)(AUTH|PASS|PAT|CREDS?)(_|$)", re.IGNORECASE)
+_SECRET_VALUE = re.compile(
+    r"://[^/@\s]*:[^/@\s]+@|^(Bearer |Basic |hf_|sk-|gh[pousr]_|github_pat_|glpat-)", re.IGNORECASE
+)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+# What a string may be: each becomes a part of a line of a script, or of a name that Kubernetes has rules for.
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""No line break or other control character."""
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.,@+-]*$")]
+"""Letters, digits and ``_.,@+-``: what schedulers take in names of accounts and partitions."""
+Folder = Annotated[str, Field(pattern=r'^[^\x00-\x1f\x7f"%\\]+$')]
+"""A path that a line of ``#SBATCH`` can hold: no line break, double quote, percent sign or backslash."""
+Mount = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f,]+$")]
+"""A path, or two joined by a colon; several are joined by commas."""
+DnsName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
+"""A name of something in Kubernetes."""
+Label = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$", max_length=63)]
+"""A label's value in Kubernetes."""
+LabelKey = Annotated[str, Field(pattern=r"^([a-z0-9.-]+/)?[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$", max_length=317)]
+"""A label's name, or a resource's, in Kubernetes."""
 
 
 def _time(given: Any) -> Any:
@@ -25,8 +46,10 @@ def _time(given: Any) -> Any:
 
 
 def _environment(given: Any) -> Any:
-    for name in given if isinstance(given, dict) else ():
-        if _SECRET.search(str(name)):
+    for name, value in given.items() if isinstance(given, dict) else ():
+        if not _VARIABLE.fullmatch(str(name)):
+            raise ConfigError(f"given a value for {name!r}, allowed: names of letters, digits and underscores")
+        if _SECRET.search(str(name)) or _SECRET_VALUE.search(str(value)):
             raise ConfigError(
                 f"given a value for {name}, which would lie in the launched file for anyone to read. Allowed: a "
                 "Kubernetes secret named under secrets, or with SLURM the environment of sbatch, which the job inherits"
@@ -34,7 +57,7 @@ def _environment(given: Any) -> Any:
     return given
 
 
-Environment = Annotated[dict[str, str], BeforeValidator(_environment)]
+Environment = Annotated[dict[str, Annotated[str, Field(pattern=r"^[^\x00]*$")]], BeforeValidator(_environment)]
 
 
 class NodeGroup(StrictModel):
@@ -55,11 +78,11 @@ class SlurmNodes(NodeGroup):
 
     cpus_per_node: int | None = Field(default=None, ge=1)
     """Cores of each. Unset: whole nodes (``--exclusive``), however many cores they have."""
-    memory: str = "0"
+    memory: str = Field(default="0", pattern=r"^[0-9]+[KMGT]?$")
     """Memory of each, in SLURM's words (``64G``). ``0``: all that the node has."""
-    partition: str | None = None
+    partition: Word | None = None
     """Unset: the cluster's default."""
-    options: list[str] = Field(default_factory=list)
+    options: list[Annotated[str, Field(pattern=r"^-[^\x00-\x1f\x7f]+$")]] = Field(default_factory=list)
     """Further options of sbatch for these nodes, say ``--constraint=a100``."""
 
 
@@ -78,7 +101,7 @@ class SlurmCluster(StrictModel):
     """Nodes of the rollout engines: the job becomes a heterogeneous one."""
     reward: SlurmNodes | None = None
     """Nodes of the reward workers and their models: likewise."""
-    account: str | None = None
+    account: Word | None = None
     """Whom the time is charged to."""
     seeds: list[int] = Field(default_factory=list)
     """One run for each of these seeds, as a job array; each fills a run folder of its own."""
@@ -86,23 +109,23 @@ class SlurmCluster(StrictModel):
     """Times that the job may start before it stays ended."""
     join_seconds: int = Field(default=300, ge=1)
     """Seconds that nodes have to join the Ray cluster. One that doesn't is named, and left out of later attempts."""
-    venv: str | None = None
+    venv: Line | None = None
     """Folder of the virtual environment to use, on a file system that all nodes share. Unset: the one that ``mrpo
     launch`` runs in."""
     container: Literal["none", "apptainer", "pyxis"] = "none"
     """What runs the commands: the virtual environment, or ``image`` by one of these."""
-    image: str | None = None
+    image: Line | None = None
     """Image of the container, which has mrpo installed."""
-    mounts: list[str] = Field(default_factory=list)
+    mounts: list[Mount] = Field(default_factory=list)
     """Folders that the container sees, ``OUTSIDE:INSIDE`` or one path for both. Run folder and working folder always
     are."""
     setup: list[str] = Field(default_factory=list)
     """Shell lines to run first, say ``module load cuda/13``."""
     env: Environment = Field(default_factory=dict)
     """Environment variables of the run."""
-    scratch: str = "/tmp"
+    scratch: Mount = "/tmp"
     """Folder that each node has to itself, for Ray's session. A short path: sockets lie in it."""
-    logs: str = "logs"
+    logs: Folder = "logs"
     """Folder of the jobs' logs: ``NAME-JOB/attempt-N/``."""
 
     @model_validator(mode="after")
@@ -129,7 +152,7 @@ class KubernetesNodes(NodeGroup):
     """Memory of each."""
     shared_memory: str = Field(default="8Gi", pattern=r"^[0-9.]+(Ki|Mi|Gi|Ti|k|M|G|T)?$")
     """Part of it that may be shared (/dev/shm): Ray's objects and the ranks' messages lie there."""
-    node_selector: dict[str, str] = Field(default_factory=dict)
+    node_selector: dict[LabelKey, Label] = Field(default_factory=dict)
     """Labels that the Kubernetes nodes must have."""
     tolerations: list[dict[str, Any]] = Field(default_factory=list)
     """Taints that they may have, as in a pod's ``tolerations``."""
@@ -141,15 +164,15 @@ class KubernetesCluster(StrictModel):
     kind: Literal["RayJob", "RayCluster"] = "RayJob"
     """A RayJob runs the training, and again after a failure. A RayCluster only waits for commands, the first of which
     stands at the beginning of the written file: for trying things out."""
-    image: str
+    image: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9./:@_-]*$")
     """Image with mrpo installed, with its tag or digest."""
-    volume: str
+    volume: DnsName
     """A PersistentVolumeClaim that many pods can write (ReadWriteMany): run folders, caches, data."""
-    mount: str = "/data"
+    mount: Line = "/data"
     """Where pods see it."""
     name: str | None = Field(default=None, pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=47)
     """The RayJob's name. Unset: the recipe's, and the time."""
-    namespace: str | None = None
+    namespace: DnsName | None = None
     """Unset: kubectl's current one."""
     head: KubernetesNodes = Field(default_factory=lambda: KubernetesNodes(cpus_per_node=4, memory="16Gi"))
     """The pod that holds Ray's head and ``mrpo train``; it has no ranks and no engines."""
@@ -159,13 +182,13 @@ class KubernetesCluster(StrictModel):
     """Pods of the rollout engines."""
     reward: KubernetesNodes | None = None
     """Pods of the reward workers and their models."""
-    gpu_resource: str = "nvidia.com/gpu"
+    gpu_resource: LabelKey = "nvidia.com/gpu"
     """What a GPU is called."""
     queue: Literal["none", "kueue", "volcano"] = "none"
     """Who starts all pods at once or none of them."""
-    queue_name: str | None = None
+    queue_name: DnsName | None = None
     """The queue there: a LocalQueue of Kueue, or a Queue of Volcano."""
-    priority: str | None = None
+    priority: DnsName | None = None
     """Priority class: a WorkloadPriorityClass with Kueue, else a PriorityClass."""
     attempts: int = Field(default=20, ge=1)
     """Times that the run may start. Each attempt gets a new Ray cluster and goes on from the newest checkpoint."""
@@ -173,11 +196,11 @@ class KubernetesCluster(StrictModel):
     """Seconds that pods get to save and end before they are killed."""
     ttl_seconds: int = Field(default=3600, ge=0)
     """Seconds that the pods stay, for their logs, after the run's end."""
-    secrets: list[str] = Field(default_factory=list)
+    secrets: list[DnsName] = Field(default_factory=list)
     """Secrets whose entries become environment variables (WANDB_API_KEY, HF_TOKEN, …)."""
-    image_pull_secrets: list[str] = Field(default_factory=list)
+    image_pull_secrets: list[DnsName] = Field(default_factory=list)
     """Secrets of the image's registry."""
-    service_account: str | None = None
+    service_account: DnsName | None = None
     """Unset: the namespace's default."""
     user: int = Field(default=1000, ge=1)
     """User and group that everything runs as."""
@@ -192,8 +215,8 @@ class KubernetesCluster(StrictModel):
             )
         if (self.queue != "none") != (self.queue_name is not None):
             raise ConfigError(f"queue_name: given {self.queue_name} with queue {self.queue}, allowed: both or neither.")
-        if not self.mount.startswith("/"):
-            raise ConfigError(f"mount: given {self.mount}, allowed: an absolute path.")
+        if not self.mount.startswith("/") or posixpath.normpath(self.mount) != self.mount or self.mount == "/":
+            raise ConfigError(f"mount: given {self.mount}, allowed: an absolute path, written plainly, other than /.")
         return self
 
     @property

@@ -7,7 +7,6 @@ types and defaults; ``check`` looks at what is on disk. Everything that can be r
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from mrpo.config.overrides import parse, settable, take
 from mrpo.config.recipes import DEFAULT_VARIANT, Recipe, find_recipe
 from mrpo.config.run import RunConfig
 from mrpo.errors import ConfigError
+from mrpo.resources import cache_root
 
 SECTIONS = (ALGORITHM, BUDGET)
 """Sections whose options depend on a method that one of their keys names."""
@@ -130,8 +130,3 @@ def prepared_folder(recipe: Recipe, command: str | None, seed: int) -> Path:
         for file in sorted(folder.glob(pattern)):
             digest.update(file.read_bytes())
     return cache_root() / f"{recipe.folder.name}-{digest.hexdigest()[:12]}"
-
-
-def cache_root() -> Path:
-    """Where what can be made again is kept between runs."""
-    return Path(os.environ.get("MRPO_CACHE", Path.home() / ".cache" / "mrpo"))

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from mrpo.config.load import cache_root
 from mrpo.config.run import RunConfig
 from mrpo.data.check import Job, Report, name_of
 from mrpo.errors import ConfigError, RunFailed
 from mrpo.record.cause import root_cause
+from mrpo.resources import cache_root
 
 TOKENIZER_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
 

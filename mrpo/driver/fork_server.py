@@ -22,13 +22,15 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mrpo.driver.fork_client import ENV
+from mrpo.driver.fork_client import ENV, peer
+from mrpo.driver.private_folder import require_private
 
 BEFORE_RAY = ("torch.distributed.fsdp", "transformers", "tensordict", "datasets", "peft", "vllm")
 WITH_RAY = (
@@ -50,22 +52,39 @@ def die_with_parent() -> None:
 
 
 class ForkServer:
-    """Handle of a running fork server: ``executable`` is what Ray shall start instead of ``python``."""
+    """Handle of a running fork server: ``executable`` is what Ray shall start instead of ``python``.
+
+    Args:
+        folder: where that and the socket lie; nobody else may open it.
+        log: gets what the server prints.
+        variables: environment of the server, beside this process's.
+        before_ray: modules to import at once.
+        with_ray: modules to import once Ray is up.
+
+    Raises:
+        PermissionError: somebody else can open ``folder``.
+    """
 
     def __init__(
-        self, folder: Path, log: Path, before_ray: Sequence[str] = BEFORE_RAY, with_ray: Sequence[str] = WITH_RAY
+        self,
+        folder: Path,
+        log: Path,
+        variables: Mapping[str, str] | None = None,
+        before_ray: Sequence[str] = BEFORE_RAY,
+        with_ray: Sequence[str] = WITH_RAY,
     ):
-        folder.mkdir(parents=True, exist_ok=True)
+        require_private(folder)
         self.address = folder / "fork.sock"
         self.executable = folder / "python"
         client = Path(__file__).with_name("fork_client.py")
         self.executable.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{client}" "$@"\n')
-        self.executable.chmod(0o755)
+        self.executable.chmod(0o700)
         os.environ[ENV] = str(self.address)
         with open(log, "ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(self.address), ",".join(before_ray), ",".join(with_ray)],
                 stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True, preexec_fn=die_with_parent,
+                env={**os.environ, **(variables or {})},
             )  # fmt: skip
         while not self.address.exists():  # bound before the imports: early clients wait in its queue
             if self.process.poll() is not None:
@@ -139,6 +158,9 @@ class Forks:
     def _fork(self) -> dict[str, Any] | None:
         """Accept a request and fork. Returns the request in the child, None in the server."""
         client, _ = self.listener.accept()
+        if peer(client) != os.geteuid():
+            client.close()
+            return None
         try:
             request, files = _receive(client)
         except ConnectionError:  # the proxy was killed while it asked
@@ -220,6 +242,7 @@ def become(request: dict[str, Any]) -> NoReturn:
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
     random.seed()
+    tempfile.tempdir = None  # what an import asked for was the fork server's
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
     if "torch" in sys.modules:  # its thread pool read the fork server's environment

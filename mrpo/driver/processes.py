@@ -1,19 +1,21 @@
-"""The processes of an attempt on this machine: Ray (or a Ray cluster joined), the fork server, their scratch folder."""
+"""The processes of an attempt on this machine: Ray (or a Ray cluster joined), the fork server, their private folder."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
+import secrets
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 
 from mrpo.config.run import RunConfig
 from mrpo.driver.fork_server import ForkServer
 from mrpo.driver.other_nodes import on_other_nodes
+from mrpo.driver.private_folder import PrivateFolder, remove_left_behind, temporary_folder
 from mrpo.record.logs import collect_actor_logs
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
@@ -29,20 +31,25 @@ class Processes:
         self.folder = folder
         self.own_ray = not os.environ.get("RAY_ADDRESS")
         self.fork_server: ForkServer | None = None
+        self.logs: Path | None = None
+        self.job: str | None = None
 
     def __enter__(self) -> Processes:
-        self.scratch = _make_scratch_folder()
+        remove_left_behind(temporary_folder())
+        self.private = PrivateFolder()
         return self
 
     def start(self, config: RunConfig, device: str, variables: dict[str, str]) -> None:
         """Start them with these environment ``variables``."""
+        if self.own_ray:
+            variables = variables | self.private.environment()
         runtime_env: dict[str, Any] = {"env_vars": variables}
         if device == "cpu" and config.trainer.fork_workers and self.own_ray:  # a fork server belongs to one raylet
             self.folder.event(Phase.IMPORT_LIBRARIES)
-            self.fork_server = ForkServer(self.scratch, self.folder.logs / "fork_server.log")
+            self.fork_server = ForkServer(self.private.path, self.folder.logs / "fork_server.log", variables)
             runtime_env["py_executable"] = str(self.fork_server.executable)
         self.folder.event(Phase.START_RAY)
-        _start_ray(config, device, self.scratch, runtime_env)
+        _start_ray(config, device, self.private, runtime_env)
         if self.fork_server is not None:
             raylet = _ray_node().all_processes["raylet"][0].process
             self.fork_server.join_ray(ray.get_runtime_context().get_job_id(), raylet.pid)
@@ -50,25 +57,32 @@ class Processes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        logs = _ray_logs() if ray.is_initialized() else None
-        job = None if self.own_ray or logs is None else ray.get_runtime_context().get_job_id()
-        if job is not None:
-            _collect_logs_elsewhere(self.folder, job)
-        ray.shutdown()
+        """Each step is tried whatever became of the one before, and none of them hides how the attempt ended."""
+        in_order = (self._ask_where_logs_are, self._collect_logs_elsewhere, ray.shutdown, self._stop_fork_server)
+        for step in (*in_order, self._collect_logs, self.private.remove):
+            try:
+                step()
+            except Exception as trouble:
+                name = step.__name__.strip("_").replace("_", " ")
+                print(f"mrpo: cleaning up, {name}: {type(trouble).__name__}: {trouble}", file=sys.stderr)
+
+    def _ask_where_logs_are(self) -> None:
+        if ray.is_initialized():
+            self.logs = _ray_logs()
+            self.job = None if self.own_ray else ray.get_runtime_context().get_job_id()
+
+    def _collect_logs_elsewhere(self) -> None:
+        if self.job is not None:
+            _collect_logs_elsewhere(self.folder, self.job)
+
+    def _stop_fork_server(self) -> None:
         if self.fork_server is not None:
             self.fork_server.stop()
-        if logs is not None and logs.is_dir():  # after the shutdown, when all is written
-            collect_actor_logs(logs, self.folder.logs, job)
-        shutil.rmtree(self.scratch, ignore_errors=True)
 
-
-def _make_scratch_folder() -> Path:
-    """A folder with a short path, as Ray's sockets lie in it. Those of runs that were killed are removed."""
-    for stale in Path("/tmp").glob("mrpo-*-*"):
-        owner = stale.name.split("-")[1]
-        if owner.isdigit() and not Path("/proc", owner).exists():
-            shutil.rmtree(stale, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"mrpo-{os.getpid()}-", dir="/tmp"))
+    def _collect_logs(self) -> None:
+        """After the shutdown, when all is written."""
+        if self.logs is not None and self.logs.is_dir():
+            collect_actor_logs(self.logs, self.folder.logs, self.job)
 
 
 def _ray_logs() -> Path:
@@ -97,13 +111,30 @@ def _ray_node() -> Any:
     return ray._private.worker._global_node
 
 
-def _start_ray(config: RunConfig, device: str, scratch: Path, runtime_env: dict[str, Any]) -> None:
+def _require_tokens(token: Path) -> None:
+    """From now on this process, and the Ray that it starts, know this token and no other.
+
+    They are inherited, as Ray logs what goes into its ``runtime_env``.
+    """
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    os.environ.setdefault("VLLM_API_KEY", secrets.token_hex(32))  # may be the user's, for a server that rewards ask
+    os.environ.pop("RAY_AUTH_TOKEN", None)  # of another Ray, and it would win
+    ray._raylet.Config.initialize("")  # the C++ side read the environment when it was loaded
+    ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _start_ray(config: RunConfig, device: str, private: PrivateFolder, runtime_env: dict[str, Any]) -> None:
     """A Ray of our own, or the one that RAY_ADDRESS names."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": runtime_env}
     if os.environ.get("RAY_ADDRESS"):
         ray.init(**quiet)
         return
-    local: dict[str, Any] = {"include_dashboard": False, "_temp_dir": str(scratch)}
+    _require_tokens(private.token)
+    # Ray's switch for systems on which it has no clusters: a node's address is then the loopback's, on which alone Ray,
+    # and whatever asks it for this node's address, listens. It takes 127.0.0.1 for the address of another interface.
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    local: dict[str, Any] = {"include_dashboard": False, "_temp_dir": str(private.ray)}
     if device == "cpu":  # logical: verl asks for a slot per rank and engine, and a CPU per worker
         separate = config.rollout.placement == "separate"
         engines = config.rollout.replicas * config.rollout.tensor_model_parallel_size if separate else 0

@@ -7,13 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+from os.path import normpath
 from pathlib import Path
 
 from mrpo.config.cluster import KubernetesCluster, SlurmCluster
 from mrpo.config.overrides import take
 from mrpo.errors import ConfigError, unknown_name
 from mrpo.launch.capacity import check_capacity
-from mrpo.launch.job import Job, check_grace
+from mrpo.launch.job import ARRAY_TASK, Job, check_grace
 
 
 def check_slurm(job: Job, cluster: SlurmCluster, workdir: Path) -> None:
@@ -35,8 +36,13 @@ def check_slurm(job: Job, cluster: SlurmCluster, workdir: Path) -> None:
     image = cluster.image
     if cluster.container == "apptainer" and image and "://" not in image and not Path(image).expanduser().exists():
         raise ConfigError(f"cluster.image: no such file: {image}")
+    logs = workdir / cluster.logs
+    if odd := re.search(r'[\x00-\x1f\x7f"%\\]', str(logs)):
+        raise ConfigError(f"cluster.logs: given {logs}, allowed: a path without {odd[0]!r}: SLURM reads it otherwise.")
+    if cluster.seeds and any(ARRAY_TASK in text for text in (*job.overrides, job.run_dir)):
+        raise ConfigError(f"cluster.seeds: given together with a setting that has {ARRAY_TASK} in it, allowed: others.")
     check_writable("run_dir", workdir / job.run_dir)
-    check_writable("cluster.logs", workdir / cluster.logs)
+    check_writable("cluster.logs", logs)
     folder = job.config.checkpoint.folder
     if folder is not None and "://" not in folder:
         check_writable("checkpoint.folder", workdir / folder)
@@ -46,12 +52,12 @@ def check_kubernetes(job: Job, cluster: KubernetesCluster) -> None:
     """Raises ConfigError, naming the field, for what Kubernetes or the run would fail at later."""
     check_capacity(job.config, cluster.groups)
     check_grace("cluster.grace_seconds", cluster.grace_seconds, job.config)
-    if not Path(job.run_dir).is_relative_to(cluster.mount):
+    if not Path(normpath(job.run_dir)).is_relative_to(cluster.mount):
         raise ConfigError(
             f"run_dir: given {job.run_dir}, which ends with its pod. Allowed: below cluster.mount ({cluster.mount})."
         )
     folder = job.config.checkpoint.folder
-    if folder is not None and "://" not in folder and not Path(folder).is_relative_to(cluster.mount):
+    if folder is not None and "://" not in folder and not Path(normpath(folder)).is_relative_to(cluster.mount):
         raise ConfigError(
             f"checkpoint.folder: given {folder}, allowed: below cluster.mount ({cluster.mount}), or a URL."
         )
@@ -101,6 +107,10 @@ def check_partition(field: str, partition: str) -> None:
 
 def check_writable(field: str, path: Path) -> None:
     """The folder, or the nearest one above it that exists, can be written by this user."""
-    nearest = next(parent for parent in (path, *path.parents) if parent.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+    try:
+        nearest = next(parent for parent in (path, *path.parents) if os.path.lexists(parent))
+        inside = nearest.is_dir() and len(os.fsencode(path.name)) <= os.pathconf(nearest, "PC_NAME_MAX")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{field}: given {str(path)!r}, allowed: a folder that can be written ({error}).") from None
+    if not inside or "\0" in str(path) or not os.access(nearest, os.W_OK | os.X_OK):
         raise ConfigError(f"{field}: given {path}, allowed: a folder that can be written ({nearest} can't).")

@@ -19,6 +19,10 @@ MAX_SLUG_LETTERS = 31
 """With the time it makes 47 letters, the maximum that KubeRay takes for a RayJob's name."""
 
 
+ARRAY_TASK = "ARRAY_TASK"
+"""Stands in a command for the number of a job array's task, until the job runs."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One run, checked. ``overrides`` are those given but for ``run_dir``, which is decided once for all attempts."""
@@ -64,10 +68,18 @@ def make_job(overrides: list[str], runs: Path, groups: Groups | None = None, vol
 
 
 def override(key: str, value: str) -> str:
-    """``key=value`` in Hydra's grammar, quoted where the value has characters that mean something to it."""
-    if re.fullmatch(r"[\w./-]+", value):
+    """``key=value`` in Hydra's grammar, which reads ``value`` as exactly this text.
+
+    >>> override("run_dir", "/runs/mine"), override("run_dir", "/my runs/it's")
+    ('run_dir=/runs/mine', "run_dir='/my runs/it\\\\'s'")
+    """
+    if re.fullmatch(r"[A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]*)+", value):  # the slash keeps it from being a number, or null
         return f"{key}={value}"
-    return f"{key}='{value}'" if "'" not in value else f'{key}="{value}"'
+    # OmegaConf: an interpolation is escaped by a backslash, and backslashes before it are doubled.
+    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    # Hydra: so is a quote, and so are backslashes before it or at the end.
+    value = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+    return f"{key}='{value}'"
 
 
 def check_grace(field: str, given: float, config: RunConfig) -> None:

@@ -20,20 +20,22 @@ from mrpo.config.placement import by_group
 from mrpo.errors import ConfigError
 from mrpo.launch.capacity import on_cpu, resources, slots
 from mrpo.launch.job import Job
-from mrpo.launch.pods import WORKDIR, ray_pod, submitter_pod
+from mrpo.launch.pods import HEAD_PORTS, WORKDIR, pod_labels, ray_pod, submitter_pod
 
 MAX_RECIPE_BYTES = 900_000
 """A ConfigMap holds at most 1 MiB."""
 
 
 def render_kubernetes(job: Job, cluster: KubernetesCluster) -> dict[str, str]:
-    """The manifests, a ConfigMap and a RayJob or RayCluster, in one file, by its name."""
+    """The manifests, a ConfigMap, a NetworkPolicy and a RayJob or RayCluster, in one file, by its name."""
     if cluster.kind == "RayJob":
         resource, then = ray_job(job, cluster), "Submit it again with: kubectl replace --force -f THIS_FILE"
     else:
         resource, then = ray_cluster(job, cluster), f"Once its pods are ready: {_exec(job, cluster)}"
-    text = yaml.safe_dump_all([config_map(job, cluster), resource], sort_keys=False, allow_unicode=True, width=120)
-    return {f"{job.label}.yaml": f"# Written by: mrpo launch kubernetes. {then}\n{text}"}
+    resources = [config_map(job, cluster), network_policy(job, cluster), resource]
+    text = yaml.safe_dump_all(resources, sort_keys=False, allow_unicode=True, width=120)
+    comment = "".join(f"# {line}\n" for line in f"Written by: mrpo launch kubernetes. {then}".splitlines())
+    return {f"{job.label}.yaml": comment + text}
 
 
 def ray_job(job: Job, cluster: KubernetesCluster) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def ray_job(job: Job, cluster: KubernetesCluster) -> dict[str, Any]:
         "backoffLimit": cluster.attempts - 1,
         "shutdownAfterJobFinishes": True,
         "ttlSecondsAfterFinished": cluster.ttl_seconds,
-        "submitterPodTemplate": submitter_pod(cluster),
+        "submitterPodTemplate": submitter_pod(cluster, _name(job, cluster)),
         "rayClusterSpec": _cluster_spec(job, cluster),
     }
     return _resource("RayJob", job, cluster, spec)
@@ -137,6 +139,29 @@ def config_map(job: Job, cluster: KubernetesCluster) -> dict[str, Any]:
         raise ConfigError(f"recipe: the files of {job.recipe.folder} have {size} bytes, allowed: {MAX_RECIPE_BYTES}.")
     data = {file.name: file.read_text(encoding="utf-8") for file in files}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(job, cluster), "data": data}
+
+
+def network_policy(job: Job, cluster: KubernetesCluster) -> dict[str, Any]:
+    """The run's pods are reached by each other alone, and Ray's job server by KubeRay, too.
+
+    TransferQueue and torch's stores ask nobody who he is. It takes a network plugin that knows policies.
+    """
+    operator = {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app.kubernetes.io/name": "kuberay-operator"}}}
+
+    def own() -> dict[str, Any]:  # each time anew, as YAML would refer from one to the other
+        return {"podSelector": {"matchLabels": pod_labels(_name(job, cluster))}}
+
+    ingress = [
+        {"from": [own()]},
+        {"from": [operator], "ports": [{"protocol": "TCP", "port": HEAD_PORTS["dashboard"]}]},
+    ]
+    spec = {**own(), "policyTypes": ["Ingress"], "ingress": ingress}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": _metadata(job, cluster),
+        "spec": spec,
+    }
 
 
 def _recipe_mount(job: Job, cluster: KubernetesCluster) -> tuple[str, str]:

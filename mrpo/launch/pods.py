@@ -46,14 +46,20 @@ def ray_pod(
         spec["nodeSelector"] = nodes.node_selector
     if nodes.tolerations:
         spec["tolerations"] = nodes.tolerations
-    return {"metadata": {"labels": {"app.kubernetes.io/name": "mrpo"}}, "spec": spec}
+    return {"metadata": {"labels": pod_labels(recipe[0])}, "spec": spec}
 
 
-def submitter_pod(cluster: KubernetesCluster) -> dict[str, Any]:
+def pod_labels(run: str) -> dict[str, str]:
+    """By which the pods of a run, named as its resources are, know each other."""
+    return {"app.kubernetes.io/name": "mrpo", "app.kubernetes.io/instance": run}
+
+
+def submitter_pod(cluster: KubernetesCluster, run: str) -> dict[str, Any]:
     """Template of the pod that hands the entrypoint to Ray and shows what it prints."""
     container = _container(cluster, "ray-job-submitter", KubernetesNodes(cpus_per_node=1, memory="1Gi"))
     container["env"] = [{"name": "HOME", "value": "/tmp"}]
-    return {"spec": {**_spec(cluster, container), "restartPolicy": "Never"}}
+    spec = {**_spec(cluster, container), "restartPolicy": "Never"}
+    return {"metadata": {"labels": pod_labels(run)}, "spec": spec}
 
 
 def environment(cluster: KubernetesCluster) -> dict[str, str]:

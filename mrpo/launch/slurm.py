@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from mrpo.config.cluster import SlurmCluster, SlurmNodes
 from mrpo.config.placement import by_group
 from mrpo.launch.capacity import on_cpu, resources, slots
-from mrpo.launch.job import Job, override
+from mrpo.launch.job import ARRAY_TASK, Job, override
 from mrpo.launch.template import render
 
 
@@ -38,7 +39,8 @@ def render_slurm(job: Job, cluster: SlurmCluster, workdir: Path, venv: Path) -> 
     values: dict[str, Any] = {
         "file": file,
         "name": cluster.name or job.recipe_slug,
-        "logs": logs,
+        "logs": shlex.quote(str(logs)),
+        "output": _sbatch_value(f"{logs}/%x-%j.log"),
         "workdir": shlex.quote(str(workdir)),
         "scratch": shlex.quote(f"{cluster.scratch}/mrpo"),
         "cluster": cluster,
@@ -51,6 +53,11 @@ def render_slurm(job: Job, cluster: SlurmCluster, workdir: Path, venv: Path) -> 
         "het": lambda index: f"--het-group={index} " if len(groups) > 1 else "",
     }
     return {file: render("slurm.sbatch.j2", values)}
+
+
+def _sbatch_value(text: str) -> str:
+    """The value of an option in a line of ``#SBATCH``, which has double quotes but no escapes: see ``check_slurm``."""
+    return text if re.fullmatch(r"[\w./%,:@+-]+", text, re.ASCII) else f'"{text}"'
 
 
 def _options(group: SlurmNodes) -> list[str]:
@@ -79,7 +86,7 @@ def _command(job: Job, cluster: SlurmCluster, cpu: bool) -> list[str]:
     more = ["trainer.device=cpu"] if cpu and job.config.trainer.device == "auto" else []
     if not cluster.seeds:
         return job.command(*more)
-    return [*job.command(*more, "seed=ARRAY_TASK")[:-1], override("run_dir", f"{job.run_dir}-seed-ARRAY_TASK")]
+    return [*job.command(*more, f"seed={ARRAY_TASK}")[:-1], override("run_dir", f"{job.run_dir}-seed-{ARRAY_TASK}")]
 
 
 def _container(job: Job, cluster: SlurmCluster, workdir: Path, logs: Path) -> tuple[str, str]:

@@ -1,8 +1,8 @@
 """Entry point of the group ``verl.plugins``: verl imports this in every process that imports verl.
 
-It makes the CPU platform known and, where ``VERL_PLATFORM=cpu`` asks for it, applies the patches that CPU needs. verl
-swallows an exception raised here (it logs it at debug level), so failures are kept in ``failure`` and raised again by
-``require_loaded``, which the controller and every trainer rank call before they work.
+It makes the CPU platform known, keeps a run's sockets to itself and, where ``VERL_PLATFORM=cpu`` asks for it, applies
+the patches that CPU needs. verl swallows an exception raised here (it logs it at debug level), so failures are kept in
+``failure`` and raised again by ``require_loaded``, which the controller and every trainer rank call before they work.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ try:
     require_verl()
     faulthandler.register(signal.SIGUSR2, all_threads=True)  # the watchdog asks for stacks
     import mrpo.verl_seam.cpu.platform  # noqa: F401  (registers the platform)
+    from mrpo.verl_seam.patches import loopback_stores, private_names
 
+    loopback_stores.apply()
+    private_names.apply()
     if os.environ.get("VERL_PLATFORM") == "cpu":
         from mrpo.verl_seam.patches import flush_in_log_call, vllm_distribution_name
 

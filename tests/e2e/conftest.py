@@ -21,6 +21,7 @@ from mrpo.config.recipes import find_recipe
 from mrpo.record.run_folder import RunFolder
 
 from .faulty_rewards import CAUSES, FAULTS, JUDGES, make_judges
+from .watched import run_watched
 
 STEPS = 7
 AGREEMENT = 2e-5
@@ -88,7 +89,8 @@ def train(quickstart: Path, once: Once) -> Train:
 
     def run(name: str, *overrides: str) -> RunFolder:
         def make(folder: Path) -> None:
-            done = mrpo("train", "recipe=quickstart", f"run_dir={folder / 'run'}", *overrides)
+            command = [sys.executable, "-m", "mrpo.cli.main", "train", "recipe=quickstart", f"run_dir={folder / 'run'}"]
+            done = run_watched([*command, *overrides], folder / "watched.json", SECONDS)
             assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
         return RunFolder(once(name, make) / "run")

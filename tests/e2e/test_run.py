@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -58,3 +60,20 @@ def test_validation_before_training_is_in_the_run_folder(unequal_run: RunFolder)
     assert files
     row = json.loads(files[0].read_text().splitlines()[0])
     assert {"correct", "tagged", "short"} <= row.keys()
+
+
+def test_it_listens_on_loopback_only_and_on_what_the_docs_list(unequal_run: RunFolder) -> None:
+    listening = json.loads(unequal_run.path.with_name("watched.json").read_text())["listening"]
+    assert {address.removeprefix("::ffff:") for _, address in listening} == {"127.0.0.1"}
+    documented = Path(__file__).parents[2].joinpath("docs", "security.md").read_text()
+    listed = set(re.findall(r"^\| `(\w+)` \|", documented, re.MULTILINE))
+    assert {name for name, _ in listening} <= listed
+    assert {"gcs_server", "raylet", "TransferQueueController", "vLLMHttpServer", "WorkerDict"} <= {
+        name for name, _ in listening
+    }
+
+
+def test_nothing_of_it_is_left_outside_the_run_folder(unequal_run: RunFolder) -> None:
+    watched = json.loads(unequal_run.path.with_name("watched.json").read_text())
+    assert watched["private"] == ["0o40700"]
+    assert watched["left"] == []

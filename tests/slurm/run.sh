@@ -78,9 +78,9 @@ cat logs/*.log
 for log in logs/*.log; do
   grep -q 'mrpo train ended with 0' "$log" || fail "the last attempt did not end with 0"
   id=${log##*-}
-  scratch=/tmp/mrpo-${id%.log}
-  ! pgrep -af "$scratch/" || fail "processes are left"
-  [ ! -e "$scratch" ] || fail "$scratch is left"
+  scratch=/tmp/mrpo-${id%.log}-
+  ! pgrep -af "$scratch" || fail "processes are left"
+  ! compgen -G "$scratch*" || fail "$scratch is left"
 done
 
 went_on() { # went_on RUN_FOLDER NODES

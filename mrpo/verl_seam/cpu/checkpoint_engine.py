@@ -22,6 +22,8 @@ import torch.distributed as dist
 from verl.checkpoint_engine.base import CheckpointEngine, CheckpointEngineRegistry
 from verl.workers.rollout.utils import ensure_async_iterator
 
+from mrpo.verl_seam.patches.loopback_stores import loopback_store
+
 Weights = Generator[tuple[str, torch.Tensor], None, None]
 
 
@@ -38,7 +40,7 @@ class GlooCheckpointEngine(CheckpointEngine):
         self.store: dist.TCPStore | None = None
         if is_master:
             self.host = ray.util.get_node_ip_address().strip("[]")
-            self.store = dist.TCPStore(self.host, 0, is_master=True, wait_for_workers=False, timeout=self.timeout)
+            self.store = loopback_store(self.host, 0, is_master=True, wait_for_workers=False, timeout=self.timeout)
 
     def prepare(self) -> Any:
         """The master says where its store listens, and every member who it is (its actor's id)."""

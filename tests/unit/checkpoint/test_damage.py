@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from mrpo.checkpoint import manifest
 from mrpo.checkpoint.manifest import MANIFEST, CheckpointError
 from mrpo.checkpoint.store import CheckpointStore, Skipped
 
@@ -82,15 +88,115 @@ def test_folder_that_cannot_be_listed_is_not_an_empty_one(tmp_path: Path) -> Non
         CheckpointStore(tmp_path / "store").newest_whole()
 
 
-def test_part_that_cannot_be_listed_is_not_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "known"), [(errno.EACCES, True), (errno.EIO, False), (errno.ESTALE, False)])
+def test_part_that_cannot_be_listed_is_not_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, known: bool
+) -> None:
+    """What may not be read is skipped by name; where only the disk or network fails, nothing is decided."""
     real = os.scandir
 
-    def no_access(path: str) -> object:
-        if str(path).endswith("actor"):
-            raise PermissionError(path)
+    def fails(path: str) -> object:
+        if "step-00000008" in str(path) and str(path).endswith("actor"):
+            raise OSError(number, os.strerror(number), path)
         return real(path)
 
-    stored(tmp_path, 4)
-    monkeypatch.setattr(os, "scandir", no_access)
-    with pytest.raises(PermissionError):
-        CheckpointStore(tmp_path).newest_whole()
+    stored(tmp_path, 4, 8)
+    monkeypatch.setattr(os, "scandir", fails)
+    if not known:
+        with pytest.raises(OSError, match="actor"):
+            CheckpointStore(tmp_path).newest_whole()
+        return
+    found, skipped = CheckpointStore(tmp_path).newest_whole()
+    assert found is not None
+    assert found.step == 4
+    assert skipped == [Skipped("step-00000008", "actor can't be read: Permission denied")]
+
+
+CONTENTS = {
+    "a list": b"[]",
+    "a string": b'"x"',
+    "null": b"null",
+    "a number": b"1",
+    "no version": b"{}",
+    "another version": b'{"version": [2]}',
+    "not JSON": b"{",
+    "not UTF-8": b'{"\xff": 1}',
+    "nothing": b"",
+    "nested deep": b"[" * 100_000,
+    "a long number": b"1" * 5000,
+    "wrong types": b'{"version": 1, "step": "x", "files": []}',
+}
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+def test_a_manifest_of_any_content_under_a_right_seal_is_skipped(tmp_path: Path, content: str) -> None:
+    stored(tmp_path, 4, 8)
+    (tmp_path / "step-00000008" / MANIFEST).write_bytes(manifest._sealed(CONTENTS[content]))
+    require_skipped(tmp_path, f"{MANIFEST} ")
+
+
+def pipe(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+    os.mkfifo(folder / MANIFEST)
+
+
+def endless(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+    (folder / MANIFEST).symlink_to("/dev/zero")
+
+
+def sparse(folder: Path) -> None:
+    os.truncate(folder / MANIFEST, 1 << 40)
+
+
+def loop(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+    (folder / MANIFEST).symlink_to(folder / MANIFEST)
+
+
+def folder_loop(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.symlink_to(folder)
+
+
+def a_folder(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+    (folder / MANIFEST).mkdir()
+
+
+def a_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.touch()
+
+
+@pytest.mark.parametrize("damage", [pipe, endless, sparse, loop, folder_loop, a_folder, a_file])
+def test_a_manifest_of_any_kind_or_size_is_skipped(tmp_path: Path, damage: Damage) -> None:
+    stored(tmp_path, 4, 8)
+    damage(tmp_path / "step-00000008")
+    require_skipped(tmp_path, f"{MANIFEST} ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes files of another user, which takes root")
+@pytest.mark.parametrize("name", [".", "actor", MANIFEST, NAMES[0]])
+def test_what_another_user_keeps_to_himself_is_skipped(name: str) -> None:
+    """In a process without root's rights; below /tmp, as pytest's folders are root's alone."""
+    with tempfile.TemporaryDirectory() as root:
+        Path(root).chmod(0o755)
+        stored(Path(root), 4, 8)
+        path = Path(root) / "step-00000008" / name
+        path.chmod(0o700 if path.is_dir() else 0o600)
+        code = (
+            "import os, sys; from mrpo.checkpoint.store import CheckpointStore; os.setuid(65534); "
+            "found, skipped = CheckpointStore(sys.argv[1]).newest_whole(); print(found.step, *skipped[0])"
+        )
+        done = subprocess.run([sys.executable, "-c", code, root], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("4 step-00000008 "), done.stderr
+    assert "Permission denied" in done.stdout
+
+
+def require_skipped(root: Path, reason: str) -> None:
+    found, skipped = CheckpointStore(root).newest_whole()
+    assert found is not None
+    assert found.step == 4
+    assert [name for name, _ in skipped] == ["step-00000008"]
+    assert reason in skipped[0].reason

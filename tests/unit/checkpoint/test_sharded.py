@@ -19,14 +19,18 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, get_optimizer_state_dict
 from torch.distributed.fsdp import fully_shard
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from mrpo.checkpoint import tensor_files
 from mrpo.checkpoint.manifest import CheckpointError
+from mrpo.checkpoint.plain import load_state, save_state
 from mrpo.checkpoint.random_states import random_states, seed_rank, set_random_states
 from mrpo.checkpoint.sharded import ShardedState
+from mrpo.checkpoint.tensor_files import tiles
 
 pytestmark = [pytest.mark.unit, pytest.mark.filterwarnings("ignore:torch.distributed is disabled")]
 
@@ -287,6 +291,81 @@ def test_a_tensor_with_a_lost_part_is_refused(plain: Path) -> None:
     (plain / "index.json").write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match=r"model\.model\.norm\.weight: its parts don't make up its size \[32\]"):
         Trainer(seed=2).state.load(plain)
+
+
+def double(parts: list[Any]) -> list[Any]:
+    (offsets, sizes, *at) = parts[0]
+    half = [sizes[0] // 2, *sizes[1:]]
+    return [[offsets, half, *at]] * 2
+
+
+def move(parts: list[Any]) -> list[Any]:
+    return [[parts[0][1], *parts[0][1:]]]
+
+
+def reshape(parts: list[Any]) -> list[Any]:
+    return [[parts[0][0], parts[0][1][::-1], *parts[0][2:]]]
+
+
+@pytest.mark.parametrize("change", [double, move, reshape])
+def test_a_part_that_lies_elsewhere_or_twice_is_refused(change: Callable[[list[Any]], list[Any]], plain: Path) -> None:
+    index = json.loads((plain / "index.json").read_text())
+    names = ("model.lm_head.weight", "model.model.embed_tokens.weight")
+    entry = next(index[name] for name in names if name in index)
+        index["model.lm_head.weight"] if "model.lm_head.weight" in index else index["model.model.embed_tokens.weight"]
+    )
+    entry["parts"] = change(entry["parts"])
+    (plain / "index.json").write_text(json.dumps(index))
+    other = Trainer(seed=2)
+    before = {name: value.clone() for name, value in other.state.model.state_dict().items()}
+    with pytest.raises(CheckpointError, match="each element once"):
+        other.state.load(plain)
+    assert all(torch.equal(before[name], value) for name, value in other.state.model.state_dict().items())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_parts_tile_a_tensor_if_each_element_is_in_one(data: st.DataObject) -> None:
+    whole = tuple(data.draw(st.lists(st.integers(0, 4), max_size=3)))
+    numbers = st.tuples(*(st.integers(-1, 4) for _ in whole))
+    parts = data.draw(st.lists(st.tuples(numbers, numbers), max_size=4))
+    inside = all(o >= 0 and s >= 0 and o + s <= w for os, ss in parts for o, s, w in zip(os, ss, whole, strict=True))
+    count = torch.zeros(whole)
+    for offsets, sizes in parts if inside else []:
+        count[tuple(slice(o, o + s) for o, s in zip(offsets, sizes, strict=True))] += 1
+    assert tiles(parts, whole) == (inside and bool((count == 1).all()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: values.update(seed="x"),
+        lambda values: values.pop("groups"),
+        lambda values: values["groups"][0].update(lr="x"),
+        lambda values: values.update(optimizer=3),
+    ],
+)
+def test_values_of_another_kind_are_refused_before_anything_is_changed(
+    change: Callable[[dict[str, Any]], object], plain: Path
+) -> None:
+    values = load_state(plain / "trainer.npz")
+    change(values)
+    save_state(plain / "trainer.npz", values)
+    other = Trainer(seed=2)
+    before = {name: value.clone() for name, value in other.state.model.state_dict().items()}
+    with pytest.raises(CheckpointError):
+        other.state.load(plain)
+    assert all(torch.equal(before[name], value) for name, value in other.state.model.state_dict().items())
+
+
+@pytest.mark.parametrize("states", [{}, {"torch": 1, "numpy": 2, "python": 3}, [1], "x"])
+def test_random_states_that_are_none_are_refused_before_anything_is_changed(states: Any, plain: Path) -> None:
+    save_state(plain / "rank_0.npz", states)
+    other = Trainer(seed=2)
+    before = {name: value.clone() for name, value in other.state.model.state_dict().items()}
+    with pytest.raises(CheckpointError, match="is not a state"):
+        other.state.load(plain)
+    assert all(torch.equal(before[name], value) for name, value in other.state.model.state_dict().items())
 
 
 def test_a_truncated_or_missing_shard_is_named(plain: Path) -> None:

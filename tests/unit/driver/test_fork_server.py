@@ -136,3 +136,47 @@ def test_without_a_server_the_client_is_a_plain_interpreter(tmp_path: Path) -> N
     nobody = os.environ | {ENV: str(tmp_path / "none.sock")}
     done = run(sys.executable, "-S", fork_client.__file__, "-c", "import sys; print(sys.argv)", "x", env=nobody)
     assert done.stdout == "['-c', 'x']\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="plays another user, which takes root")
+def test_nothing_is_sent_to_a_server_of_somebody_else(tmp_path: Path) -> None:
+    """The kernel says who answers: the user who made the socket listen, so that is done as a stranger, too."""
+    code = (
+        "import os, socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1])\n"
+        "os.setuid(65534); s.listen(); print(flush=True); c, _ = s.accept(); print(len(c.recv(1)), flush=True)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "fork.sock")], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    with pytest.raises(PermissionError, match=r"fork\.sock is answered by user 65534"):
+        fork_client.connect(str(tmp_path / "fork.sock"))
+    assert process.stdout.readline() == "0\n"
+    process.wait(10)
+
+
+def test_nothing_is_sent_where_others_could_put_a_server(python: str, tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    done = run(python, "-c", "print('here')", env=os.environ | {ENV: str(tmp_path / "fork.sock")})
+    assert done.returncode == 1
+    assert f"fork server: {tmp_path} is not a folder that only this user can write" in done.stderr
+    with pytest.raises(PermissionError):
+        ForkServer(tmp_path, tmp_path / "log")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="plays another user, which takes root")
+def test_a_stranger_is_not_served(python: str) -> None:
+    """Even one whom a mistaken mode lets in."""
+    folder = Path(python).parent
+    code = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print(len(s.recv(1)))"
+    stranger = ["setpriv", "--reuid=65534", "--inh-caps=-all", sys.executable, "-c", code, "fork.sock"]
+    mode = folder.stat().st_mode
+    try:
+        for open_to_all in (folder, folder / "fork.sock"):
+            open_to_all.chmod(0o777)
+        done = subprocess.run(stranger, cwd=folder, capture_output=True, text=True, timeout=20, check=False)
+    finally:
+        folder.chmod(mode)
+    assert done.stdout == "0\n", done.stderr
+    assert run(python, "-c", "print('still served')").stdout == "still served\n"

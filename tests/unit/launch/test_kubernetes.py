@@ -45,7 +45,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def documents(**settings: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The ConfigMap and the RayJob, as kubectl reads them."""
     [text] = render_kubernetes(make(runs="/data/runs"), kubernetes(**settings)).values()
-    config_map, ray_job = yaml.safe_load_all(text)
+    config_map, _, ray_job = yaml.safe_load_all(text)
     return config_map, ray_job
 
 
@@ -66,7 +66,7 @@ def test_kuberay_takes_the_ray_job_and_drops_nothing(variant: str) -> None:
 def test_a_ray_cluster_is_the_jobs_own_and_tells_how_to_train_on_it() -> None:
     given = kubernetes(kind="RayCluster", namespace="mrpo", name="lab")
     [text] = render_kubernetes(make("trainer.project_name='a b'", runs="/data/runs"), given).values()
-    _, cluster = yaml.safe_load_all(text)
+    *_, cluster = yaml.safe_load_all(text)
     jsonschema.validate(cluster["spec"], RAY_CLUSTER)
     job = documents(namespace="mrpo", name="lab")[1]
     assert (cluster["kind"], cluster["metadata"]) == ("RayCluster", job["metadata"])
@@ -97,7 +97,7 @@ def test_the_entrypoint_is_the_training_command_and_runs_as_written() -> None:
     odd = ["rewards.correct.requires={tagged: 1}", "trainer.project_name='a b'"]
     job = make(*odd, runs="/data/runs")
     [text] = render_kubernetes(job, kubernetes()).values()
-    program, command, *rest = shlex.split(list(yaml.safe_load_all(text))[1]["spec"]["entrypoint"])
+    program, command, *rest = shlex.split(list(yaml.safe_load_all(text))[-1]["spec"]["entrypoint"])
     assert (program, command) == ("mrpo", "train")
     assert rest == ["recipe=quickstart", *odd, "trainer.device=cpu", f"run_dir={job.run_dir}"]
     config, _ = load_run_config(rest)
@@ -173,7 +173,7 @@ def test_kueue_and_volcano_start_all_pods_or_none() -> None:
 def test_the_recipe_lies_where_the_entrypoint_looks_for_it(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(FOLDER.parent)
     [text] = render_kubernetes(make(f"recipe={given}", runs="/data/runs"), kubernetes()).values()
-    config_map, ray_job = yaml.safe_load_all(text)
+    config_map, _, ray_job = yaml.safe_load_all(text)
     for name in ("head", "trainer"):
         mounts = {mount["name"]: mount["mountPath"] for mount in pods(ray_job)[name]["containers"][0]["volumeMounts"]}
         assert mounts["recipe"] == "/opt/mrpo/recipes/quickstart"

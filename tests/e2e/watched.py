@@ -1,0 +1,70 @@
+"""``mrpo`` run as a user would, and what its processes listen on and leave, noted down while it runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+SAMPLE_SECONDS = 1.0
+
+
+def run_watched(command: list[str], notes: Path, timeout: float) -> subprocess.CompletedProcess[str]:
+    """Run ``command`` with a temporary folder of its own. ``notes``, as JSON: ``listening`` (pairs of process and
+    address), ``private`` (modes of the folder that its processes share), ``left`` (what is left of it afterwards)."""
+    listening: set[tuple[str, str]] = set()
+    private: set[str] = set()
+    temporary = Path(tempfile.mkdtemp(prefix="e2e-", dir="/tmp"))  # short, as sockets lie in it
+    output = notes.with_suffix(".out")
+    with open(output, "wb") as out:
+        environment = {**psutil.Process().environ(), "TMPDIR": str(temporary)}
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
+        deadline = time.monotonic() + timeout
+        names: set[str] = set()
+        while process.poll() is None:
+            assert time.monotonic() < deadline, output.read_text()[-3000:]
+            listening |= _listening(process.pid)
+            for folder in temporary.glob("mrpo-*"):
+                private.add(oct(folder.stat().st_mode))
+                names.add(folder.name)
+            time.sleep(SAMPLE_SECONDS)
+    left = [path.name for path in temporary.rglob("*")]
+    left += [path.name for name in names for path in Path("/dev/shm").glob(f"{name}-*")]
+    shutil.rmtree(temporary)
+    notes.write_text(json.dumps({"listening": sorted(listening), "private": sorted(private), "left": left}))
+    return subprocess.CompletedProcess(command, process.returncode, output.read_text(), "")
+
+
+def _listening(pid: int) -> set[tuple[str, str]]:
+    found = set()
+    try:
+        tree = psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return set()
+    for process in tree:
+        try:
+            sockets = process.net_connections("tcp")
+            name = label(process.cmdline())
+        except psutil.Error:
+            continue
+        found |= {(name, socket.laddr.ip) for socket in sockets if socket.status == psutil.CONN_LISTEN}
+    return found
+
+
+def label(arguments: list[str]) -> str:
+    """What a process is called in docs/security.md: an actor's class, or a program's name.
+
+    >>> label(["ray::WorkerDict.update"]), label(["/lib/gcs_server", "-x"]), label(["python3", "-m", "a.fork_server"])
+    ('WorkerDict', 'gcs_server', 'fork_server')
+    """
+    first = arguments[0] if arguments else ""
+    if actor := re.match(r"ray::(\w+)", first):
+        return actor[1]
+    modules = [re.split(r"[./]", a.removesuffix(".py"))[-1] for a in arguments[1:4] if not a.startswith("-")]
+    return modules[0] if Path(first).name.startswith("python") and modules else Path(first).name
