@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -27,32 +30,62 @@ def take(overrides: Sequence[str], *keys: str) -> tuple[dict[str, Any], list[str
     taken: dict[str, Any] = {}
     rest = []
     for text in overrides:
-        override = parse(text)
-        if override.key_or_group in keys and not override.is_delete():
-            taken[override.key_or_group] = override.value()
+        parsed = parse(text)
+        if parsed.key_or_group in keys and not parsed.is_delete():
+            taken[parsed.key_or_group] = parsed.value()
         else:
             rest.append(text)
     return taken, rest
 
 
 def parse(text: str) -> Override:
-    """One override.
+    """One override. A value that begins with ``~/`` is a path in the home folder.
 
     Raises:
         ConfigError: it doesn't follow the grammar, or is a sweep over several values.
     """
     try:
-        [override] = OverridesParser.create().parse_overrides([text])
+        [parsed] = OverridesParser.create().parse_overrides([_at_home(text)])
     except HydraException as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"override: given {text!r}, allowed: key=value in Hydra's grammar ({reason}).") from None
-    if not override.key_or_group:
+        raise ConfigError(
+            f"override: given {text!r}, allowed: key=value in Hydra's grammar ({reason}).{_as_text(text)}"
+        ) from None
+    if not parsed.key_or_group:
         raise ConfigError(f"override: given {text!r}, allowed: key=value in Hydra's grammar (there is no key).")
-    if override.is_sweep_override():
-        raise ConfigError(f"{override.key_or_group}: given a sweep ({text}), allowed: one value.")
-    return override
+    if parsed.is_sweep_override():
+        raise ConfigError(f"{parsed.key_or_group}: given a sweep ({text}), allowed: one value.{_as_text(text)}")
+    return parsed
+
+
+def _at_home(text: str) -> str:
+    key, equals, value = text.partition("=")
+    return override(key, str(Path(value).expanduser())) if equals and value.startswith("~/") else text
+
+
+def _as_text(text: str) -> str:
+    """How the value is written if it is meant as a text."""
+    key, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[+]{0,2}[\w.]+", key):
+        return ""
+    return f" If the value is a text, in a shell: {shlex.quote(override(key, value))}"
+
+
+def override(key: str, value: str) -> str:
+    """``key=value`` in Hydra's grammar, which reads ``value`` as exactly this text.
+
+    >>> override("run_dir", "/runs/mine"), override("run_dir", "/my runs/it's")
+    ('run_dir=/runs/mine', "run_dir='/my runs/it\\\\'s'")
+    """
+    if re.fullmatch(r"[A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]*)+", value):  # the slash keeps it from being a number, or null
+        return f"{key}={value}"
+    # OmegaConf: an interpolation is escaped by a backslash, and backslashes before it are doubled.
+    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    # Hydra: so is a quote, and so are backslashes before it or at the end.
+    value = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+    return f"{key}='{value}'"
 
 
 def settable(text: str) -> str:
     """The override as one that may also set a key that the YAML doesn't mention."""
-    return text if parse(text).is_delete() else "++" + text.lstrip("+")
+    return text if parse(text).is_delete() else "++" + _at_home(text).lstrip("+")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mrpo.config.checked_run import CheckedRun
 from mrpo.config.device import device_here, device_on
-from mrpo.config.overrides import take
+from mrpo.config.overrides import override, take
 from mrpo.config.placement import Groups
 from mrpo.config.recipes import Recipe
 from mrpo.config.run import RunConfig
@@ -65,21 +65,6 @@ def make_job(overrides: list[str], runs: Path, groups: Groups | None = None, vol
     run_dir = run.config.run_dir or str(runs / label)
     _, kept = take(overrides, "run_dir")
     return Job(slug, label, tuple(kept), run_dir, run.config, run.recipe, run.notes)
-
-
-def override(key: str, value: str) -> str:
-    """``key=value`` in Hydra's grammar, which reads ``value`` as exactly this text.
-
-    >>> override("run_dir", "/runs/mine"), override("run_dir", "/my runs/it's")
-    ('run_dir=/runs/mine', "run_dir='/my runs/it\\\\'s'")
-    """
-    if re.fullmatch(r"[A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]*)+", value):  # the slash keeps it from being a number, or null
-        return f"{key}={value}"
-    # OmegaConf: an interpolation is escaped by a backslash, and backslashes before it are doubled.
-    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
-    # Hydra: so is a quote, and so are backslashes before it or at the end.
-    value = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
-    return f"{key}='{value}'"
 
 
 def check_grace(field: str, given: float, config: RunConfig) -> None:

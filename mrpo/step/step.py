@@ -121,9 +121,16 @@ def submit(step: Step, run: Parts, count: int) -> None:
     plan, prompts_per_step = step.plan, run.config.data.train_batch_size
     plan.submitted += count
     if plan.submitted > MAX_REFILLS * prompts_per_step:
+        name = run.config.budget.filter_groups
+        reason = "groups keep failing (see the rollout workers' logs)"
+        if name is not None:
+            reason = (
+                f"the groups have zero variance: all rollouts of a prompt earn the same {name} "
+                f"(budget.filter_groups={name}). Is it too hard, too easy, or a constant? Else {reason}"
+            )
         raise RuntimeError(
             f"step {step.number} asked for {plan.submitted} prompts, more than {MAX_REFILLS} times its "
-            f"{prompts_per_step}: groups keep failing (see the rollout workers' logs) or being filtered out"
+            f"{prompts_per_step}: {reason}"
         )
     prompts = run.seam.next_prompts(count)
     uids = run.position.uids(prompts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,3 +48,20 @@ def test_an_override_may_set_a_new_key(text: str, expected: str) -> None:
 def test_names_of_settings_are_dotted_and_an_empty_section_is_kept() -> None:
     nested = {"actor": {"clip": 0.2, "optim": {"lr": None}, "verl": {}}, "seed": 1}
     assert dict(flatten(nested)) == {"actor.clip": 0.2, "actor.optim.lr": None, "actor.verl": {}, "seed": 1}
+
+
+@pytest.mark.parametrize(
+    "value", ["a=b/c", "/tmp/ünï", "f(x)", "^<think>.*", "a,b/c", "it's", r"\boxed{", "$HOME/ä", "[1", "{b: }"]
+)
+def test_what_hydra_reads_otherwise_is_shown_as_it_must_be_written(value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        take([f"run_dir={value}"], "run_dir")
+    written = str(caught.value).partition("If the value is a text, in a shell: ")[2]
+    in_shell = subprocess.run(["bash", "-c", f"printf %s {written}"], capture_output=True, text=True, check=True).stdout
+    assert take([in_shell], "run_dir") == ({"run_dir": value}, [])
+
+
+def test_the_home_folder_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/some one")
+    assert take(["run_dir=~/runs/a b"], "run_dir") == ({"run_dir": "/home/some one/runs/a b"}, [])
+    assert settable("run_dir=~/runs") == "++run_dir='/home/some one/runs'"
