@@ -9,6 +9,7 @@ from pathlib import Path
 from mrpo.config.recipes import Recipe
 from mrpo.config.run import RewardConfig, RunConfig
 from mrpo.errors import ConfigError, unknown_name
+from mrpo.rewards.signatures import OURS, kind_of
 from mrpo.rewards.source import file_of, library_bounds, source_of
 
 SERVED_OPTIONS = {"url", "model"}
@@ -95,7 +96,7 @@ def _check_options(field: str, definition: Definition, reward: RewardConfig) -> 
         arguments, given_by_us = inits[0].args, 1  # self
     else:
         arguments, given_by_us = definition.args, 4  # prompt, response, ground_truth, extra
-        if any(argument.arg == "solution_str" for argument in arguments.args):  # verl's own signature
+        if kind_of([argument.arg for argument in (*arguments.args, *arguments.kwonlyargs)]) != OURS:
             return
     positional = arguments.args[given_by_us:]
     names = [argument.arg for argument in (*positional, *arguments.kwonlyargs)]

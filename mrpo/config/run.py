@@ -7,10 +7,10 @@ verl's where verl has the same field. Whatever verl offers beyond them is set un
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from mrpo.config.advantage import AdvantageConfig, Condition, DeclaredRewards, RewardSpec
 from mrpo.config.allocators import Budget
@@ -105,8 +105,8 @@ class RewardConfig(StrictModel):
     model: RewardModelConfig | None = None
     """A model to serve for it. The function gets its ``url`` and ``model`` as options; by default it is
     ``reward_model``, which reads the score off the model's classification head."""
-    key: str = "score"
-    """Which entry is this reward's score, where the function returns a dict."""
+    key: Annotated[str, BeforeValidator(lambda key: str(key) if type(key) is int else key)] = "score"
+    """Which entry is this reward's score, where the function returns a dict, or a tuple (from 0)."""
     weight: float = Field(default=1.0, ge=0)
     """Its weight in the combined advantage."""
     range: Bounds | None = None

@@ -40,7 +40,8 @@ def make_row(record: Mapping[str, Any], number: int, columns: Mapping[str, str],
     >>> make_row({"question": "1+1", "answer": "2"}, 7, {"prompt": "question", "ground_truth": "answer"}, "sums")
     ... # doctest: +NORMALIZE_WHITESPACE
     {'data_source': 'sums', 'prompt': [{'role': 'user', 'content': '1+1'}],
-     'reward_model': {'style': 'rule', 'ground_truth': '2'}, 'extra_info': {'index': 7}}
+     'reward_model': {'style': 'rule', 'ground_truth': '2'},
+     'extra_info': {'answer': '2', 'index': 7, 'prompt_is_text': True}}
     """
     if medium := next((name for name in MEDIA if record.get(name)), None):
         raise ConfigError(f"{medium}: given some, allowed: text only.")
@@ -56,8 +57,10 @@ def make_row(record: Mapping[str, Any], number: int, columns: Mapping[str, str],
         "data_source": data_source or source,
         "prompt": prompt,
         "reward_model": {"style": style, "ground_truth": truth},
-        "extra_info": _extra_info(record, number, {column, named, columns.get("ground_truth", "")}),
+        "extra_info": _extra_info(record, number, {column, named}),
     }
+    if isinstance(record[column], str):
+        row["extra_info"]["prompt_is_text"] = True  # the rewards of some frameworks are then given texts
     if record.get("agent_name") is not None:
         row["agent_name"] = record["agent_name"]
     return row

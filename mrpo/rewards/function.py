@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from mrpo.errors import ConfigError
+from mrpo.rewards.signatures import OURS, adapt, kind_of
 from mrpo.rewards.source import source_of
 
 RewardFunction = Callable[[Any, str, Any, dict[str, Any]], Any]
@@ -67,26 +68,22 @@ def is_async(target: Any) -> bool:
 def bind(given: str, target: Any, options: Mapping[str, Any]) -> RewardFunction:
     """A function of ``(prompt, response, ground_truth, extra)``, async if ``target`` is.
 
-    A class is instantiated with the options. A function gets them as keyword arguments in every call. One with a
-    parameter ``solution_str`` is verl's kind and called like ``compute_score``, by keyword.
+    A class is instantiated with the options. A function gets them as keyword arguments in every call. One of another
+    framework is called as that calls it (``signatures``).
 
     Raises:
         ConfigError: the signature doesn't take the options or those arguments.
     """
-    if inspect.isclass(target):
+    is_class = inspect.isclass(target)
+    if is_class:
         _check_signature(given, target, (), options)
         target, options = target(**options), {}
-    if "solution_str" in _parameters(target):
-        verl_arguments: dict[str, Any] = {
-            "data_source": None,
-            "solution_str": "",
-            "ground_truth": None,
-            "extra_info": {},
-        }
-        _check_signature(given, target, (), {**verl_arguments, **options})
-        return functools.partial(_await_verl if is_async(target) else _call_verl, target, options)
-    _check_signature(given, target, (None, "", None, {}), options)
-    return functools.partial(target, **options) if options else target
+    parameters = _parameters(target)
+    if kind_of(parameters) == OURS:
+        _check_signature(given, target, (None, "", None, {}), options)
+    else:
+        _check_signature(given, target, (), options, partly=True)
+    return adapt(target, parameters, options, is_class)
 
 
 def _run_file(file: Path) -> ModuleType:
@@ -112,28 +109,14 @@ def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:
         return {}
 
 
-def _check_signature(given: str, target: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> None:
+def _check_signature(
+    given: str, target: Any, arguments: tuple[Any, ...], options: Mapping[str, Any], partly: bool = False
+) -> None:
     try:
         signature = inspect.signature(target)
     except ValueError:
         return
     try:
-        signature.bind(*arguments, **options)
+        (signature.bind_partial if partly else signature.bind)(*arguments, **options)
     except TypeError as error:
         raise ConfigError(f"reward function {given!r}: {error}; it takes {signature}") from None
-
-
-def _call_verl(
-    target: Any, options: Mapping[str, Any], prompt: Any, response: str, ground_truth: Any, extra: dict[str, Any]
-) -> Any:
-    return target(
-        data_source=extra.get("data_source"),
-        solution_str=response,
-        ground_truth=ground_truth,
-        extra_info=extra,
-        **options,
-    )
-
-
-async def _await_verl(*arguments: Any) -> Any:
-    return await _call_verl(*arguments)

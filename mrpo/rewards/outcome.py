@@ -40,7 +40,8 @@ class Outcome:
 
     @classmethod
     def of(cls, returned: Any, key: str = "score", range: tuple[float, float] | None = None) -> Outcome:
-        """The outcome that a reward function's return value stands for: a number, None, or a dict with ``key``.
+        """The outcome that a reward function's return value stands for: a number, None, or a dict with ``key``; or a
+        tuple, in which ``key`` counts from 0.
 
         A number outside ``range`` = (low, high) is a failure, not clipped. So is a plain number where a ``key`` other
         than ``score`` is asked for, since nothing says that it is that entry.
@@ -52,6 +53,10 @@ class Outcome:
         >>> Outcome.of(7, range=(0.0, 1.0))
         Outcome(score=None, failure='out of range: 7 is not in [0, 1]')
         """
+        if isinstance(returned, tuple):
+            if not key.isdecimal() or int(key) >= len(returned):
+                return cls.failed("wrong type", f"a tuple of {len(returned)}; say which entry is the score: key: 0")
+            return cls.of(returned[int(key)], range=range)
         if isinstance(returned, dict):
             if key not in returned:
                 return cls.failed("wrong type", f"a dict without {key!r}, with {sorted(map(str, returned))}")

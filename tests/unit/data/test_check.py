@@ -113,9 +113,9 @@ def test_files_of_different_kinds_and_columns_can_be_concatenated_as_verl_does(j
     assert [row["data_source"] for row in rows] == ["x", "y", "hub/z"]
     assert [row["prompt"][0]["content"] for row in rows] == ["1+1", "2", "3"]
     assert [row["extra_info"] for row in rows] == [
-        {"index": 1, "level": None, "solution": None},
-        {"index": 1, "level": 2, "solution": None},
-        {"index": 1, "level": None, "solution": "long"},
+        {"index": 1, "prompt_is_text": True, "level": None, "solution": None},
+        {"index": 1, "prompt_is_text": None, "level": 2, "solution": None},
+        {"index": 1, "prompt_is_text": True, "level": None, "solution": "long"},
     ]
 
 
@@ -144,7 +144,7 @@ def test_arguments_reach_the_template_and_an_opened_tag_is_reported(job: Job, tm
     template = "{% for m in messages %}{{ m.content }}{% endfor %}{% if thinks %}<think>\n{% endif %}"
     thinking = job.model_copy(update={"template": template, "template_options": {"thinks": True}})
     assert check(thinking, tmp_path).files[0].opened_tag == "think"
-    assert rows_of(tmp_path, "data.train_files[0]")[0]["extra_info"] == {"index": 1, "opened_tag": "think"}
+    assert rows_of(tmp_path, "data.train_files[0]")[0]["extra_info"]["opened_tag"] == "think"
     assert check(job.model_copy(update={"template": template}), tmp_path).files[0].opened_tag == ""
 
 

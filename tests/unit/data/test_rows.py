@@ -48,7 +48,7 @@ def test_columns_may_have_other_names() -> None:
         "data_source": "gsm8k",
         "prompt": USER,
         "reward_model": {"style": "rule", "ground_truth": "2"},
-        "extra_info": {"level": 4, "index": 3},
+        "extra_info": {"answer": "2", "level": 4, "index": 3, "prompt_is_text": True},
     }
 
 

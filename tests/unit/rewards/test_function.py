@@ -123,6 +123,6 @@ def test_bounds_are_the_librarys_own_and_none_where_there_are_none() -> None:
     assert library_bounds("rewards.py:plain", {}) is None
 
 
-@pytest.mark.parametrize("name", ["function", "outcome", "scorer", "source"])
+@pytest.mark.parametrize("name", ["function", "outcome", "scorer", "signatures", "source"])
 def test_the_examples_in_docstrings_hold(name: str) -> None:
     assert doctest.testmod(importlib.import_module(f"mrpo.rewards.{name}")).failed == 0

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from mrpo.rewards.outcome import Outcome
-from mrpo.rewards.wire import encode
+from mrpo.rewards.wire import decode, encode
 from mrpo.step.checkpointing import Ranks
 from mrpo.step.rollouts import BatchRow, Rollouts
 from mrpo.step.seam import Metrics, PromptContent, Prompts, RolloutText
@@ -132,7 +132,7 @@ class FaultySeam:
         outcomes = {"correct": right, "short": short}
         if self.failing_reward is not None:
             outcomes[self.failing_reward] = Outcome.failed("exception", "injected")
-        return encode(outcomes)
+        return decode(encode(outcomes))
 
     def old_log_probs(self, batch: Any) -> Metrics:
         self.calls.append("old_log_probs")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mrpo.rewards.outcome import Outcome
-from mrpo.rewards.wire import FAILURES, encode
+from mrpo.rewards.wire import FAILURES, decode, encode
 from mrpo.step.rollouts import BatchRow, RowKey, select_rollouts
 
 pytestmark = pytest.mark.unit
@@ -81,5 +81,5 @@ def test_a_missing_score_is_nan_and_a_missing_component_is_an_error_that_names_i
 
 
 def test_failures_keep_their_cause() -> None:
-    info = encode({"correct": Outcome(1.0), "format": Outcome(failure="ZeroDivisionError: x")})
+    info = decode(encode({"correct": Outcome(1.0), "format": Outcome(failure="ZeroDivisionError: x")}))
     assert select_rollouts([row("a_0_0", info)], NAMES).failures == [{"format": "ZeroDivisionError: x"}]
