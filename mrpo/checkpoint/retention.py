@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from mrpo.config.checkpoint import CheckpointConfig
 
@@ -17,7 +18,12 @@ def kept(metrics: Mapping[int, Mapping[str, float]], config: CheckpointConfig) -
     if config.keep_every is not None:
         keep |= {step for step in metrics if step % config.keep_every == 0}
     if config.best_metric is not None:
-        name, sign = config.best_metric, {"max": -1, "min": 1}[config.best_mode]
-        measured = [step for step in newest_first if name in metrics[step]]
-        keep |= set(sorted(measured, key=lambda step: sign * metrics[step][name])[: config.keep_best])
+        keep |= set(best_first(metrics, config.best_metric, config.best_mode)[: config.keep_best])
     return keep
+
+
+def best_first(metrics: Mapping[int, Mapping[str, float]], name: str, mode: Literal["max", "min"]) -> list[int]:
+    """Steps whose checkpoint has the metric ``name``, the best one first; of equals, the newer."""
+    sign = {"max": -1, "min": 1}[mode]
+    measured = [step for step in sorted(metrics, reverse=True) if name in metrics[step]]
+    return sorted(measured, key=lambda step: sign * metrics[step][name])

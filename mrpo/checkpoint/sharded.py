@@ -34,6 +34,8 @@ from mrpo.checkpoint.random_states import (
 
 logger = logging.getLogger(__name__)
 SHARED, RANK = "trainer.npz", "rank_{}.npz"
+MODEL = "model."
+"""What the names of the model's own tensors begin with; those of the optimizer begin otherwise."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class ShardedState:
         for name, value in self.model.state_dict(keep_vars=True).items():
             if id(value) not in names:
                 names[id(value)] = name
-                tensors[f"model.{name}"] = value
+                tensors[MODEL + name] = value
         return tensors, names
 
     def _members(self, names: dict[int, str]) -> list[list[str]]:

@@ -9,6 +9,7 @@ import datetime
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,6 +60,14 @@ class CheckpointStore:
         return self._storage.steps()
 
     # ---- reading ----
+
+    def manifests(self) -> dict[int, Manifest]:
+        """Those that can be read, by step. Whether the rest of a checkpoint is whole is another question."""
+        found = {}
+        for step in self.steps():
+            with suppress(CheckpointError):
+                found[step] = self._manifest(step)
+        return found
 
     def newest_whole(self) -> Search:
         """The newest checkpoint that is whole; ``found`` is None only if none was ever published.

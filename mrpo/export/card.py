@@ -1,0 +1,188 @@
+"""The model card: ``README.md`` in the hub's form, of what the run folder and the checkpoint say."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from mrpo.checkpoint.store import Found
+from mrpo.config.run import RunConfig
+from mrpo.record import jsonl
+from mrpo.record.phase import Phase
+from mrpo.record.run_folder import RunFolder
+
+SECRET = re.compile(r"(api_?key|access_?key|token|secrets?|password|headers?|credentials?)\b", re.IGNORECASE)
+"""A setting in which this occurs has its value left out: a card is made to be published."""
+
+
+class Validation(NamedTuple):
+    """The mean of each reward over the responses to the validation prompts, after a step; 0: before the first."""
+
+    step: int
+    responses: int
+    means: dict[str, float]
+
+
+def model_card(run: RunFolder, config: RunConfig, found: Found, dtype: str, adapter: bool) -> str:
+    """The whole file, metadata first.
+
+    Args:
+        found: the checkpoint that was exported.
+        dtype: of the exported weights.
+        adapter: whether they are a LoRA adapter rather than a model.
+    """
+    first, last = validations(run, list(config.rewards), found.step)
+    local = Path(config.model.path).expanduser().exists()
+    name = f"{run.name}-step-{found.step}"
+    data = ModelCardData(
+        base_model=None if local else config.model.path,
+        library_name="peft" if adapter else "transformers",
+        pipeline_tag="text-generation",
+        tags=["mrpo", "reinforcement-learning", config.algorithm.estimator],
+        model_name=name,
+        eval_results=_results(last),
+    )
+    rewards = [(name, reward.weight, reward.function) for name, reward in config.rewards.items()]
+    base = (
+        f"`{Path(config.model.path).name}`, a local folder"
+        if local
+        else f"[{config.model.path}](https://huggingface.co/{config.model.path})"
+    )
+    steps, estimator = config.trainer.total_training_steps, config.algorithm.estimator
+    text = f"""
+# {name}
+
+Trained by mrpo with {len(rewards)} rewards at once.
+
+{
+        table(
+            ("", ""),
+            [
+                ("base model", base),
+                ("recipe", f"`{config.recipe}`"),
+                ("advantage estimator", f"`{estimator}`"),
+                (
+                    "budget",
+                    f"`{config.budget.method}`, {config.budget.rollouts_per_prompt} rollouts per prompt on average",
+                ),
+                ("steps", f"{found.step} of {steps}"),
+                ("prompts per step", str(config.data.train_batch_size)),
+                ("weights", f"{dtype}, {'a LoRA adapter' if adapter else 'the whole model'}"),
+                ("versions", ", ".join(f"{name} {version}" for name, version in found.manifest.packages.items())),
+            ],
+        )
+    }
+
+## Rewards
+
+{table(("reward", "weight", "function"), [(f"`{n}`", f"{w:g}", f"`{f}`") for n, w, f in rewards])}
+
+## Validation
+
+{_validation_table(first, last)}
+
+## Command
+
+```
+{command(run, config)}
+```
+
+## Use
+
+```python
+{_USE_ADAPTER if adapter else _USE}
+```
+"""
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n{text}"))
+
+
+_USE = """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+model = AutoModelForCausalLM.from_pretrained("FOLDER")"""
+_USE_ADAPTER = """from peft import AutoPeftModelForCausalLM
+
+model = AutoPeftModelForCausalLM.from_pretrained("FOLDER")"""
+
+
+def validations(run: RunFolder, rewards: Sequence[str], until: int) -> tuple[Validation | None, Validation | None]:
+    """The first and the last validation of the run that are no later than step ``until``; None where there is none."""
+    found = sorted(int(file.stem) for file in (run.path / "validation").glob("*.jsonl") if file.stem.isdigit())
+    steps = [step for step in found if step <= until]
+    if not steps:
+        return None, None
+    first, last = (
+        _validation(run.path / "validation" / f"{step}.jsonl", step, rewards) for step in (steps[0], steps[-1])
+    )
+    return (None if steps[0] == steps[-1] else first), last
+
+
+def _validation(file: Path, step: int, rewards: Sequence[str]) -> Validation:
+    rows = jsonl.read(file)
+    means = {}
+    for name in rewards:
+        scores = [row[name] for row in rows if isinstance(row.get(name), int | float) and math.isfinite(row[name])]
+        if scores:
+            means[name] = fmean(scores)
+    return Validation(step, len(rows), means)
+
+
+def _validation_table(first: Validation | None, last: Validation | None) -> str:
+    if last is None:
+        return "The run has not validated."
+    shown = [v for v in (first, last) if v is not None]
+    headings = ["mean reward", *("before training" if v.step == 0 else f"after step {v.step}" for v in shown)]
+    rows = [(f"`{n}`", *(f"{v.means[n]:.4g}" if n in v.means else "–" for v in shown)) for n in last.means]
+    return table(headings, rows) + f"\n\nOver {last.responses} responses to the validation prompts."
+
+
+def _results(last: Validation | None) -> list[EvalResult] | None:
+    """For the hub's own table. A reward is no metric of a public data set, so the type is the general one."""
+    if last is None or not last.means:
+        return None
+    return [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type="validation",
+            dataset_name="the run's validation prompts",
+            metric_type="reward",
+            metric_name=name,
+            metric_value=round(value, 6),
+        )
+        for name, value in last.means.items()
+    ]
+
+
+def command(run: RunFolder, config: RunConfig) -> str:
+    """The command that began the run, without its folder and without the values of secrets."""
+    events = run.events() if run.events_file.exists() else []
+    words = next((e["command"] for e in events if e["phase"] == Phase.ATTEMPT and "command" in e), None)
+    if words is None:  # a run from before commands were recorded
+        words = ["train", f"recipe={config.recipe}"]
+    shown = [_without_secret(word) for word in words if not word.startswith("run_dir=")]
+    return shlex.join(["mrpo", *shown])
+
+
+def _without_secret(word: str) -> str:
+    key, equals, _ = word.partition("=")
+    return f"{key}=…" if equals and SECRET.search(word) else word
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown.
+
+    >>> print(table(("a", "b"), [("1", "x|y")]))
+    | a | b |
+    |---|---|
+    | 1 | x\\\\|y |
+    """
+    lines = [[cell.replace("|", "\\|") for cell in row] for row in (headings, *rows)]
+    lines.insert(1, [])
+    return "\n".join("|" + "---|" * len(headings) if not line else f"| {' | '.join(line)} |" for line in lines)
