@@ -107,9 +107,10 @@ _USE = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("FOLDER")
 model = AutoModelForCausalLM.from_pretrained("FOLDER")"""
-_USE_ADAPTER = """from peft import AutoPeftModelForCausalLM
+_USE_ADAPTER = """from peft import PeftModel
+from transformers import AutoModelForCausalLM
 
-model = AutoPeftModelForCausalLM.from_pretrained("FOLDER")"""
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("BASE MODEL"), "FOLDER")"""
 
 
 def validations(run: RunFolder, rewards: Sequence[str], until: int) -> tuple[Validation | None, Validation | None]:
@@ -172,7 +173,7 @@ def command(run: RunFolder, config: RunConfig) -> str:
 
 def _without_secret(word: str) -> str:
     key, equals, _ = word.partition("=")
-    return f"{key}=…" if equals and SECRET.search(word) else word
+    return f"{key}=HIDDEN" if equals and SECRET.search(word) else word
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
