@@ -46,6 +46,7 @@ FREE = {
     "trainer.total_training_steps": "how far, not which way",
     "trainer.test_freq": "when to look",
     "trainer.val_before_train": "when to look",
+    "trainer.export": "what is written at the end",
     "trainer.logger": "whom to tell",
     "trainer.project_name": "whom to tell",
     "trainer.experiment_name": "whom to tell",

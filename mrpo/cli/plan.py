@@ -32,6 +32,7 @@ from mrpo.errors import ConfigError, MrpoError
 from mrpo.exit_code import ExitCode
 from mrpo.launch.cluster_file import load_any_cluster, take_cluster
 from mrpo.record.jsonl import CorruptLineError
+from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 
 app = new_app()
@@ -112,6 +113,17 @@ def seconds_per_step(recipe: str) -> tuple[float, Path] | None:
     return (times[-1] - times[0]) / (len(times) - 1), folder.path
 
 
+def seconds_of_export(folder: RunFolder) -> float | None:
+    """What it took to write the model at the end of a run; None if it has none, or didn't get there."""
+    began = None
+    for event in folder.events() if folder.events_file.exists() else []:
+        if event["phase"] == Phase.DONE and began is not None:
+            return event["time"] - began
+        # events of one export follow each other, as it gets on
+        began = (began or event["time"]) if event["phase"] == Phase.EXPORT else None
+    return None
+
+
 def _notes(run: CheckedRun, timed: tuple[float, Path] | None) -> Iterator[str]:
     yield from run.notes
     config = run.config
@@ -121,6 +133,8 @@ def _notes(run: CheckedRun, timed: tuple[float, Path] | None) -> Iterator[str]:
         yield f"not counted here, whatever it changes: {', '.join(f'verl.{key}' for key, _ in flatten(config.verl))}"
     if timed is not None:
         yield f"a step took {timed[0]:.3g} s in {timed[1]}"
+        if config.trainer.export != "none" and (seconds := seconds_of_export(RunFolder(timed[1]))) is not None:
+            yield f"writing the model at the end took {seconds:.3g} s there"
 
 
 def show(console: Console, config: RunConfig, plan: Plan, report: Report | None, sizes: Sizes) -> None:

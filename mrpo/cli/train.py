@@ -19,6 +19,7 @@ from mrpo.data.cached import job_of, make_rows
 from mrpo.driver.interruption import Interruption
 from mrpo.errors import ConfigError, MrpoError, RunFailed
 from mrpo.exit_code import ExitCode
+from mrpo.export.error import ExportError
 from mrpo.observe.live import LiveDisplay
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
@@ -57,7 +58,7 @@ def train(overrides: Overrides = None) -> ExitCode:
         try:
             prepare(run, folder, display.poll)
             end = supervise.train(run, folder, interruption, display.poll)
-        except RunFailed as error:
+        except (RunFailed, ExportError) as error:
             failure = error
         except CheckpointError as error:
             folder.event(Phase.FAILED, detail=str(error).splitlines()[0])

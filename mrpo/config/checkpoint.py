@@ -15,7 +15,9 @@ class CheckpointConfig(StrictModel):
     """Saving. A checkpoint is whole or absent: until its last byte is safe, the one before it is the newest."""
 
     every: int = Field(default=-1, ge=-1)
-    """Steps between checkpoints; -1: none."""
+    """Steps between checkpoints; -1: none but those that ``final`` or a request to stop makes."""
+    final: bool = True
+    """Save the last step, whatever ``every`` says. The model that a run leaves is made of it (``trainer.export``)."""
     folder: str | None = None
     """Where they lie: a folder that every node sees, or a URL that fsspec knows (say ``s3://bucket/run``). Default:
     ``checkpoints`` in the run folder."""

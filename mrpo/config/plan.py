@@ -146,13 +146,17 @@ def make_plan(
 
 
 def checkpoints(config: RunConfig, shape: ModelShape | str, seconds: float | None) -> dict[str, Quantity]:
-    """Bytes saved: parameters and two moments in float32, ``12·P`` each time, the last step included.
+    """Bytes saved: parameters and two moments in float32, ``12·P`` each time; and the model that the run leaves, once.
 
     An old checkpoint goes when a new one is whole, so the disk holds one more than what is kept.
     """
     given, steps = config.checkpoint, config.trainer.total_training_steps
-    saved = [step for step in range(1, steps + 1) if given.every > 0 and (step % given.every == 0 or step == steps)]
-    count = Quantity(len(saved), f"ceil({steps} / {given.every})" if saved else "checkpoint.every")
+    saved = list(range(given.every, steps + 1, given.every)) if given.every > 0 else []
+    if given.final and steps not in saved:
+        saved.append(steps)
+    rounding = "ceil" if given.final else "floor"
+    only = "the last step: checkpoint.final" if given.final else "checkpoint.every"
+    count = Quantity(len(saved), f"{rounding}({steps} / {given.every})" if given.every > 0 else only)
     if isinstance(shape, str):
         return {"saves": count, "one": Quantity(None, f"unknown: {shape}", "B")}
     size, formula = 12 * shape.parameters.whole, f"12 × {shape.parameters.whole:,}"
@@ -163,16 +167,20 @@ def checkpoints(config: RunConfig, shape: ModelShape | str, seconds: float | Non
     most = min(len(kept) + given.keep_best + 1, len(saved))
     found["on disk, most"] = Quantity(most * size, f"{most} × {formula}", "B")
     found["written in all"] = Quantity(len(saved) * size, f"{len(saved)} × {formula}", "B")
-    hourly = Quantity(None, "unknown: no run of this recipe to time a step by", "B")
-    if seconds is not None:
-        hourly = Quantity(
-            size * 3600 / (given.every * seconds), f"{formula} × 3600 / ({given.every} × {seconds:.6g})", "B"
-        )
-    found["written in an hour"] = hourly
+    if given.every > 0:
+        hourly = Quantity(None, "unknown: no run of this recipe to time a step by", "B")
+        if seconds is not None:
+            hourly = Quantity(
+                size * 3600 / (given.every * seconds), f"{formula} × 3600 / ({given.every} × {seconds:.6g})", "B"
+            )
+        found["written in an hour"] = hourly
     if given.asynchronous:
         found["copy of a rank's part, in host memory"] = Quantity(
             size / config.ranks, f"{formula} / {config.ranks}", "B"
         )
+    if config.trainer.export != "none":
+        width, parameters = BYTES[config.rollout.dtype], shape.parameters.whole
+        found["model that the run leaves"] = Quantity(width * parameters, f"{width} × {parameters:,}", "B")
     return found
 
 

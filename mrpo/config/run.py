@@ -249,6 +249,9 @@ class TrainerConfig(StrictModel):
     """Steps between validations; -1: none."""
     val_before_train: bool = False
     """Validate the initial policy first."""
+    export: Literal["none", "last", "best"] = "last"
+    """Which checkpoint the run leaves as a Hugging Face folder, ``model`` in the run folder: none, that of the last
+    step, or the best by ``checkpoint.best_metric``. ``mrpo export`` makes the same of any."""
     logger: list[str] = Field(default_factory=list)
     """verl's tracking backends beside the run folder, say ["wandb", "tensorboard"]."""
     project_name: str = "mrpo"
@@ -347,6 +350,15 @@ class RunConfig(StrictModel):
         if self.budget.rounds is not None and self.budget.rounds.reward not in known:
             raise unknown_name("budget.rounds.reward", self.budget.rounds.reward, known)
         _ = self.advantage  # is checked as it is made
+        return self
+
+    @model_validator(mode="after")
+    def _export_has_a_checkpoint(self) -> RunConfig:
+        given = self.trainer.export
+        if given == "last" and not self.checkpoint.final:
+            raise ConfigError("trainer.export: given last with checkpoint.final=false, allowed: none, or final=true.")
+        if given == "best" and self.checkpoint.best_metric is None:
+            raise ConfigError("trainer.export: given best without checkpoint.best_metric, allowed: none, last.")
         return self
 
     @model_validator(mode="after")

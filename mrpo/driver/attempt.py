@@ -73,9 +73,17 @@ def environment(config: RunConfig, device: str, folder: RunFolder) -> dict[str, 
 
 
 def run_attempt(
-    config: RunConfig, verl: DictConfig, folder: RunFolder, interruption: Interruption, poll: Callable[[], None]
+    config: RunConfig,
+    verl: DictConfig,
+    folder: RunFolder,
+    interruption: Interruption,
+    poll: Callable[[], None],
+    finish: Callable[[], str] | None = None,
 ) -> str:
     """Run to the end, calling ``poll`` a few times a second. Logs end up in the run folder, whatever happens.
+
+    ``finish`` is called once all steps are done, while the fork server is there still; what it returns is how the run
+    ended, and what it raises isn't a failure of the attempt.
 
     Returns:
         How the run ended, as its last event says: DONE, or STOPPED if it was asked to by ``interruption`` or by
@@ -96,10 +104,15 @@ def run_attempt(
             try:
                 processes.start(config, verl.trainer.device, variables)
                 interruption.take_signals()  # Ray has installed handlers of its own
-                return _wait(_start_controller(verl), config, folder, interruption, poll, began)
+                end = _wait(_start_controller(verl), config, folder, interruption, poll, began)
             except Exception as caught:
                 cause = root_cause(str(_failure(folder, caught)))
                 raise RunFailed(f"{cause}\nlogs: {folder.logs}") from caught
+            if end == Phase.DONE and finish is not None:
+                end = finish()
+            if end == Phase.DONE:
+                folder.event(Phase.DONE)
+            return end
     finally:
         poll()
 
@@ -128,7 +141,7 @@ def _wait(
     poll: Callable[[], None],
     began: float,
 ) -> str:
-    """Wait for the controller to end, or for a reason to leave it; writes the event that says how and returns it."""
+    """Wait for the controller to end, or for a reason to leave it; returns how, with an event unless it is DONE."""
     while not ray.wait([run], timeout=CONTROLLER_POLL_SECONDS)[0]:
         poll()
         if reason := _reason_to_leave(config, folder, interruption, began):
@@ -137,7 +150,6 @@ def _wait(
     ray.get(run)
     if folder.events()[-1]["phase"] == Phase.STOPPED:  # the controller has saved and says so itself
         return Phase.STOPPED
-    folder.event(Phase.DONE)
     return Phase.DONE
 
 

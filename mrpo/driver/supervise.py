@@ -5,6 +5,7 @@ This module runs in the command's own process. It decides what an attempt begins
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ from mrpo.config.checked_run import CheckedRun
 from mrpo.config.checkpoint import ResumeConfig
 from mrpo.config.controller import Attempt, begin
 from mrpo.driver.attempt import run_attempt
+from mrpo.driver.final_model import write_model
 from mrpo.driver.interruption import Interruption
 from mrpo.errors import RunFailed
 from mrpo.record.phase import Phase
@@ -32,6 +34,7 @@ def train(run: CheckedRun, folder: RunFolder, interruption: Interruption, poll: 
         ConfigError: the checkpoints are of another run, or aren't what ``resume`` asks for.
         CheckpointError: there are checkpoints, and none is whole.
         RunFailed: an attempt failed, and another wouldn't help.
+        ExportError: all steps are done and saved, but the model isn't written (``trainer.export``).
     """
     config, verl = run.config, run.verl_config(folder.path.resolve())
     store = CheckpointStore(config.checkpoint.folder or folder.checkpoints, folder.scratch)
@@ -41,14 +44,20 @@ def train(run: CheckedRun, folder: RunFolder, interruption: Interruption, poll: 
     }
     identity = describe(config, sources)
     resume, failed_at = config.resume, -1
+
+    def finish() -> str:
+        return write_model(config, folder, store, interruption, poll)
+
     for restart in range(config.resume.max_restarts + 1):
         number = 1 + sum(event["phase"] == Phase.ATTEMPT for event in folder.events())
-        folder.event(Phase.ATTEMPT, detail=str(number))
+        folder.event(Phase.ATTEMPT, detail=str(number), command=sys.argv[1:])
         found = _begin(store, resume, identity, folder)
         folder.config.write_text(config.as_yaml(), encoding="utf-8")
         if found is not None and found.step >= config.trainer.total_training_steps:
-            folder.event(Phase.DONE, detail=f"all {found.step} steps were done already")
-            return Phase.DONE
+            end = finish()
+            if end == Phase.DONE:
+                folder.event(Phase.DONE, detail=f"all {found.step} steps were done already")
+            return end
         attempt = Attempt(
             number=number,
             start_step=found.step if found else 0,
@@ -59,7 +68,7 @@ def train(run: CheckedRun, folder: RunFolder, interruption: Interruption, poll: 
         begin(verl, attempt)
         began = time.time()
         try:
-            return run_attempt(config, verl, folder, interruption, poll)
+            return run_attempt(config, verl, folder, interruption, poll, finish)
         except RunFailed:
             # Only what this attempt recorded: lines of steps that were given up are still in the file.
             recorded = [r["step"] for r in folder.tail_metrics().poll() if r["time"] >= began]

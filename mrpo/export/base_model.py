@@ -18,6 +18,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 
 from mrpo.config.run import RunConfig
 from mrpo.export.error import ExportError
+from mrpo.export.settings import lora_rank, model_settings
 from mrpo.export.shards import Layout
 
 COPIED = ("*.json", "*.jinja", "additional_chat_templates/*.jinja", "*.model", "*.txt", "*.tiktoken", "LICENSE*")
@@ -57,7 +58,7 @@ class BaseModel:
 
     @property
     def lora_rank(self) -> int:
-        return int(self.settings.get("lora_rank") or 0)
+        return lora_rank(self.settings)
 
     @classmethod
     def of(cls, config: RunConfig) -> BaseModel:
@@ -112,14 +113,6 @@ def layouts_of(model: torch.nn.Module) -> dict[str, Layout]:
             seen.add(id(tensor))
             found[name] = Layout(tuple(tensor.shape), tensor.dtype)
     return found
-
-
-def model_settings(config: RunConfig) -> dict[str, Any]:
-    """What the run sets of verl's ``actor_rollout_ref.model``, by verl's names."""
-    section: Any = config.verl
-    for key in ("actor_rollout_ref", "model"):
-        section = section.get(key) if isinstance(section, dict) else None
-    return {key.removeprefix("+"): value for key, value in (section or {}).items()}
 
 
 def files_of(model: str, with_code: bool) -> Path:

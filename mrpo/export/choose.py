@@ -41,14 +41,15 @@ def choose(store: CheckpointStore, which: Which, config: CheckpointConfig) -> Se
     if which == "last":
         return store.newest_whole()
     if which == "best":
-        which = _best(store, config)
+        which = best_step(store, config)
     elif which not in steps:
         numbers = ", ".join(map(str, steps))
         raise ConfigError(f"step: given {which}, allowed: the step of a checkpoint ({numbers}), last, or best.")
     return Search(store.load(which), [])
 
 
-def _best(store: CheckpointStore, config: CheckpointConfig) -> int:
+def best_step(store: CheckpointStore, config: CheckpointConfig) -> int:
+    """The step of the best checkpoint, as its manifest says. Raises as ``choose``."""
     if config.best_metric is None:
         raise ConfigError(
             "step: given best, allowed with checkpoint.best_metric in the run's config; else a step, last."

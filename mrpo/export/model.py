@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from mrpo.export.card import model_card
 from mrpo.export.choose import Which, choose
 from mrpo.export.error import ExportError
 from mrpo.export.folder import new_folder
+from mrpo.export.origin import ORIGIN
 from mrpo.export.saved_model import SavedModel, as_finite, require_same
 from mrpo.export.shards import Layout, write_shards
 from mrpo.record.run_folder import RunFolder
@@ -110,6 +112,8 @@ def _fill(folder: Path, run: RunFolder, config: RunConfig, found: Found, options
     content.write_config(folder)
     card = model_card(run, config, found, dtype, adapter=content.name != "model")
     (folder / "README.md").write_text(card, encoding="utf-8")
+    origin = {"step": found.step, "recipe": config.recipe, "dtype": dtype, "packages": found.manifest.packages}
+    (folder / ORIGIN).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
     return size
 
 

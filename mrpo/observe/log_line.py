@@ -23,6 +23,8 @@ def line_for(progress: Progress, record: Record, folder: RunFolder) -> str:
         return f"failed in {progress.where()} after {clock(elapsed)}: {why}\nlogs: {folder.logs}"
     if name == Phase.STOPPED:
         return f"stopped after {clock(elapsed)}: {record.get('detail')}"
+    if name == Phase.EXPORT:
+        return f"export: {record.get('detail')}"
     if name == Phase.ATTEMPT:
         return f"attempt {record.get('detail')}" if record.get("detail") != "1" else ""
     if progress.training:

@@ -141,6 +141,8 @@ class Progress:
 
     def where(self) -> str:
         """The step and phase that the run is in, or was in when it ended."""
+        if self.phase and self.phase.name == Phase.EXPORT:
+            return "the export after the last step"
         phase = f", {self.phase.name}" if self.phase else ""
         return f"step {self.step + 1}{phase}" if self.training else f"start-up{phase}"
 

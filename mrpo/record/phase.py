@@ -49,6 +49,10 @@ class Phase(StrEnum):
     SAVE = "save"
     VALIDATE = "validate"
 
+    # After the last step.
+    EXPORT = "export"
+    """The trained model is written as a Hugging Face folder."""
+
     # Faults.
     ENGINE_DIED = "engine died"
     ENGINE_REPLACED = "engine replaced"

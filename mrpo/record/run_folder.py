@@ -11,6 +11,7 @@
                            (null: not applicable or failed), advantage, keep, tokens
       logs/                what every actor printed
       checkpoints/         a folder a checkpoint, each with a manifest
+      model/               what was trained, as a Hugging Face folder (trainer.export)
       stop                 made to ask the run to save and end
       report.png, report_details.png, report.html
 """
@@ -43,6 +44,7 @@ class RunFolder:
             self.path / name for name in ("config.yaml", "events.jsonl", "metrics.jsonl")
         )
         self.rollouts, self.logs, self.checkpoints = (self.path / n for n in ("rollouts", "logs", "checkpoints"))
+        self.model = self.path / "model"
         self.scratch = self.path / "scratch"
         """Where checkpoints are that are on their way to or from an object store."""
         self.stop_file = self.path / "stop"

@@ -90,7 +90,8 @@ class RunCheckpoints:
         self._boundary = Boundary(step, self.owners.states(), dict(metrics))
 
     def is_due(self, step: int, last: int) -> bool:
-        wanted = self.config.every > 0 and (step % self.config.every == 0 or step == last)
+        regular = self.config.every > 0 and step % self.config.every == 0
+        wanted = regular or (self.config.final and step == last)
         return wanted and step != self.saved_step
 
     def save(self, ranks: Ranks, asynchronous: bool = False) -> int:

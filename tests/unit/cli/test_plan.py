@@ -134,6 +134,20 @@ def test_a_step_is_timed_by_the_latest_run_of_the_recipe(recipe: Path, capsys: p
         assert told in capsys.readouterr().out
 
 
+def test_the_models_writing_is_timed_by_it_as_well(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Path("runs/latest")
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("recipe: mine\n")
+    for step, seconds in enumerate((100, 130, 160), 1):
+        jsonl.append(run / "metrics.jsonl", {"step": step, "time": seconds})
+    for seconds, phase in ((170, "export"), (175, "failed"), (200, "export"), (210, "export"), (223, "done")):
+        jsonl.append(run / "events.jsonl", {"time": seconds, "phase": phase})
+    assert main(["recipe=mine"]) == 0
+    assert "writing the model at the end took 23 s there" in capsys.readouterr().out
+    assert main(["recipe=mine", "trainer.export=none"]) == 0
+    assert "writing the model" not in capsys.readouterr().out
+
+
 def test_verls_own_settings_are_named_as_not_counted(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipe=mine", "verl.actor_rollout_ref.actor.fsdp_config.param_offload=true"]) == 0
     assert "verl.actor_rollout_ref.actor.fsdp_config.param_offload" in capsys.readouterr().out

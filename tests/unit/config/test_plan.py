@@ -347,10 +347,21 @@ def test_checkpoints_by_hand() -> None:
         "written in all": 36 * P,
         "written in an hour": 12 * P * 3600 / (25 * 30),
         "copy of a rank's part, in host memory": 3 * P,
+        "model that the run leaves": 2 * P,
     }
     check_formulas(timed)
     assert planned(config).checkpoints["written in an hour"].value is None
-    assert values(planned(run_config()).checkpoints) == {"saves": 0, "one": 12 * P}
+    assert values(planned(run_config(rollout__dtype="float32")).checkpoints) == {
+        "saves": 1,
+        "one": 12 * P,
+        "on disk, most": 12 * P,
+        "written in all": 12 * P,
+        "model that the run leaves": 4 * P,
+    }
+    config = run_config(checkpoint__every=25, checkpoint__final=False, trainer__export="none")
+    assert values(planned(config).checkpoints)["saves"] == 2
+    config = run_config(checkpoint__final=False, trainer__export="none")
+    assert values(planned(config).checkpoints) == {"saves": 0, "one": 12 * P}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from mrpo.config.run import RunConfig
 from mrpo.driver import supervise
 from mrpo.driver.interruption import Interruption
 from mrpo.errors import ConfigError, RunFailed
+from mrpo.export.error import ExportError
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 
@@ -40,6 +41,7 @@ class FakeAttempts:
         folder: RunFolder,
         interruption: Interruption,
         poll: Callable[[], None],
+        finish: Callable[[], str],
     ) -> str:
         attempt: Any = OmegaConf.to_container(verl.mrpo.attempt)
         self.attempts.append(attempt)
@@ -52,7 +54,7 @@ class FakeAttempts:
                 (staging / "state").write_text(str(done))
                 store.publish(staging, done, extra={"identity": attempt["identity"]})
         if step == config.trainer.total_training_steps:
-            return Phase.DONE
+            return finish()
         raise RunFailed(f"failed in step {step + 1}")
 
 
@@ -72,7 +74,7 @@ def train(folder: RunFolder, fake: FakeAttempts, monkeypatch: pytest.MonkeyPatch
         "model": {"path": "policy"},
         "data": {"train_files": [data], "val_files": [data], "train_batch_size": 4},
         "rewards": {"good": {"function": "rewards.py:good"}},
-        "trainer": {"total_training_steps": 5},
+        "trainer": {"total_training_steps": 5, "export": "none"},
         "checkpoint": {"every": 1},
         **settings,
     }
@@ -122,7 +124,9 @@ def test_a_finished_run_starts_nothing(folder: RunFolder, monkeypatch: pytest.Mo
     fake = FakeAttempts()
     assert train(folder, fake, monkeypatch) == Phase.DONE
     assert not fake.attempts
-    assert train(folder, FakeAttempts(8), monkeypatch, trainer={"total_training_steps": 8}) == Phase.DONE
+    assert (
+        train(folder, FakeAttempts(8), monkeypatch, trainer={"total_training_steps": 8, "export": "none"}) == Phase.DONE
+    )
 
 
 def test_changed_data_reward_code_and_settings_are_refused(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,3 +142,20 @@ def test_changed_data_reward_code_and_settings_are_refused(folder: RunFolder, mo
     assert folder.config.read_text() == config  # what was refused isn't what the run is
     allowed = {"allow": ["data", "rewards"]}
     assert train(folder, FakeAttempts(5), monkeypatch, resume=allowed) == Phase.DONE
+
+
+def test_a_model_that_can_not_be_written_costs_no_attempt_and_is_tried_again_by_the_same_command(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best: dict[str, Any] = {
+        "trainer": {"total_training_steps": 5, "export": "best"},
+        "checkpoint": {"every": 1, "keep_best": 1, "best_metric": "reward/unheard/mean"},
+    }
+    fake = FakeAttempts(5, 5)
+    for _ in range(2):
+        with pytest.raises(ExportError, match="all steps are done and saved, but the model isn't written"):
+            train(folder, fake, monkeypatch, **best)
+    assert len(fake.attempts) == 1
+    assert folder.events()[-1]["phase"] == Phase.FAILED
+    best["trainer"]["export"] = "none"
+    assert train(folder, fake, monkeypatch, **best) == Phase.DONE

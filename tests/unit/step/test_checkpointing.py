@@ -106,6 +106,9 @@ def test_a_stop_during_an_asynchronous_save_keeps_both_steps(checkpoints: RunChe
 
 def test_saves_are_due_every_so_often_and_at_the_end(checkpoints: RunCheckpoints) -> None:
     assert [step for step in range(8) if checkpoints.is_due(step, last=7)] == [2, 4, 6, 7]
+    for every, final, due in ((-1, True, [7]), (-1, False, []), (2, False, [2, 4, 6]), (7, False, [7])):
+        checkpoints.config = CheckpointConfig(every=every, final=final)
+        assert [step for step in range(8) if checkpoints.is_due(step, last=7)] == due
 
 
 def test_the_time_that_saving_takes_is_told_once(checkpoints: RunCheckpoints) -> None:
