@@ -98,9 +98,17 @@ def _export(
     if interruption.request is not None:
         folder.event(Phase.STOPPED, detail=f"all {step} steps are saved, the model isn't written yet")
         return Phase.STOPPED
-    said = log.read_text(encoding="utf-8", errors="replace").strip()
-    _, named, message = said.rpartition("mrpo: ")
-    raise ExportError(message if named else f"exit code {process.returncode}, see {log}")
+    raise ExportError(_message(log.read_text(encoding="utf-8", errors="replace")) or f"see {log}")
+
+
+def _message(log: str) -> str:
+    """What the command said last, in the form of all commands; empty if it ended in another way.
+
+    >>> _message("mrpo: a note\\nmrpo: no space\\nnanobind: leaked 4 instances!")
+    'no space'
+    """
+    _, _, message = log.rpartition("mrpo: ")
+    return message.partition("\nnanobind: ")[0].strip() if "mrpo: " in log else ""  # which triton says after the end
 
 
 def _written(folder: RunFolder) -> str:
