@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -49,40 +49,17 @@ def model_card(run: RunFolder, config: RunConfig, found: Found, dtype: str, adap
         model_name=name,
         eval_results=_results(last),
     )
-    rewards = [(name, reward.weight, reward.function) for name, reward in config.rewards.items()]
-    base = (
-        f"`{Path(config.model.path).name}`, a local folder"
-        if local
-        else f"[{config.model.path}](https://huggingface.co/{config.model.path})"
-    )
-    steps, estimator = config.trainer.total_training_steps, config.algorithm.estimator
+    rewards = [(f"`{n}`", f"{reward.weight:g}", f"`{reward.function}`") for n, reward in config.rewards.items()]
     text = f"""
 # {name}
 
-Trained by mrpo with {len(rewards)} rewards at once.
+Trained by mrpo with {len(rewards)} reward{"s" * (len(rewards) > 1)}{" at once" * (len(rewards) > 1)}.
 
-{
-        table(
-            ("", ""),
-            [
-                ("base model", base),
-                ("recipe", f"`{config.recipe}`"),
-                ("advantage estimator", f"`{estimator}`"),
-                (
-                    "budget",
-                    f"`{config.budget.method}`, {config.budget.rollouts_per_prompt} rollouts per prompt on average",
-                ),
-                ("steps", f"{found.step} of {steps}"),
-                ("prompts per step", str(config.data.train_batch_size)),
-                ("weights", f"{dtype}, {'a LoRA adapter' if adapter else 'the whole model'}"),
-                ("versions", ", ".join(f"{name} {version}" for name, version in found.manifest.packages.items())),
-            ],
-        )
-    }
+{table(("", ""), _facts(config, found, local, f"{dtype}, {'a LoRA adapter' if adapter else 'the whole model'}"))}
 
 ## Rewards
 
-{table(("reward", "weight", "function"), [(f"`{n}`", f"{w:g}", f"`{f}`") for n, w, f in rewards])}
+{table(("reward", "weight", "function"), rewards)}
 
 ## Validation
 
@@ -101,6 +78,21 @@ Trained by mrpo with {len(rewards)} rewards at once.
 ```
 """
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n{text}"))
+
+
+def _facts(config: RunConfig, found: Found, local: bool, weights: str) -> Iterator[tuple[str, str]]:
+    """``local``: the base model is a folder. Paths of this machine are no one else's concern: only names are shown."""
+    path, recipe = config.model.path, config.recipe
+    yield "base model", f"`{Path(path).name}`, a local folder" if local else f"[{path}](https://huggingface.co/{path})"
+    yield "recipe", f"`{Path(recipe).name if Path(recipe).is_absolute() else recipe}`"
+    yield "advantage estimator", f"`{config.algorithm.estimator}`"
+    yield "budget", f"`{config.budget.method}`, {config.budget.rollouts_per_prompt} rollouts per prompt on average"
+    yield "steps", f"{found.step} of {config.trainer.total_training_steps}"
+    yield "prompts per step", str(config.data.train_batch_size)
+    if options := config.data.apply_chat_template_kwargs:
+        yield "chat template's arguments", f"`{options}`"
+    yield "weights", weights
+    yield "versions", ", ".join(f"{package} {version}" for package, version in found.manifest.packages.items())
 
 
 _USE = """from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -140,8 +140,10 @@ def test_another_learning_rate_is_refused_with_the_words_that_allow_it(
     assert done.returncode == ExitCode.BAD_INPUT
     assert "actor.learning_rate: was 0.0001, is 0.01" in done.stderr
     assert "resume.allow=[actor.learning_rate]" in done.stderr
+    written = (unequal_run.model / "README.md").stat()
     done = mrpo("train", *changed, "resume.allow=[actor.learning_rate]")
     assert done.returncode == ExitCode.DONE  # all steps were done
+    assert (unequal_run.model / "README.md").stat() == written  # and the model was there
 
 
 def test_the_evaluation_of_a_checkpoint_gives_what_its_validation_gave(unequal_run: RunFolder) -> None:
