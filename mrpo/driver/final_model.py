@@ -5,6 +5,7 @@ Where there is a fork server the process is forked from it, with torch imported 
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -24,6 +25,8 @@ from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 
 POLL_SECONDS, REPORT_SECONDS = 0.1, 10.0
+PARTIAL = ".model.*.partial"
+"""What ``mrpo.export.folder`` names a model that isn't whole."""
 
 
 def write_model(
@@ -82,6 +85,8 @@ def _export(
     command = [sys.executable, "-S", fork_client.__file__, "-m", "mrpo.cli.main", *words]
     what, log, reported = f"step {step} to {folder.model}", folder.logs / "export.log", time.monotonic()
     folder.event(Phase.EXPORT, step=step, detail=what)
+    for left in folder.path.glob(PARTIAL):  # by a killed attempt, maybe on another host; nobody else runs this run
+        shutil.rmtree(left, ignore_errors=True)
     with open(log, "wb") as out:  # in a session of its own, as a terminal's Ctrl-C is for this process to answer
         process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True, preexec_fn=die_with_parent)
     while process.poll() is None and interruption.request is None:
@@ -114,7 +119,7 @@ def _message(log: str) -> str:
 def _written(folder: RunFolder) -> str:
     """How much of it is on the disk."""
     size = 0
-    for file in folder.path.glob(f".{folder.model.name}.*.partial/*"):
+    for file in folder.path.glob(f"{PARTIAL}/*"):
         try:
             size += file.stat().st_size
         except FileNotFoundError:  # it was finished, or removed, just now

@@ -40,7 +40,8 @@ def answers_of(script: str, model: Path, run: RunFolder, elsewhere: Path) -> dic
         env=os.environ | BEYOND_THE_RUN,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    (answer,) = (line for line in done.stdout.splitlines() if line.startswith("{"))  # vLLM logs there, too
+    return json.loads(answer)
 
 
 def last_validation(run: RunFolder, step: int) -> dict[str, str]:

@@ -82,6 +82,8 @@ def test_another_folder_of_that_name_stays_and_the_run_says_so(folder: RunFolder
 def test_what_can_not_be_written_is_one_message_and_a_failed_end(folder: RunFolder) -> None:
     folder.model.mkdir()
     (folder.model / ORIGIN).write_text(json.dumps({"step": 3}))  # before it was given more steps
+    killed = folder.path / ".model.elsewhere.1.partial"
+    killed.mkdir()
     with pytest.raises(ExportError) as failed:
         ended(folder)
     assert str(failed.value).splitlines() == [
@@ -90,6 +92,7 @@ def test_what_can_not_be_written_is_one_message_and_a_failed_end(folder: RunFold
         f"The same command tries again. Elsewhere: mrpo export {folder.path} --out FOLDER",
     ]
     assert phases(folder) == [Phase.EXPORT, Phase.FAILED]
+    assert not killed.exists()
     assert CheckpointStore(folder.checkpoints).steps() == [3, 5]
     assert not folder.model.exists()
     assert (folder.path / "model-step-3" / ORIGIN).exists()
