@@ -23,7 +23,7 @@ def parse_which(given: object) -> Which:
     (7, 'best')
     """
     if given == "last" or given == "best" or (isinstance(given, int) and not isinstance(given, bool) and given > 0):
-        return given  # type: ignore[return-value]
+        return given
     raise ConfigError(f"step: given {given!r}, allowed: the number of a checkpoint's step, last, or best.")
 
 

@@ -88,4 +88,4 @@ def write_shard(file: Path, layouts: Mapping[str, Layout], read: Callable[[str],
             tensor = read(name)
             if (tuple(tensor.shape), tensor.dtype) != layout:
                 raise ExportError(f"{name}: read as {tensor.dtype} {list(tensor.shape)}, announced as {layout}")
-            out.write(memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()))
+            out.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -31,7 +32,7 @@ HIDDEN, VOCABULARY = 1536, 64_000
 
 def make_run(folder: Path, gigabytes: float, ranks: int) -> RunFolder:
     """A run folder with one checkpoint of about this size."""
-    sizes = {"hidden_size": HIDDEN, "intermediate_size": 4 * HIDDEN, "vocab_size": VOCABULARY}
+    sizes: dict[str, Any] = {"hidden_size": HIDDEN, "intermediate_size": 4 * HIDDEN, "vocab_size": VOCABULARY}
     layer = (4 * HIDDEN + 12 * HIDDEN) * HIDDEN
     layers = max(1, round((gigabytes * 1e9 / 12 - 2 * VOCABULARY * HIDDEN) / layer))
     config = LlamaConfig(

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 def main(folder: str, prompts: str, tokens: int) -> None:
-    from vllm import LLM, SamplingParams
+    from vllm import LLM, SamplingParams, TokensPrompt
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     chats = [
@@ -26,7 +26,7 @@ def main(folder: str, prompts: str, tokens: int) -> None:
     given = [tokenizer(chat, add_special_tokens=False).input_ids for chat in chats]
     engine = LLM(folder, dtype="float32", enforce_eager=True, max_model_len=max(map(len, given)) + tokens)
     outputs = engine.generate(
-        [{"prompt_token_ids": ids} for ids in given],
+        [TokensPrompt(prompt_token_ids=ids) for ids in given],
         SamplingParams(temperature=0.0, max_tokens=tokens, logprobs=0),
         use_tqdm=False,
     )
@@ -38,6 +38,7 @@ def main(folder: str, prompts: str, tokens: int) -> None:
         whole = torch.tensor([[*ids, *answer.token_ids]])
         own = model(whole).logits[0, len(ids) - 1 : -1].log_softmax(-1)
         for place, (token, entry) in enumerate(zip(answer.token_ids, answer.logprobs or [], strict=True)):
+            assert entry is not None
             difference = max(difference, abs(float(own[place, token]) - entry[token].logprob))
     assert not {"mrpo", "verl"} & sys.modules.keys()
     print(json.dumps({"answers": answers, "log_probs": difference}))

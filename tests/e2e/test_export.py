@@ -66,7 +66,7 @@ def test_plain_transformers_answers_as_the_last_validation_did(unequal_run: RunF
 
 @pytest.mark.e2e
 def test_the_card_tells_of_the_run(unequal_run: RunFolder) -> None:
-    card = ModelCard.load(unequal_run.model / "README.md")
+    card: Any = ModelCard.load(unequal_run.model / "README.md")
     measured = {result.metric_name: result.metric_value for result in card.data.eval_results or []}
     last = unequal_run.metrics()[-1]
     for reward in ("correct", "tagged", "short"):

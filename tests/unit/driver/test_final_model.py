@@ -105,7 +105,10 @@ def test_a_request_to_end_comes_first(folder: RunFolder) -> None:
 
 
 def test_best_is_by_the_metric_and_fails_without_it(folder: RunFolder) -> None:
-    best = {"checkpoint": {"best_metric": "reward/good/mean", "keep_best": 1}, "trainer": {"export": "best"}}
+    best: dict[str, Any] = {
+        "checkpoint": {"best_metric": "reward/good/mean", "keep_best": 1},
+        "trainer": {"export": "best"},
+    }
     with pytest.raises(ExportError, match="no checkpoint has reward/good/mean"):
         ended(folder, **best)
     store = CheckpointStore(folder.checkpoints)

@@ -21,7 +21,7 @@ from mrpo.record.run_folder import RunFolder
 from mrpo.step.checkpointing import RANKS_FOLDER
 from tests.unit.checkpoint.ranks import Trainer
 
-VALIDATION = {0: [0.0, 1.0, None], 2: [1.0, 0.5, 0.0], 9: [1.0, 1.0, 1.0]}
+VALIDATION: dict[int, list[float | None]] = {0: [0.0, 1.0, None], 2: [1.0, 0.5, 0.0], 9: [1.0, 1.0, 1.0]}
 """Scores of the reward ``good`` by step."""
 
 

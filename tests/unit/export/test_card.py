@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
@@ -18,7 +19,7 @@ from .runs import make_run
 pytestmark = pytest.mark.unit
 
 
-def card_of(run: RunFolder, step: int, adapter: bool = False) -> ModelCard:
+def card_of(run: RunFolder, step: int, adapter: bool = False) -> Any:
     found = CheckpointStore(run.checkpoints).load(step)
     text = model_card(run, load_saved_config(run.config, []), found, "float32", adapter)
     (run.path / "README.md").write_text(text, encoding="utf-8")

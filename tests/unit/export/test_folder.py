@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from signal import SIGKILL
 
@@ -33,7 +34,12 @@ def test_it_is_there_once_it_is_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize("there", ["folder", "file", "link"])
 def test_what_exists_is_not_touched(there: str, tmp_path: Path) -> None:
     target = tmp_path / "model"
-    {"folder": target.mkdir, "file": target.touch, "link": lambda: target.symlink_to("nowhere")}[there]()
+    make: dict[str, Callable[[], object]] = {
+        "folder": target.mkdir,
+        "file": target.touch,
+        "link": lambda: target.symlink_to("nowhere"),
+    }
+    make[there]()
     with pytest.raises(ConfigError, match="exists"), new_folder(target):
         raise AssertionError("not reached")
     assert names(tmp_path) == ["model"]

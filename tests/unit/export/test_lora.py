@@ -28,7 +28,7 @@ LORA = {"verl": {"actor_rollout_ref": {"model": SETTINGS}}}
 
 def adapted(base: Path) -> Any:
     """As verl makes it, and with an adapter that does something."""
-    options = {"r": 4, "lora_alpha": 12, "target_modules": "all-linear", "bias": "none"}
+    options: dict[str, Any] = {"r": 4, "lora_alpha": 12, "target_modules": "all-linear", "bias": "none"}
     model: Any = get_peft_model(
         AutoModelForCausalLM.from_pretrained(base), LoraConfig(task_type=TaskType.CAUSAL_LM, **options)
     )

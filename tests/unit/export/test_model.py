@@ -226,7 +226,7 @@ def test_a_full_disk_is_one_message_and_leaves_the_checkpoint(tmp_path: Path) ->
     said: Any = context.Queue()
     process = context.Process(target=_export_to_a_tiny_disk, args=(done, tmp_path / "disk", said))
     process.start()
-    heard = said.get(timeout=100)
+    heard = said.get(timeout=60)
     process.join()
     if heard is None:
         pytest.skip("only root may mount a disk")
