@@ -17,6 +17,7 @@ from mrpo.config.run import RunConfig
 from mrpo.record import jsonl
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
+from mrpo.rewards.wire import SCORE
 
 SECRET = re.compile(r"(api_?key|access_?key|token|secrets?|password|headers?|credentials?)\b", re.IGNORECASE)
 """A setting in which this occurs has its value left out: a card is made to be published."""
@@ -121,8 +122,8 @@ def _validation(file: Path, step: int, rewards: Sequence[str]) -> Validation:
     rows = jsonl.read(file)
     means = {}
     for name in rewards:
-        scores = [row[name] for row in rows if isinstance(row.get(name), int | float) and math.isfinite(row[name])]
-        if scores:
+        found = (row.get(SCORE + name, row.get(name)) for row in rows)  # earlier runs wrote the name alone
+        if scores := [score for score in found if isinstance(score, int | float) and math.isfinite(score)]:
             means[name] = fmean(scores)
     return Validation(step, len(rows), means)
 

@@ -9,7 +9,7 @@ import pickle
 import random
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -219,8 +219,6 @@ def test_a_part_that_lies_elsewhere_or_twice_is_refused(change: Callable[[list[A
     index = json.loads((plain / "index.json").read_text())
     names = ("model.lm_head.weight", "model.model.embed_tokens.weight")
     entry = next(index[name] for name in names if name in index)
-        index["model.lm_head.weight"] if "model.lm_head.weight" in index else index["model.model.embed_tokens.weight"]
-    )
     entry["parts"] = change(entry["parts"])
     (plain / "index.json").write_text(json.dumps(index))
     other = Trainer(seed=2)
