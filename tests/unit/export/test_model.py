@@ -24,6 +24,7 @@ from mrpo.errors import ConfigError, MrpoError
 from mrpo.export.choose import choose
 from mrpo.export.error import ExportError
 from mrpo.export.model import Options, export
+from mrpo.export.origin import ORIGIN
 from mrpo.export.saved_model import SavedModel
 from mrpo.record.run_folder import RunFolder
 from tests.unit.checkpoint.objects import URL, emptied
@@ -78,7 +79,7 @@ def test_tokenizer_chat_template_and_generation_config_are_those_of_the_base_mod
     assert ours.apply_chat_template(chat) == theirs.apply_chat_template(chat)
     assert loaded(tmp_path / "model").generation_config.eos_token_id == 2
     names = {path.name for path in (tmp_path / "model").iterdir()}
-    assert names == {path.name for path in (tmp_path / "base").iterdir()} | {"README.md"}
+    assert names == {path.name for path in (tmp_path / "base").iterdir()} | {"README.md", ORIGIN}
 
 
 def test_small_shards_have_an_index_and_load_as_one(tmp_path: Path) -> None:
