@@ -1,8 +1,8 @@
 """Write a trained model as a Hugging Face folder.
 
 Of a run's newest checkpoint, that of step=N, or the best one by checkpoint.best_metric (step=best): for transformers,
-vLLM and the hub, with tokenizer, chat template and a model card. It takes no GPU, and the memory of two tensors; the run
-may go on meanwhile. Of a run with LoRA it is the adapter, in PEFT's format.
+vLLM and the hub, with tokenizer, chat template and a model card. It takes no GPU, and the memory of two tensors; the
+run may go on meanwhile. Of a run with LoRA it is the adapter, in PEFT's format.
 """
 
 from __future__ import annotations
