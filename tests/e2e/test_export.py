@@ -22,6 +22,8 @@ from mrpo.record.run_folder import RunFolder
 
 from .conftest import SECONDS, STEPS, mrpo
 
+pytestmark = pytest.mark.timeout(2400)  # the first test that needs a run waits for it
+
 BEYOND_THE_RUN = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
 
 
@@ -89,7 +91,6 @@ def test_another_placement_and_type_are_exported_by_the_command(colocated_run: R
 
 
 @pytest.mark.proof
-@pytest.mark.timeout(2400)
 def test_vllm_serves_a_trained_quickstart(unequal_run: RunFolder, tmp_path: Path) -> None:
     said = answers_of("plain_vllm.py", unequal_run.model, unequal_run, tmp_path)
     assert said["answers"] == last_validation(unequal_run, STEPS)
@@ -97,7 +98,6 @@ def test_vllm_serves_a_trained_quickstart(unequal_run: RunFolder, tmp_path: Path
 
 
 @pytest.mark.proof
-@pytest.mark.timeout(2400)
 def test_smollm2_with_its_tied_embeddings_is_served_and_answers_as_validated(tmp_path: Path) -> None:
     done = mrpo(
         "train",
@@ -109,6 +109,7 @@ def test_smollm2_with_its_tied_embeddings_is_served_and_answers_as_validated(tmp
         "budget.rollouts_per_prompt=4",
         "trainer.total_training_steps=1",
         "trainer.test_freq=1",
+        timeout=2100,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     run = RunFolder(tmp_path / "run")
