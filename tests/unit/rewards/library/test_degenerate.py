@@ -171,6 +171,8 @@ LINEAR, RELEASE = LinearAnalyzer(), SentimentIntensityAnalyzer()
 def test_sentiment_is_what_vaders_release_makes_of_it(seed: int) -> None:
     text = " ".join(random.Random(seed).choices(PARTS, k=seed % 50))
     assert LINEAR.polarity_scores(text) == RELEASE.polarity_scores(text)
+    halves = "alol x x x but x x x ntmu"  # the last is worth half the first, and so is taken for it
+    assert LINEAR.polarity_scores(halves) == RELEASE.polarity_scores(halves)
 
 
 @given(st.lists(st.sampled_from(["```", "`", "x", " ", "\t", "\n", "json", "\r", "\x0b"]), max_size=20).map("".join))
