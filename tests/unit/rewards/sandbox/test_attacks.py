@@ -61,7 +61,7 @@ ATTACKS: dict[str, tuple[str, str]] = {
     "limits": ("resource.setrlimit(resource.RLIMIT_AS, (2**40, 2**40))", "ValueError"),
     "core": ("resource.getrlimit(resource.RLIMIT_CORE)", "(0, 0)"),
 }
-"""What is tried, and the error's number, its name, or what comes back: one "|" the other, by how the sandbox is made."""
+"""What is tried; the error's number or name, or what comes back: one or "|" another, by how the sandbox is made."""
 
 PROGRAM = """
 import ctypes, json, mmap, os, platform, resource, socket, stat, sys
