@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import logging
 import math
 import re
 import secrets
@@ -15,7 +17,9 @@ from mrpo.rewards.cases import Case, read_cases
 from mrpo.rewards.library import _harness
 from mrpo.rewards.library._text import fenced
 from mrpo.rewards.outcome import RewardError
-from mrpo.rewards.sandbox import Limits, SandboxError, execute, find_sandbox
+from mrpo.rewards.sandbox import Limits, SandboxError, execute, weaknesses
+
+logger = logging.getLogger(__name__)
 
 Verdict = Literal["passed", "wrong", "bug", "slow"]
 """``bug``: it doesn't compile, raises, exits with an error code or is killed; ``slow``: it was stopped."""
@@ -31,10 +35,57 @@ TOLERANCE = 1e-6
 """Relative, between numbers where the expected one has a point or an exponent."""
 MAX_EXPECTED = _harness.MAX_TEXT // 2
 """Bytes, as JSON, of what a test may expect. A program may write it in twice as many."""
+TOTAL = 30.0
+"""Seconds, unless the option ``total`` says otherwise."""
 GRACE = 5.0
 """Seconds that the harness may take besides ``total``, before the sandbox is killed."""
 HARNESS = Path(_harness.__file__).read_text(encoding="utf-8")
 ANSWER = re.compile(rb"(ready|done|wrong|bug|slow|more) (\d+) (\d+)\n")
+
+
+RANGES = {"seconds": (0.01, 3600), "total": (0.01, 86_400), "memory": (0.0625, 4096), "processes": (2, 4096)}
+"""Smallest and largest of each option. Python needs the memory to start, and two processes are ours."""
+
+
+def check_options(**options: Any) -> None:
+    """
+    Raises:
+        TypeError: there is no such option.
+        ValueError: one is out of its range, or of another type.
+    """
+    inspect.signature(CaseRunner).bind(**options)
+    for name, (low, high) in RANGES.items():
+        given, kinds = options.get(name, low), int if name == "processes" else int | float
+        if isinstance(given, bool) or not isinstance(given, kinds) or not low <= given <= high:
+            whole = "a whole number" if kinds is int else "a number"
+            raise ValueError(f"{name}: given {given!r}, allowed: {whole} from {low:g} to {high:g}")
+    cases = options.get("max_cases")
+    if cases is not None and (isinstance(cases, bool) or not isinstance(cases, int) or cases < 1):
+        raise ValueError(f"max_cases: given {cases!r}, allowed: a whole number from 1, or null for all")
+    preamble = options.get("preamble", "")
+    try:
+        compile(preamble, "<preamble>", "exec")
+    except (SyntaxError, TypeError, ValueError) as error:
+        raise ValueError(f"preamble: given {str(preamble)[:60]!r}, which isn't Python: {error}") from None
+
+
+def seconds_of(**options: Any) -> float:
+    """The longest that a response's program may take."""
+    return float(options.get("total", TOTAL)) + GRACE
+
+
+def notes(here: bool) -> list[str]:
+    """What a user should know before a run, ``here``: on this machine."""
+    found = [
+        "tests that are asserts, unlike inputs and outputs, run beside the program, which can pass them without solving"
+        " anything"
+    ]
+    if here:
+        try:
+            found += [f"the sandbox here is weaker than elsewhere: {weakness}" for weakness in weaknesses()]
+        except SandboxError as error:
+            found.append(str(error))
+    return found
 
 
 class CaseRunner:
@@ -42,14 +93,16 @@ class CaseRunner:
 
     Args:
         seconds: that a case may take.
-        total: seconds that all cases of a response may take together; what is left then counts as slow. It has to be
-            below the reward's ``timeout``, so that slow code is a low score and not a failure.
-        memory: GiB that each of the code's processes may address.
+        total: seconds that all cases of a response may take together; what is left then counts as slow. The reward's
+            ``timeout`` has to be GRACE above it, so that slow code is a low score and not a failure.
+        memory: GiB that the code may use in all, and each of its processes address. Where no memory control group can
+            be made, which is said before a run starts, only the latter.
         processes: processes and threads that the code may have, two of them ours.
         max_cases: run only so many cases, the first ones.
         preamble: code run before the response's where functions are called or asserted about; whole programs get none.
 
     Raises:
+        ValueError: an option is out of range.
         SandboxError: no sandbox works here.
     """
 
@@ -57,15 +110,24 @@ class CaseRunner:
         self,
         *,
         seconds: float = 4.0,
-        total: float = 30.0,
+        total: float = TOTAL,
         memory: float = 1.0,
         processes: int = 16,
         max_cases: int | None = None,
         preamble: str = PREAMBLE,
     ):
+        check_options(
+            seconds=seconds,
+            total=total,
+            memory=memory,
+            processes=processes,
+            max_cases=max_cases,
+            preamble=preamble,
+        )
         self.seconds, self.total, self.memory, self.processes = seconds, total, memory, processes
         self.max_cases, self.preamble = max_cases, preamble
-        find_sandbox()  # or says at once why there is none
+        for weakness in weaknesses():  # raises where there is no sandbox
+            logger.warning("the sandbox here is weaker than elsewhere: %s", weakness)
 
     def verdicts(self, response: str, ground_truth: Any) -> list[Verdict] | None:
         """One verdict a case; None: there is no closed Markdown block of Python code in the response.
