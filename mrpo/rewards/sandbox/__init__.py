@@ -201,6 +201,7 @@ def _run(
         if sandbox.group is not None:
             group = _make_group(sandbox.group, limits)
             stack.callback(memory.remove, group)
+            (folder / "group").symlink_to(group)  # for whoever cleans up where this process is killed
             joining = ["/bin/sh", "-c", memory.JOIN, str(group)]
         bounds = json.dumps(_bounds(limits))
         command = [
