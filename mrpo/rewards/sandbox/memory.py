@@ -18,6 +18,9 @@ LIMITS = ("memory.max", "memory.limit_in_bytes")
 """Of version 2 and of version 1."""
 SWAP = (("memory.swap.max", "0"), ("memory.memsw.limit_in_bytes", ""))
 """And what a group may swap; "" stands for the limit, since version 1 counts memory with swap."""
+PREFIX = "mrpo-sandbox-"
+OLD = 3600.0
+"""Seconds after which a group without a process is nobody's; one that was just made has none yet."""
 REMOVING = 5.0
 """Seconds in which the processes of a killed sandbox must be gone."""
 JOIN = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
@@ -29,6 +32,7 @@ def parent_group() -> Path | None:
     """Where groups with a limit can be made and joined; None: nowhere."""
     for folder in candidates(Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text()):
         with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            remove_old(folder)
             group = make(folder, 1 << 30)
             try:
                 subprocess.run(["/bin/sh", "-c", JOIN, str(group), "true"], check=True, capture_output=True)
@@ -61,7 +65,7 @@ def make(folder: Path, limit: int) -> Path:
     Raises:
         OSError: it can't be made or limited.
     """
-    group = Path(tempfile.mkdtemp(prefix="mrpo-sandbox-", dir=folder))
+    group = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
     try:
         next(group / name for name in LIMITS if (group / name).exists()).write_text(str(limit))
     except (OSError, StopIteration):
@@ -87,6 +91,14 @@ def remove(group: Path, seconds: float = REMOVING) -> None:
                 return
             time.sleep(pause)
             pause = min(2 * pause, 0.1)
+
+
+def remove_old(folder: Path, seconds: float = OLD) -> None:
+    """Remove groups in ``folder`` that were made ``seconds`` ago and have no process: what made them was killed."""
+    for group in folder.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - group.stat().st_ctime > seconds:
+                group.rmdir()
 
 
 def _below(path: str, root: str) -> str:

@@ -59,3 +59,8 @@ def test_a_group_ends_with_its_last_process() -> None:
         memory.remove(group)
     assert not group.exists()
     memory.remove(group)
+    group = memory.make(folder, 1 << 26)
+    memory.remove_old(folder)
+    assert group.exists()
+    memory.remove_old(folder, seconds=-1)
+    assert not group.exists()

@@ -13,7 +13,7 @@ import pytest
 
 from mrpo.errors import ConfigError
 from mrpo.rewards import sandbox
-from mrpo.rewards.sandbox import OUTPUT, Result, SandboxError
+from mrpo.rewards.sandbox import OUTPUT, Result, SandboxError, memory
 
 
 def why_not() -> str:
@@ -118,12 +118,14 @@ def test_what_it_leaves_running_ends_with_it() -> None:
 
 
 @needs_sandbox
-def test_it_ends_with_its_caller() -> None:
+def test_it_ends_with_its_caller(tmp_path: Path) -> None:
     program = "from mrpo.rewards import sandbox; sandbox.run('sleep 61.125', seconds=60, language='sh')"
-    with subprocess.Popen([sys.executable, "-c", program]) as caller:
+    with subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "TMPDIR": str(tmp_path)}) as caller:
         wait_for(lambda: "sleep 61.125" in commands())
         caller.kill()
     wait_for(lambda: "sleep 61.125" not in commands())
+    for link in tmp_path.glob("*/group"):
+        memory.remove(link.readlink())
 
 
 @needs_sandbox
