@@ -12,7 +12,7 @@ BEFORE, AFTER = 3, 2
 """Words around a word that its rules look at."""
 
 
-class LinearAnalyzer(SentimentIntensityAnalyzer):  # type: ignore[misc]
+class LinearAnalyzer(SentimentIntensityAnalyzer):
     @staticmethod
     def _special_idioms_check(valence: float, words: Sequence[str], i: int) -> float:
         start = max(0, i - BEFORE)
