@@ -90,9 +90,20 @@ class Process:
         """The error in loading; None: it has loaded."""
         self.exited: asyncio.Future[None] = self.loop.create_future()
         self.folder = tempfile.mkdtemp(prefix="mrpo-reward-")
+        try:
+            ours, self.popen = self._start(python)
+        except OSError:
+            os.rmdir(self.folder)
+            raise
+        self.connection = Connection(ours, self.loop, self._read)
+        self.connection.send(0, pickle.dumps(task))
+        self.timer: asyncio.TimerHandle | None = self.loop.call_later(MAX_LOADING, self._check)
+        threading.Thread(target=_watch, args=(self.loop, self.popen.pid, self._exit), daemon=True).start()
+
+    def _start(self, python: str) -> tuple[socket.socket, subprocess.Popen[bytes]]:
         ours, theirs = socket.socketpair()
         with theirs:
-            self.popen = subprocess.Popen(
+            popen = subprocess.Popen(
                 [python, "-P", "-m", SUPERVISOR, str(theirs.fileno()), str(os.getpid()), self.folder],
                 stdin=subprocess.DEVNULL,
                 stdout=2,
@@ -104,10 +115,7 @@ class Process:
                     "TMPDIR": self.folder,
                 },
             )
-        self.connection = Connection(ours, self.loop, self._read)
-        self.connection.send(0, pickle.dumps(task))
-        self.timer: asyncio.TimerHandle | None = self.loop.call_later(MAX_LOADING, self._check)
-        threading.Thread(target=_watch, args=(self.loop, self.popen.pid, self._exit), daemon=True).start()
+        return ours, popen
 
     def has_room(self) -> bool:
         return self.state is State.READY and not self.pausing and len(self.calls) < self.loaded["concurrency"]

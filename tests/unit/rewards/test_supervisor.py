@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from mrpo.config.run import RewardConfig
+from mrpo.errors import ConfigError
 from mrpo.rewards.sandbox import memory
 from mrpo.rewards.scorer import Scorer
 from tests.unit.rewards.library.rows import require_sandbox
@@ -109,3 +110,13 @@ def test_nothing_is_left_where_the_scorer_itself_is_killed(temporary: Path) -> N
         until(lambda: left_running() and any(temporary.glob("*/mrpo-sandbox-*/root")))
         scorer.send_signal(signal.SIGKILL)
     until(lambda: not left_running() and os.listdir(temporary) == [] and groups() <= before)
+
+
+def test_an_interpreter_that_isnt_there_leaves_no_folder(temporary: Path) -> None:
+    async def run() -> None:
+        async with Scorer({"a": RewardConfig(function="exact_match")}, temporary.parent, python="/no/such/python"):
+            pass
+
+    with pytest.raises(ConfigError, match="no process can be started"):
+        asyncio.run(run())
+    assert os.listdir(temporary) == []
