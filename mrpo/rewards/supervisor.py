@@ -71,14 +71,14 @@ def kill_descendants() -> None:
     """Kill all that descends from this process, and what that starts meanwhile, until nothing is left."""
     end, pause = time.monotonic() + ENDING, 0.001
     while time.monotonic() < end:
-        for process in descendants():
-            with contextlib.suppress(OSError):
-                os.kill(process, signal.SIGKILL)
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-        except ChildProcessError:
+        except ChildProcessError:  # nothing is left, as mostly, and ``/proc`` needn't be read
             return
+        for process in descendants():
+            with contextlib.suppress(OSError):
+                os.kill(process, signal.SIGKILL)
         time.sleep(pause)
         pause = min(2 * pause, 0.05)
 
