@@ -10,7 +10,7 @@ from mrpo.config.recipes import Recipe
 from mrpo.config.run import RewardConfig, RunConfig
 from mrpo.errors import ConfigError, unknown_name
 from mrpo.rewards.signatures import OURS, kind_of
-from mrpo.rewards.source import file_of, library_bounds, source_of
+from mrpo.rewards.source import file_of, library_bounds, library_notes, library_seconds, source_of
 
 SERVED_OPTIONS = {"url", "model"}
 """Options that a run sets itself where it serves the reward's model."""
@@ -38,6 +38,12 @@ def check_files(config: RunConfig, recipe: Recipe, prepared: Path) -> None:
         check_reward(f"rewards.{name}", reward, recipe.folder)
 
 
+def reward_notes(config: RunConfig, here: bool) -> list[str]:
+    """What a user of these rewards should know before the run; ``here``: which scores on this machine."""
+    rewards = config.rewards.items()
+    return [f"rewards.{name}: {note}" for name, reward in rewards for note in library_notes(reward.function, here)]
+
+
 def _models(config: RunConfig) -> dict[str, str]:
     served = {f"rewards.{name}.model": reward.model.path for name, reward in config.rewards.items() if reward.model}
     return {"model": config.model.path, **served}
@@ -57,8 +63,14 @@ def _check_range(field: str, reward: RewardConfig) -> None:
     """A library reward stays within the declared range: a score outside would count as failed."""
     try:
         bounds = library_bounds(reward.function, reward.options)
+        seconds = library_seconds(reward.function, reward.options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{field}.options: {error}.") from None
+    if seconds is not None and reward.timeout <= seconds:
+        raise ConfigError(
+            f"{field}.timeout: given {reward.timeout:g}, allowed: above {seconds:g}, which {reward.function} may take "
+            "with these options, or slow responses would fail instead of scoring low."
+        )
     if bounds is not None and reward.range is not None:
         (low, high), (given_low, given_high) = bounds, reward.range
         if not given_low <= low <= high <= given_high:

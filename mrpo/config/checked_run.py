@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mrpo.config.check import check_files
+from mrpo.config.check import check_files, reward_notes
 from mrpo.config.device import Device, device_here
 from mrpo.config.load import load_run_config, load_saved_config, prepared_folder
 from mrpo.config.recipes import Recipe, find_recipe
@@ -26,7 +26,7 @@ class CheckedRun:
     """Where the recipe's ``prepare`` puts model and data; it need not exist yet."""
     device: Device
     notes: tuple[str, ...] = ()
-    """What a user should know of how the configuration came about: options of another method that were left out."""
+    """What a user should know: options of another method that were left out, and what rewards don't hold here."""
 
     @classmethod
     def load(
@@ -50,21 +50,23 @@ class CheckedRun:
         """
         notes: list[str] = []
         config, recipe = load_run_config(overrides, notes.append)
-        return cls._checked(config, recipe, choose_device(config), notes, volume)
+        here = choose_device is device_here
+        return cls._checked(config, recipe, choose_device(config), notes, volume, here)
 
     @classmethod
     def load_saved(cls, file: Path, overrides: Sequence[str]) -> CheckedRun:
         """The run of a run folder's ``config.yaml``, with overrides, to be used on this machine. Raises ConfigError."""
         notes: list[str] = []
         config = load_saved_config(file, overrides, notes.append)
-        return cls._checked(config, find_recipe(config.recipe), device_here(config), notes)
+        return cls._checked(config, find_recipe(config.recipe), device_here(config), notes, None, here=True)
 
     @classmethod
     def _checked(
-        cls, config: RunConfig, recipe: Recipe, device: Device, notes: list[str], volume: Path | None = None
+        cls, config: RunConfig, recipe: Recipe, device: Device, notes: list[str], volume: Path | None, here: bool
     ) -> CheckedRun:
         run = cls(config, recipe, prepared_folder(recipe, config.prepare, config.seed), device, tuple(notes))
         check_files(_without_files_below(config, volume), recipe, run.prepared)
+        run = replace(run, notes=(*notes, *reward_notes(config, here)))
         run.verl_config(Path("run"))  # refuses what verl would
         return run
 

@@ -1,8 +1,8 @@
 """The process that a reward function runs in: reads calls from a socket, answers with plain outcomes.
 
-Run as ``python -m mrpo.rewards.child FD PARENT``; what goes over the socket is in ``connection.py``. The pool sends a
-sync function's next call after the last one's answer; an async one's calls run concurrently. Kept quick to import,
-since a hang costs one such process.
+Forked by ``supervisor.py``, with the arguments FD and PARENT; what goes over the socket is in ``connection.py``. The
+pool sends a sync function's next call after the last one's answer; an async one's calls run concurrently. Kept quick to
+import, since a hang costs one such process.
 """
 
 from __future__ import annotations
@@ -164,7 +164,3 @@ def _limit_memory(limit: int) -> None:
     except (OSError, MemoryError):
         return
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-
-
-if __name__ == "__main__":
-    main()

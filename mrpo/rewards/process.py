@@ -3,7 +3,7 @@
     LOADING ── has loaded ──► READY ── closes its connection ──► CLOSING
        └────────────────────────┴───────────► GONE ◄────────────────┘
 
-GONE is killed, with all that it started. It knows of its pool no more than two callbacks.
+GONE is killed by its supervisor, with all that it started. It knows of its pool no more than two callbacks.
 """
 
 from __future__ import annotations
@@ -13,25 +13,26 @@ import contextlib
 import itertools
 import os
 import pickle
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 
-import psutil
-
 from mrpo.rewards.connection import Connection, Loaded, Task
 from mrpo.rewards.outcome import Outcome
 
+SUPERVISOR = "mrpo.rewards.supervisor"
 GRACE = 0.25
 """Seconds, plus a tenth of the timeout, that the process has to report itself that a call is late."""
 MAX_LOADING = 600.0
 """Seconds in which a process must have loaded its function."""
-MAX_CLOSING = 1.0
+MAX_CLOSING = 3.0
 """Seconds in which a process that has closed its connection must have ended."""
 
 
@@ -88,20 +89,33 @@ class Process:
         self.loading: asyncio.Future[str | None] = self.loop.create_future()
         """The error in loading; None: it has loaded."""
         self.exited: asyncio.Future[None] = self.loop.create_future()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self.popen = subprocess.Popen(
-                [python, "-P", "-m", "mrpo.rewards.child", str(theirs.fileno()), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=2,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)},
-            )
+        self.folder = tempfile.mkdtemp(prefix="mrpo-reward-")
+        try:
+            ours, self.popen = self._start(python)
+        except OSError:
+            os.rmdir(self.folder)
+            raise
         self.connection = Connection(ours, self.loop, self._read)
         self.connection.send(0, pickle.dumps(task))
         self.timer: asyncio.TimerHandle | None = self.loop.call_later(MAX_LOADING, self._check)
         threading.Thread(target=_watch, args=(self.loop, self.popen.pid, self._exit), daemon=True).start()
+
+    def _start(self, python: str) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            popen = subprocess.Popen(
+                [python, "-P", "-m", SUPERVISOR, str(theirs.fileno()), str(os.getpid()), self.folder],
+                stdin=subprocess.DEVNULL,
+                stdout=2,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path),
+                    "TMPDIR": self.folder,
+                },
+            )
+        return ours, popen
 
     def has_room(self) -> bool:
         return self.state is State.READY and not self.pausing and len(self.calls) < self.loaded["concurrency"]
@@ -124,7 +138,9 @@ class Process:
         self.state = State.GONE
         self.connection.close()
         self._stop_timer()
-        _kill_tree(self.popen.pid)
+        for number in (signal.SIGTERM, signal.SIGCONT):  # the latter where the function has stopped it
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.popen.pid, number)
         if not self.loading.done():
             self.loading.set_result(failure.failure)
         self.on_gone(self, list(self.calls.values()), failure)
@@ -163,7 +179,7 @@ class Process:
         self._read()
         self.timer = None
         eldest = next(iter(self.calls.values()), None)
-        if self.state is State.GONE:
+        if self.state in (State.CLOSING, State.GONE):  # it is ending, and that is what its calls have failed by
             return
         if not self.loading.done():
             self.end(Outcome.failed("crash", f"its function wasn't loaded within {MAX_LOADING:g} s"))
@@ -186,6 +202,7 @@ class Process:
         role = "scored it" if self.loaded["concurrency"] else "was to load it"
         self.end(Outcome.failed("crash", f"the process that {role} {how}"))
         self.popen.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)  # the supervisor has, unless it was killed
         self.exited.set_result(None)
 
 
@@ -201,15 +218,3 @@ def _watch(loop: asyncio.AbstractEventLoop, pid: int, on_exit: Callable[[str], N
             how = f"was killed by signal {status.si_status} ({likely})"
     with contextlib.suppress(RuntimeError):  # the loop is closed
         loop.call_soon_threadsafe(on_exit, how)
-
-
-def _kill_tree(pid: int) -> None:
-    """Kill ``pid``, its process group, and its descendants in other groups."""
-    descendants = []
-    with contextlib.suppress(psutil.NoSuchProcess):
-        descendants = psutil.Process(pid).children(recursive=True)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-    for descendant in descendants:
-        with contextlib.suppress(psutil.Error):
-            descendant.kill()

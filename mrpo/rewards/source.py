@@ -93,10 +93,34 @@ def library_bounds(given: str, options: Mapping[str, Any]) -> tuple[float, float
     Raises:
         TypeError, ValueError: it doesn't take the options.
     """
-    if given not in module_names(LIBRARY):
-        return None
-    bounds = getattr(importlib.import_module(f"{LIBRARY}.{given}"), "bounds", None)
+    bounds = _of_library(given, "bounds")
     return None if bounds is None else bounds(**options)
+
+
+def library_seconds(given: str, options: Mapping[str, Any]) -> float | None:
+    """Seconds that a score of the library's reward ``given`` may take by its ``options``, all of them the response's
+    doing, so that its timeout has to be above them; None: it has no such option.
+
+    >>> library_seconds("code", {"total": 10})
+    15.0
+
+    Raises:
+        TypeError, ValueError: it doesn't take the options.
+    """
+    seconds = _of_library(given, "seconds")
+    return None if seconds is None else seconds(**options)
+
+
+def library_notes(given: str, here: bool) -> list[str]:
+    """What a user of the library's reward ``given`` should know before a run; ``here``: also of this machine."""
+    notes = _of_library(given, "notes")
+    return [] if notes is None else notes(here)
+
+
+def _of_library(given: str, name: str) -> Any:
+    return (
+        getattr(importlib.import_module(f"{LIBRARY}.{given}"), name, None) if given in module_names(LIBRARY) else None
+    )
 
 
 def _entry_points() -> dict[str, str]:

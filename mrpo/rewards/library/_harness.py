@@ -1,15 +1,21 @@
 """What runs in the sandbox: the response's code against each case, in a process of its own. Standard library only.
 
-It reads a task as JSON, and answers with a line of JSON a case: ``end`` (``done``, ``wrong``, ``bug`` or ``slow``),
-``printed`` and ``returned``; more than the case's ``max_bytes`` are ``wrong``. What a case expects isn't among what it
-reads, so the code can't look it up; only asserts have to be here. A fork costs milliseconds, a sandbox a case tenths of
-a second.
+Its input is a task as JSON, and a word of ``WORD`` bytes from the descriptor that is its argument. Its output is
+messages, each the word, a line and two texts: ``ready`` before the response's code first runs; an answer a case,
+``done``, ``wrong``, ``bug`` or ``slow``, with what the program printed and what it returned; ``more`` instead of the
+next answer, if all are too long for one sandbox.
+
+The code runs in forks of this process, which hold what it holds. So what a case expects isn't among what it reads, nor
+any number made of it; asserts have to be here. The word lies on a page that forks don't get, and this process can't be
+traced, so no program can answer for another case. A fork costs milliseconds, a sandbox a case tenths of a second.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
+import mmap
 import os
 import signal
 import sys
@@ -19,22 +25,46 @@ import traceback
 import types
 from typing import IO, Any, NoReturn
 
+WORD = 32
+MAX_TEXT = 1 << 20
+"""Bytes of a text that a case may print or return; more is ``wrong``. The same for all, whatever they expect."""
+MAX_ANSWERS = 8 << 20
+"""Bytes of answers after which the others are for another sandbox."""
 BUG, WRONG = 1, 3
 """Exit codes."""
+PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 
 
 def main() -> None:
+    system = ctypes.CDLL(None)
+    system.prctl(PR_SET_DUMPABLE, 0)
+    system.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    page = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    page.madvise(mmap.MADV_DONTFORK)
+    word = memoryview(page)[:WORD]
+    os.readv(descriptor := int(sys.argv[1]), [word])
+    os.close(descriptor)
     task = json.load(sys.stdin)
-    end = time.monotonic() + task["total"]
-    with contextlib.suppress(Exception):
+    with contextlib.redirect_stdout(sys.stderr):
         exec(task["preamble"], {})  # so that its imports are there in every fork
+    say(word, "ready")
+    end, size = time.monotonic() + task["total"], 0
     for case in task["cases"]:
+        if size > MAX_ANSWERS:
+            return say(word, "more")
         left = min(task["seconds"], end - time.monotonic())
-        line = json.dumps(run(task, case, left) if left > 0 else {"end": "slow"})
-        print(line if len(line) <= case["max_bytes"] else json.dumps({"end": "wrong"}), flush=True)
+        ended, texts = run(task, case, left) if left > 0 else ("slow", ())
+        if any(len(text) > MAX_TEXT for text in texts):
+            ended, texts = "wrong", ()
+        say(word, ended, *texts)
+        size += sum(map(len, texts))
 
 
-def run(task: dict[str, Any], case: dict[str, Any], seconds: float) -> dict[str, str]:
+def say(word: memoryview, what: str, printed: bytes = b"", returned: bytes = b"") -> None:
+    os.writev(1, [word, f"{what} {len(printed)} {len(returned)}\n".encode(), printed, returned])
+
+
+def run(task: dict[str, Any], case: dict[str, Any], seconds: float) -> tuple[str, tuple[bytes, ...]]:
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as returned:
         given.write(case["given"].encode("utf-8", "replace") if case["kind"] == "stdin" else b"")
         given.seek(0)
@@ -47,12 +77,10 @@ def run(task: dict[str, Any], case: dict[str, Any], seconds: float) -> dict[str,
             sys.stdout = os.fdopen(1, "w", closefd=False)
             leave(attempt(task, case, returned))
         status = wait(child, seconds)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child, signal.SIGKILL)  # whatever it left running
+        clear()
         if status != 0:
-            return {"end": {None: "slow", WRONG: "wrong"}.get(status, "bug")}
-        limit = case["max_bytes"]
-        return {"end": "done", "printed": read(printed, limit), "returned": read(returned, limit)}
+            return {None: "slow", WRONG: "wrong"}.get(status, "bug"), ()
+        return "done", (read(printed), read(returned))
 
 
 def attempt(task: dict[str, Any], case: dict[str, Any], returned: IO[bytes]) -> int:
@@ -103,9 +131,20 @@ def wait(child: int, seconds: float) -> int | None:
         pause = min(2 * pause, 0.02)
 
 
-def read(file: IO[bytes], max_bytes: int) -> str:
+def clear() -> None:
+    """Kill whatever the case left running, and wait until it is gone, since processes are counted."""
+    if os.path.exists("/proc/1"):  # never outside of the sandbox, which has none, and an own range of process numbers
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)  # all but this one and the sandbox's first
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+
+
+def read(file: IO[bytes]) -> bytes:
     file.seek(0)
-    return file.read(max_bytes).decode("utf-8", "replace")
+    return file.read(MAX_TEXT + 1)
 
 
 if __name__ == "__main__":

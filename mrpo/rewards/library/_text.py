@@ -53,6 +53,11 @@ def fenced(response: str, languages: Sequence[str]) -> str | None:
 
     A fence counts at the start of a line only, so backticks within the code don't end it.
     """
-    blocks = re.findall(r"^[ \t]*```([^\n`]*)\n(.*?)^[ \t]*```[ \t]*$", response, re.DOTALL | re.MULTILINE)
-    fitting = [content for language, content in blocks if language.strip().lower() in languages]
-    return fitting[-1] if fitting else None
+    found, language, start = None, None, 0
+    for fence in re.finditer(r"^[ \t]*```([^\n`]*)$", response, re.MULTILINE):
+        if language is None:
+            language, start = fence[1].strip().lower(), fence.end() + 1
+        elif not fence[1].strip(" \t"):
+            found = response[start : fence.start()] if language in languages else found
+            language = None
+    return found

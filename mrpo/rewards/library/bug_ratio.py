@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mrpo.rewards.library._run_cases import CaseRunner
+from mrpo.rewards.library._run_cases import CaseRunner, check_options, notes, seconds_of
+
+__all__ = ["bounds", "bug_ratio", "notes", "seconds"]
 
 
 class bug_ratio(CaseRunner):
@@ -23,4 +25,8 @@ class bug_ratio(CaseRunner):
 
 
 def bounds(**options: Any) -> tuple[float, float]:
+    check_options(**options)
     return -1.0, 0.0
+
+
+seconds = seconds_of

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mrpo.rewards.library._run_cases import CaseRunner
+from mrpo.rewards.library._run_cases import CaseRunner, check_options, notes, seconds_of
+
+__all__ = ["bounds", "code", "notes", "seconds"]
 
 
 class code(CaseRunner):
@@ -28,4 +30,8 @@ class code(CaseRunner):
 
 
 def bounds(**options: Any) -> tuple[float, float]:
+    check_options(**options)
     return 0.0, 1.0
+
+
+seconds = seconds_of

@@ -6,6 +6,7 @@ import json
 from functools import lru_cache
 from typing import Any
 
+from mrpo.rewards.library._limit import OutOfTimeError, limited
 from mrpo.rewards.library._text import fenced, inside
 
 
@@ -14,7 +15,8 @@ class json_schema:
     names), else 0.
 
     The value is the whole response, or its last Markdown block of JSON if it has one. ``NaN`` and ``Infinity`` aren't
-    JSON. Formats (``format: date``) aren't checked, and references to other files aren't followed.
+    JSON. Formats (``format: date``) aren't checked, and references to other files aren't followed. A value that takes
+    too long to check (``_limit``) isn't valid.
 
     Args:
         schema: default: the row's, ``extra["schema"]``, as an object or as JSON text. As text it survives a parquet
@@ -44,8 +46,9 @@ class json_schema:
         from referencing.exceptions import Unresolvable
 
         try:
-            return float(validator.is_valid(value))
-        except RecursionError:
+            with limited():
+                return float(validator.is_valid(value))
+        except (RecursionError, OutOfTimeError):
             return 0.0
         except Unresolvable as error:
             raise ValueError(f"schema: refers to what it doesn't hold: {error}") from None

@@ -74,7 +74,8 @@ class length:
         if n >= number:
             return self.exceed
         share = (1 + math.cos(math.pi * n / number)) / 2
-        return share * self.start + (1 - share) * self.end
+        low, high = sorted((self.start, self.end))
+        return min(max(share * self.start + (1 - share) * self.end, low), high)  # rounding may lead out of them
 
     def _count(self, response: str, extra: dict[str, Any]) -> int:
         if self.unit == "words":

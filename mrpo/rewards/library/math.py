@@ -7,6 +7,7 @@ import re
 from math import log10
 from typing import Any, NamedTuple
 
+from mrpo.rewards.library._limit import OutOfTimeError, limited
 from mrpo.rewards.library._text import accepted
 
 MOST_DIGITS = 10_000
@@ -32,6 +33,7 @@ class math:
 
     Equal are forms of one value: 1,000 and 1000, 1/2, \frac12 and 0.5, sets and intervals, equations solved for the
     value (x = 5 and 5), floats to 6 decimals. 50% equals 50% and 50 and 0.5, since data sets have it all three ways.
+    An answer that takes too long to compare (``_limit``) equals nothing.
 
     Args:
         extract: where the answer is. ``boxed``: in the last ``\boxed{…}``, or there is none; ``any``: there if it
@@ -57,8 +59,12 @@ class math:
         boxed = last_boxed(response)
         if boxed is None and not self.anywhere:
             return 0.0
-        given = _anywhere(response) if boxed is None else _whole(boxed)
-        return float(any(_equal(answer, given) for answer in wanted.values()))
+        try:
+            with limited():
+                given = _anywhere(response) if boxed is None else _whole(boxed)
+                return float(any(_equal(answer, given) for answer in wanted.values()))
+        except OutOfTimeError:
+            return 0.0
 
 
 def bounds(**options: Any) -> tuple[float, float]:
@@ -81,6 +87,8 @@ def last_boxed(text: str) -> str | None:
 def _whole(text: str) -> Answer:
     """``text`` read as one expression; math-verify by itself would take the 2 out of an unmarked "2x + 1"."""
     text = text.strip().strip("$").strip()
+    if len(text) > MAX_CHARACTERS:
+        return Answer([], False)
     number, percents = _PERCENT.subn("", text)
     if scientific := _SCIENTIFIC.fullmatch(number):
         number = rf"{scientific[1]} \times 10^{{{scientific[2]}}}"

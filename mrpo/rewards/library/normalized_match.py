@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import string
 import unicodedata
+from collections.abc import Iterator
 from typing import Any
 
 from mrpo.rewards.library._text import accepted, inside
+
+MAX_MARKS = 30
+"""As in Unicode's stream-safe text format (UAX 15)."""
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -40,7 +45,22 @@ def normalized_match(
     return float(given is not None and normalized(given) in answers.values())
 
 
+def _without_long_runs(text: str) -> Iterator[str]:
+    """``text`` with at most MAX_MARKS marks on a letter: normalising takes quadratic time in their number."""
+    marks = 0
+    for character in text:
+        marks = marks + 1 if _is_mark(character) else 0
+        if marks <= MAX_MARKS:
+            yield character
+
+
+@functools.cache
+def _is_mark(character: str) -> bool:
+    return unicodedata.combining(unicodedata.normalize("NFKD", character)[0]) != 0
+
+
 def normalized(text: str) -> str:
+    text = "".join(_without_long_runs(text))
     # Once more at the end: without the punctuation between them, a letter and its accent become one.
     for _ in range(2):
         text = unicodedata.normalize("NFKC", text).casefold().translate(_PUNCTUATION)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from mrpo.rewards.library._limit import OutOfTimeError, limited
+
 
 class regex:
-    """1 if the pattern matches, else 0.
+    """1 if the pattern matches, else 0; 0, too, where that takes too long to find out (``_limit``).
 
     Args:
         pattern: in the syntax of Python's ``re``; flags go inside, say ``(?is)``: case doesn't count, and a dot is any
@@ -28,7 +30,11 @@ class regex:
         self.whole = mode == "whole"
 
     def __call__(self, prompt: Any, response: str, ground_truth: Any, extra: dict[str, Any]) -> float:
-        found = self.pattern.fullmatch(response.strip()) if self.whole else self.pattern.search(response)
+        try:
+            with limited():
+                found = self.pattern.fullmatch(response.strip()) if self.whole else self.pattern.search(response)
+        except OutOfTimeError:
+            return 0.0
         return float(found is not None)
 
 

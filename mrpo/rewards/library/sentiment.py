@@ -18,10 +18,10 @@ class sentiment:
     def __init__(self, *, want: str = "positive"):
         if want not in ("positive", "negative"):
             raise ValueError(f"want: given {want!r}, allowed: positive, negative")
-        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+        from mrpo.rewards.library._vader import LinearAnalyzer
 
         self.sign = 1 if want == "positive" else -1
-        self.analyzer = SentimentIntensityAnalyzer()
+        self.analyzer = LinearAnalyzer()
 
     def __call__(self, prompt: Any, response: str, ground_truth: Any, extra: dict[str, Any]) -> float:
         return float(1 + self.sign * self.analyzer.polarity_scores(response)["compound"]) / 2

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mrpo.config.check import check_reward
+from mrpo.config.run import RewardConfig
+from mrpo.errors import ConfigError
 from mrpo.rewards.cases import read_cases
+from mrpo.rewards.function import load_function
 from mrpo.rewards.library.bug_ratio import bug_ratio
 from mrpo.rewards.library.code import code
+from mrpo.rewards.source import library_notes
 from tests.unit.rewards.library.rows import real_json, require_sandbox
 
 pytestmark = pytest.mark.unit
@@ -169,6 +175,44 @@ def test_many_long_outputs_are_all_compared() -> None:
 def test_a_ground_truth_that_is_no_tests_raises(tests: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"ground truth: .*{message}"):
         score("print(1)", tests)
+
+
+OPTIONS = [
+    *((name, given) for name in ("seconds", "total") for given in (0, -1, float("inf"), float("nan"), "4", True, None)),
+    *(("memory", given) for given in (-1, 0, 0.001, "1", float("nan"))),
+    *(("processes", given) for given in (-1, 0, 1, 2.5, "16")),
+    *(("max_cases", given) for given in (-1, 0, 1.5, "2", True)),
+    *(("preamble", given) for given in ("import (", 3)),
+]
+
+
+@pytest.mark.parametrize(("name", "given"), OPTIONS)
+def test_an_option_out_of_range_is_refused_before_anything_starts(name: str, given: Any) -> None:
+    for function in ("code", "bug_ratio"):
+        reward = RewardConfig(function=function, options={name: given})
+        with pytest.raises(ConfigError, match=rf"rewards.x.options: {name}: given .*, (allowed|which)"):
+            check_reward("rewards.x", reward, Path())
+        with pytest.raises(ValueError, match=f"{name}: given"):
+            load_function(function, Path(), {name: given})
+
+
+@pytest.mark.parametrize("options", [{}, {"seconds": 1, "total": 3600, "memory": 0.25, "processes": 2, "max_cases": 1}])
+def test_options_within_their_ranges_are_taken_and_a_correct_program_passes(options: dict[str, Any]) -> None:
+    check_reward("rewards.x", RewardConfig(function="code", options=options, timeout=10_000), Path())
+    assert score("print(3)", SUMS[:1], **options) == 1
+
+
+def test_the_timeout_has_to_leave_slow_programs_their_time() -> None:
+    for function in ("code", "bug_ratio"):
+        with pytest.raises(ConfigError, match=r"rewards.x.timeout: given 65, allowed: above 65"):
+            check_reward("rewards.x", RewardConfig(function=function, options={"total": 60}, timeout=65), Path())
+        check_reward("rewards.x", RewardConfig(function=function, options={"total": 60}, timeout=66), Path())
+
+
+def test_that_asserts_can_be_forged_is_said_before_a_run() -> None:
+    for function in ("code", "bug_ratio"):
+        assert any("asserts" in note for note in library_notes(function, here=False))
+    assert library_notes("math", here=True) == []
 
 
 def test_real_solutions_pass_all_their_tests() -> None:

@@ -1,0 +1,66 @@
+"""Groups that limit memory: where one can be made, and that it is gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mrpo.rewards.sandbox import memory
+
+pytestmark = pytest.mark.unit
+
+MOUNT = "30 1 0:27 {} {} rw,nosuid shared:5 - {} {} rw{}"
+
+
+def test_version_1_has_a_group_of_its_own_for_memory() -> None:
+    groups = "5:cpu,cpuacct:/a\n4:memory:/docker/x/y\n0::/\n"
+    mounts = "\n".join(
+        [
+            MOUNT.format("/", "/sys/fs/cgroup/cpu", "cgroup", "cgroup", ",cpu,cpuacct"),
+            MOUNT.format("/docker/x", "/sys/fs/cgroup/memory", "cgroup", "cgroup", ",memory"),
+        ]
+    )
+    assert list(memory.candidates(groups, mounts)) == [Path("/sys/fs/cgroup/memory/y")]
+
+
+def test_version_2_offers_the_groups_above_this_process_that_hand_memory_on(tmp_path: Path) -> None:
+    for folder, controllers in (("", "memory"), ("user", "cpu memory"), ("user/app", "cpu pids"), ("user/app/own", "")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "cgroup.subtree_control").write_text(controllers + "\n")
+    mount = MOUNT.format("/", tmp_path, "cgroup2", "cgroup2", "")
+    assert list(memory.candidates("0::/user/app/own\n", mount)) == [tmp_path / "user", tmp_path]
+    assert list(memory.candidates("0::/../elsewhere\n", mount))[-1:] == [tmp_path]
+
+
+def test_without_control_groups_there_is_none() -> None:
+    assert list(memory.candidates("", MOUNT.format("/", "/", "ext4", "/dev/sda", ""))) == []
+
+
+def test_a_folder_that_is_no_group_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="memory can't be limited"):
+        memory.make(tmp_path, 1 << 20)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_group_ends_with_its_last_process() -> None:
+    folder = memory.parent_group()
+    if folder is None:
+        pytest.skip("no memory control group can be made here")
+    group = memory.make(folder, 1 << 26)
+    with subprocess.Popen(["/bin/sh", "-c", memory.JOIN, str(group), "sleep", "60"]) as process:
+        while str(process.pid) not in (group / "cgroup.procs").read_text().split():
+            pass
+        memory.remove(group, seconds=0)
+        assert group.exists()
+        process.kill()
+        memory.remove(group)
+    assert not group.exists()
+    memory.remove(group)
+    group = memory.make(folder, 1 << 26)
+    memory.remove_old(folder)
+    assert group.exists()
+    memory.remove_old(folder, seconds=-1)
+    assert not group.exists()
