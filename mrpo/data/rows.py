@@ -53,7 +53,7 @@ def make_row(record: Mapping[str, Any], number: int, columns: Mapping[str, str],
     if not isinstance(data_source, str | None):
         raise ConfigError(f"{named}: given {data_source!r:.80}, allowed: a name.")
     style = "model" if truth is None else "rule"
-    row = {
+    row: dict[str, Any] = {
         "data_source": data_source or source,
         "prompt": prompt,
         "reward_model": {"style": style, "ground_truth": truth},

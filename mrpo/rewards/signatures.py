@@ -82,6 +82,8 @@ def completion_arguments(
     prompt: Any, response: str, ground_truth: Any, extra: dict[str, Any], as_text: bool
 ) -> dict[str, Any]:
     columns = {name: [value] for name, value in extra.items()}
+    prompts: list[Any]
+    completions: list[Any]
     if as_text or extra.get("prompt_is_text"):
         prompts, completions = [prompt[-1]["content"] if prompt else ""], [response]
     else:
