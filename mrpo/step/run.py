@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from mrpo.checkpoint.owners import Owners
@@ -114,7 +115,7 @@ class TrainingRun:
                 self._load(seam, weights)
                 self.note(Phase.UPDATE_WEIGHTS)
                 seam.serve(step)
-                metrics = self._validate(seam, step, weights.name)
+                metrics = self._validate(seam, step, weights.name) | self._reward_means(weights.name)
                 self.folder.write_metrics(weights.number, metrics)
                 seam.log(metrics, weights.number)
                 done += 1
@@ -122,6 +123,14 @@ class TrainingRun:
             self.folder.event(Phase.STOPPED, detail=f"{done} of {len(self.attempt.evaluate)} are evaluated")
         finally:
             seam.end()
+
+    def _reward_means(self, name: str) -> Metrics:
+        """What a display shows of a step: each reward's mean over the responses that have it."""
+        rows, means = self.folder.read_validation(name), Metrics()
+        for reward in self.config.rewards:
+            scores = [row["rewards"][reward] for row in rows if row["rewards"][reward] is not None]
+            means |= {f"reward/{reward}/mean": fmean(scores)} if scores else {}
+        return means
 
     def _load(self, seam: Seam, weights: Weights) -> None:
         self.note(Phase.LOAD_MODEL if weights.checkpoint is None else Phase.LOAD_CHECKPOINT)

@@ -140,6 +140,7 @@ def test_an_evaluation_of_several_gives_each_its_own_weights(tmp_path: Path, und
         in_validation=seen.append,
     )
     values = [record["validation/val-core/test/correct/mean@1"] for record in folder.metrics()]
+    assert folder.metrics()[0]["reward/correct/mean"] == 1.0  # for the display
     assert values == [0.0, 4.0, 9.0]  # what the model's files say, the checkpoint, and another model's files
     texts = [folder.read_validation(name)[0]["response"] for name in ("initial", "checkpoint", "model")]
     assert texts == [f"by weights {value}" for value in values]
