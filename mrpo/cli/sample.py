@@ -20,10 +20,12 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from mrpo.cli._app import examples, new_app
 from mrpo.cli._complete import complete_run
 from mrpo.cli._table import table
+from mrpo.config.check import check_reward
 from mrpo.config.load import load_run_config, load_saved_config
 from mrpo.config.recipes import find_recipe
 from mrpo.config.run import RewardConfig, RunConfig
@@ -84,7 +86,8 @@ def sample(
     scored = asyncio.run(_score(asked, answers, config, folder, ground_truth))
     console = Console()
     for number, prompt in enumerate(asked):
-        console.print(_table(prompt, [a[number] for a in answers], [s[number] for s in scored], targets))
+        console.print(Text(prompt, style="bold"))
+        console.print(_table([a[number] for a in answers], [s[number] for s in scored], targets))
     for line in _reasons(scored, config):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return ExitCode.DONE
@@ -94,11 +97,17 @@ def _setting(run: RunFolder | None, recipe: str | None) -> tuple[RunConfig | Non
     """Whose rewards, and the folder of their files; None: there are none."""
     if recipe is not None:
         config, found = load_run_config([f"recipe={recipe}"])
-        return config, found.folder
+        return _checked(config, found.folder)
     if run is None:
         return None, Path()
     config = load_saved_config(run.config, [])
-    return config, find_recipe(config.recipe).folder
+    return _checked(config, find_recipe(config.recipe).folder)
+
+
+def _checked(config: RunConfig, folder: Path) -> tuple[RunConfig, Path]:
+    for name, reward in config.rewards.items():
+        check_reward(f"rewards.{name}", reward, folder)
+    return config, folder
 
 
 def _target(given: str, run: RunFolder | None) -> Target:
@@ -187,7 +196,6 @@ def _without_served(rewards: Mapping[str, RewardConfig]) -> dict[str, RewardConf
 
 
 def _table(
-    prompt: str,
     answers: Sequence[Sequence[Answer]],
     scores: Sequence[Sequence[Mapping[str, Outcome]]],
     targets: Sequence[Target],
@@ -203,8 +211,8 @@ def _table(
                 yield [name, *(_shown(of[sample][name]) for of in scores)]
             yield ["tokens", *(one.tokens for one in of_models)]
 
-    headings = ["", *(target.name for target in targets)]
-    return table(prompt, headings, rows(), text_columns=len(headings))
+    headings = ["", *("/".join(Path(target.name).parts[-2:]) for target in targets)]
+    return table("", headings, rows(), text_columns=len(headings))
 
 
 def _shown(outcome: Outcome) -> str | None:

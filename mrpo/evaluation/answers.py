@@ -31,7 +31,7 @@ class Sampling:
     max_tokens: int = 256
     """A response is truncated there."""
     seed: int = 0
-    """Of the first response to each prompt."""
+    """Of the first response; each further one has the next."""
 
 
 def answer(
@@ -56,7 +56,9 @@ def answer(
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(model)
         policy = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
@@ -75,14 +77,14 @@ def answer(
         **({"temperature": sampling.temperature, "top_k": 0, "top_p": 1.0} if sampled else {}),
     )
     found = []
-    for prompt in prompts:
+    for number, prompt in enumerate(prompts):
         chat = [{"role": "user", "content": prompt}]
         inputs = tokenizer.apply_chat_template(
             chat, add_generation_prompt=True, return_tensors="pt", return_dict=True, **(template or {})
         ).to(policy.device)
         start, answers = inputs["input_ids"].shape[1], []
         for sample in range(sampling.n):
-            torch.manual_seed(sampling.seed + sample)
+            torch.manual_seed(sampling.seed + number * sampling.n + sample)
             with torch.inference_mode():
                 ids = policy.generate(**inputs, generation_config=how)[0, start:].tolist()
             answers.append(Answer(tokenizer.decode(ids, skip_special_tokens=True), len(ids)))

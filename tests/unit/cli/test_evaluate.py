@@ -114,7 +114,7 @@ def test_the_table_says_who_is_better_by_how_much_and_never_cuts_a_number_off() 
     assert "math: 8 prompts, 16 responses of each model" in shown
     assert "pass@2" in shown
     # Every interval is whole though the terminal is narrow.
-    assert re.search(r" 0\.750 \[0\.\d{3}, 1\.000\]  \+0\.750\* \[\+0\.\d{3}, \+1\.000\] ", shown)
+    assert re.search(r"0\.750 \[0\.\d{3}, 1\.000\]\s+\+0\.750\* \[\+0\.\d{3}, \+1\.000\]", shown)
     assert "…" not in shown
     assert "correct failed in 1 responses of step 7 to math" in shown
 
