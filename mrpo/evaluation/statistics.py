@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import bootstrap, hypergeom
+from scipy.stats import bootstrap, hypergeom  # type: ignore[attr-defined]
 
 CONFIDENCE = 0.95
 RESAMPLES = 9_999

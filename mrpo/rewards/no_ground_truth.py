@@ -25,7 +25,7 @@ class NoGroundTruth:
     mrpo.rewards.outcome.RewardError: there is none for this prompt
     """
 
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = _refuse  # type: ignore[assignment]
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = _refuse
     __str__ = __repr__ = __format__ = __bool__ = __len__ = __iter__ = __contains__ = _refuse
     __getitem__ = __int__ = __float__ = __index__ = __fspath__ = __add__ = __radd__ = __call__ = _refuse
 

@@ -44,8 +44,8 @@ def make_run(folder: Path, *steps: int, checkpoint: str = "", **metrics: float) 
     store = CheckpointStore(run.checkpoints)
     for step in steps:
         publish(store, step)
-    for step, value in metrics.items():
-        run.write_metrics(int(step.removeprefix("step_")), {"reward/short/mean": value})
+    for name, value in metrics.items():
+        run.write_metrics(int(name.removeprefix("step_")), {"reward/short/mean": value})
     return run
 
 
