@@ -1,7 +1,7 @@
 """Try a model: its responses to prompts of yours, with each reward beside each.
 
-TARGET is a run, whose model answers and whose rewards score, a model's Hugging Face folder, or OWNER/NAME on the hub.
-Prompts are arguments, or lines of standard input. With --against another model answers as well, in the next column,
+TARGET is a run, whose model responses and whose rewards score, a model's Hugging Face folder, or OWNER/NAME on the hub.
+Prompts are arguments, or lines of standard input. With --against another model responses as well, in the next column,
 with the same seeds; "base" is the one that the run began with. It takes no Ray and no engine: for many prompts there is
 mrpo evaluate.
 
@@ -30,7 +30,7 @@ from mrpo.config.load import load_run_config, load_saved_config
 from mrpo.config.recipes import find_recipe
 from mrpo.config.run import RewardConfig, RunConfig
 from mrpo.errors import ConfigError
-from mrpo.evaluation.answers import Answer, Sampling, answer
+from mrpo.evaluation.responses import Response, Sampling, respond
 from mrpo.evaluation.targets import BASE, MODEL_FOLDER, Target, of_model, resolve, run_of
 from mrpo.exit_code import ExitCode
 from mrpo.record.run_folder import RunFolder
@@ -82,12 +82,12 @@ def sample(
         raise ConfigError(f"--n: given {n} with temperature 0, allowed: 1. Greedy responses are all the same.")
     longest = max_tokens or (256 if config is None else config.data.max_response_length)
     sampling = Sampling(n, temperature, longest, seed)
-    answers = _answers(targets, asked, sampling, config)
-    scored = asyncio.run(_score(asked, answers, config, folder, ground_truth))
+    responses = _responses(targets, asked, sampling, config)
+    scored = asyncio.run(_score(asked, responses, config, folder, ground_truth))
     console = Console()
     for number, prompt in enumerate(asked):
         console.print(Text(prompt, style="bold"))
-        console.print(_table([a[number] for a in answers], [s[number] for s in scored], targets))
+        console.print(_table([a[number] for a in responses], [s[number] for s in scored], targets))
     for line in _reasons(scored, config):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return ExitCode.DONE
@@ -138,9 +138,9 @@ def _prompts(given: Sequence[str]) -> list[str]:
     return asked
 
 
-def _answers(
+def _responses(
     targets: Sequence[Target], prompts: Sequence[str], sampling: Sampling, config: RunConfig | None
-) -> list[list[list[Answer]]]:
+) -> list[list[list[Response]]]:
     """By target, prompt and sample."""
     progress = Console(stderr=True)
     dtype = "float32" if config is None else config.rollout.dtype
@@ -148,7 +148,7 @@ def _answers(
     with Progress(console=progress, transient=True, disable=not progress.is_terminal) as bar:
         tasks = [bar.add_task(target.name, total=len(prompts)) for target in targets]
         return [
-            answer(
+            respond(
                 target.model,
                 prompts,
                 sampling,
@@ -165,7 +165,7 @@ Scores = list[list[list[dict[str, Outcome]]]]
 
 async def _score(
     prompts: Sequence[str],
-    answers: Sequence[Sequence[Sequence[Answer]]],
+    responses: Sequence[Sequence[Sequence[Response]]],
     config: RunConfig | None,
     folder: Path,
     ground_truth: str | None,
@@ -175,7 +175,7 @@ async def _score(
     truth = NoGroundTruth() if ground_truth is None else ground_truth
     async with Scorer(rewards, folder) as scorer:
 
-        async def one(prompt: str, response: Answer) -> dict[str, Outcome]:
+        async def one(prompt: str, response: Response) -> dict[str, Outcome]:
             chat = [{"role": "user", "content": prompt}]
             return await scorer.score(
                 chat, response.text, truth, {"data_source": None, "response_tokens": response.tokens}
@@ -186,7 +186,7 @@ async def _score(
                 [await one(prompt, response) for response in of_prompt]
                 for prompt, of_prompt in zip(prompts, of, strict=True)
             ]
-            for of in answers
+            for of in responses
         ]
 
 
@@ -196,14 +196,14 @@ def _without_served(rewards: Mapping[str, RewardConfig]) -> dict[str, RewardConf
 
 
 def _table(
-    answers: Sequence[Sequence[Answer]],
+    responses: Sequence[Sequence[Response]],
     scores: Sequence[Sequence[Mapping[str, Outcome]]],
     targets: Sequence[Target],
 ) -> Table:
     """A column a model; of each sample the response, its rewards and its length."""
 
     def rows() -> Iterator[list[object]]:
-        for sample, of_models in enumerate(zip(*answers, strict=True)):
+        for sample, of_models in enumerate(zip(*responses, strict=True)):
             if sample:
                 yield [""] * (1 + len(targets))
             yield ["response", *(one.text for one in of_models)]

@@ -10,7 +10,7 @@ from statistics import fmean
 import pytest
 import yaml
 
-from mrpo.evaluation.answers import Sampling, answer
+from mrpo.evaluation.responses import Sampling, respond
 from mrpo.observe.before_after import before_after
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
@@ -80,7 +80,7 @@ def test_the_report_lays_the_first_validation_beside_the_last(unequal_run: RunFo
 def test_sampling_by_transformers_answers_as_the_engine_did(unequal_run: RunFolder, quickstart: Path) -> None:
     """Greedy, in float32: the same chat template, the same weights, the same end of a response."""
     rows = unequal_run.read_validation(0)
-    found = answer(str(quickstart / "model"), [row["prompt"].strip() for row in rows], Sampling(max_tokens=48))
+    found = respond(str(quickstart / "model"), [row["prompt"].strip() for row in rows], Sampling(max_tokens=48))
     same = [(a.text, a.tokens) == (row["response"], row["tokens"]) for (a,), row in zip(found, rows, strict=True)]
     assert sum(same) >= len(rows) - 1  # two likeliest tokens may be equal to the last bit
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
 
 from mrpo.cli.main import invoke
 from mrpo.errors import ConfigError
-from mrpo.evaluation.answers import Sampling, answer
+from mrpo.evaluation.responses import Sampling, respond
 from mrpo.prepare.tiny_model import byte_tokenizer, save, tiny_qwen2
 
 pytestmark = pytest.mark.unit
@@ -84,7 +86,7 @@ def test_a_response_has_every_reward_beside_it_and_a_dash_says_why(shown: Shown,
 
 
 def test_a_ground_truth_is_compared_with(shown: Shown, models: Path) -> None:
-    ((text,),) = answer(str(models / "one"), ["hello"], Sampling(max_tokens=12))
+    ((text,),) = respond(str(models / "one"), ["hello"], Sampling(max_tokens=12))
     for truth, score in ((text.text, "1"), ("something else", "0")):
         out = shown(str(models / "one"), "hello", "--recipe", "mine", "--ground-truth", truth)
         assert cells(out, "right") == [[score]]
@@ -96,7 +98,7 @@ def test_another_models_response_is_in_the_next_column(shown: Shown, models: Pat
     one, two = str(models / "one"), str(models / "two")
     out = shown(one, "hello", "--recipe", "mine", "--against", two, "--max-tokens", "5")
     (counts,) = cells(out, "tokens")
-    wanted = [answer(model, ["hello"], Sampling(max_tokens=5))[0][0].tokens for model in (one, two)]
+    wanted = [respond(model, ["hello"], Sampling(max_tokens=5))[0][0].tokens for model in (one, two)]
     assert [int(count) for count in counts] == wanted
     assert one.rpartition("/")[2] in out.splitlines()[2]
 
@@ -110,7 +112,7 @@ def test_a_run_is_asked_by_its_model_and_compared_with_the_base(shown: Shown, mo
     (run / "model").symlink_to(models / "two")
     out = shown("r1", "hello", "--against", "base", "--temperature", "0.7", "--seed", "3")
     wanted = [
-        answer(str(models / name), ["hello"], Sampling(temperature=0.7, seed=3, max_tokens=12))[0][0].tokens
+        respond(str(models / name), ["hello"], Sampling(temperature=0.7, seed=3, max_tokens=12))[0][0].tokens
         for name in ("two", "one")
     ]
     assert [[int(count) for count in row] for row in cells(out, "tokens")] == [wanted]
@@ -145,7 +147,7 @@ def test_it_says_what_is_wrong(shown: Shown, models: Path, arguments: list[str],
 def test_responses_follow_from_the_seed_and_each_has_its_own(models: Path) -> None:
     def texts(prompts: list[str], seed: int) -> list[list[str]]:
         asked = Sampling(n=2, temperature=1.0, max_tokens=8, seed=seed)
-        return [[one.text for one in of] for of in answer(str(models / "one"), prompts, asked)]
+        return [[one.text for one in of] for of in respond(str(models / "one"), prompts, asked)]
 
     again = texts(["a", "a"], 1)
     assert again == texts(["a", "a"], 1)
@@ -165,6 +167,16 @@ def test_a_greedy_response_is_the_models_likeliest_and_ends_where_the_model_ends
         ids = torch.cat([ids, model(ids).logits[:, -1:].argmax(-1)], dim=1)
         if ids[0, -1] == tokenizer.eos_token_id:
             break
-    ((found,),) = answer(folder, ["hello"], Sampling(max_tokens=12))
+    ((found,),) = respond(folder, ["hello"], Sampling(max_tokens=12))
     assert found.tokens == ids.shape[1] - start
     assert found.text == tokenizer.decode(ids[0, start:], skip_special_tokens=True)
+
+
+def test_a_model_that_lacks_a_weight_is_refused_and_never_asked(models: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "torn"
+    shutil.copytree(models / "one", folder)
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.0.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ConfigError, match=r"lack 1 weights: model\.layers\.0\.mlp\.up_proj\.weight"):
+        respond(str(folder), ["hello"], Sampling(max_tokens=2))

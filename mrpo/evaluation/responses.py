@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from mrpo.errors import ConfigError
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """A response, and its length in tokens with the one that ends it."""
 
     text: str
@@ -34,14 +34,14 @@ class Sampling:
     """Of the first response; each further one has the next."""
 
 
-def answer(
+def respond(
     model: str,
     prompts: Sequence[str],
     sampling: Sampling,
     dtype: str = "float32",
     template: Mapping[str, Any] | None = None,
     each: Callable[[], None] = lambda: None,
-) -> list[list[Answer]]:
+) -> list[list[Response]]:
     """``sampling.n`` responses to each prompt. The same seed gives the same responses; other models get the same draws.
 
     Args:
@@ -61,9 +61,13 @@ def answer(
     disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(model)
-        policy = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
+        policy, report = AutoModelForCausalLM.from_pretrained(
+            model, dtype=getattr(torch, dtype), output_loading_info=True
+        )
     except (OSError, ValueError) as error:
         raise ConfigError(f"target: {model} can't be loaded: {str(error).strip().splitlines()[0]}") from None
+    if missing := sorted(map(str, report["missing_keys"])):  # transformers would leave them at random values
+        raise ConfigError(f"target: the files of {model} lack {len(missing)} weights: {', '.join(missing[:5])}.")
     if tokenizer.chat_template is None:
         raise ConfigError(f"target: the tokenizer of {model} has no chat template, which prompts are put into.")
     policy = policy.to("cuda" if torch.cuda.is_available() else "cpu").eval()
@@ -82,13 +86,13 @@ def answer(
         inputs = tokenizer.apply_chat_template(
             chat, add_generation_prompt=True, return_tensors="pt", return_dict=True, **(template or {})
         ).to(policy.device)
-        start, answers = inputs["input_ids"].shape[1], []
+        start, responses = inputs["input_ids"].shape[1], []
         for sample in range(sampling.n):
             torch.manual_seed(sampling.seed + number * sampling.n + sample)
             with torch.inference_mode():
                 ids = policy.generate(**inputs, generation_config=how)[0, start:].tolist()
-            answers.append(Answer(tokenizer.decode(ids, skip_special_tokens=True), len(ids)))
-        found.append(answers)
+            responses.append(Response(tokenizer.decode(ids, skip_special_tokens=True), len(ids)))
+        found.append(responses)
         each()
     return found
 
