@@ -31,7 +31,7 @@ def draw(lines: Sequence[Line]) -> Table:
     several, first = len({line.model for line in lines}) > 1, lines[0]
     most = max((k for line in lines for k in line.pass_at), default=0)
     headings = ["measure", "model", "mean"]
-    headings += [f"change from {first.model}"] if several else []
+    headings += [f"change from {first.model if len(first.model) <= 20 else 'the first'}"] if several else []
     headings += [f"pass@{most}"] if most else []
     asked = next(line for line in lines if line.measure == LENGTH)  # every rollout has one
     title = f"{first.data_source}: {asked.prompts} prompts, {asked.rollouts} responses of each model"

@@ -104,7 +104,8 @@ class TrainingRun:
         somebody asks to stop, and then the last event is STOPPED."""
         self.seam, step = seam, self.attempt.start_step
         seam.while_waiting = self.while_waiting
-        self.folder.announce(len(self.attempt.evaluate), rewards=self.config.rewards)
+        numbers = [weights.number for weights in self.attempt.evaluate]
+        self.folder.announce(max(numbers), rewards=self.config.rewards, first_step=min(numbers))
         done = 0
         try:
             for weights in self.attempt.evaluate:
