@@ -80,10 +80,11 @@ def compare(
         uids = {uid: g for g, uid in enumerate(sorted(uid for of, uid in prompts[baseline] if of == source))}
         rows = {name: [row for row in all_rows if row["data_source"] == source] for name, all_rows in models.items()}
         place = {name: [uids[row["uid"]] for row in of_source] for name, of_source in rows.items()}
-        for measure in (*rewards, LENGTH, TRUNCATED):
-            values = {name: _values(of, measure, rewards, max_response_length) for name, of in rows.items()}
+        # A reward may be called like a measure: which of the two it is goes along.
+        for measure, of_rewards in [*((name, True) for name in rewards), (LENGTH, False), (TRUNCATED, False)]:
+            values = {name: _values(of, measure, of_rewards, max_response_length) for name, of in rows.items()}
             means_G = {name: means_of(values[name], place[name], len(uids)) for name in models}
-            ends = _two_values(values.values(), rewards[measure]) if measure in rewards else None
+            ends = _two_values(values.values(), rewards[measure]) if of_rewards else None
             for name in models:
                 lines.append(
                     Line(
@@ -96,16 +97,16 @@ def compare(
                         else paired_difference(means_G[name], means_G[baseline], seed),
                         prompts=int((~np.isnan(means_G[name])).sum()),
                         rollouts=int((~np.isnan(values[name])).sum()),
-                        failed=sum(measure in row.get("failures", {}) for row in rows[name]),
+                        failed=sum(of_rewards and measure in row.get("failures", {}) for row in rows[name]),
                         pass_at={} if ends is None else _pass_at(values[name], place[name], len(uids), ends, seed),
                     )
                 )
     return lines
 
 
-def _values(rows: Sequence[Record], measure: str, rewards: Mapping[str, Any], max_response_length: int) -> FloatArray:
+def _values(rows: Sequence[Record], measure: str, of_rewards: bool, max_response_length: int) -> FloatArray:
     """The measure of each of the R rows; NaN where there is none."""
-    if measure in rewards:
+    if of_rewards:
         found = [number(row["rewards"], measure) for row in rows]
     else:
         tokens = [number(row, "tokens") for row in rows]

@@ -58,6 +58,8 @@ def respond(
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
     from transformers.utils.logging import disable_progress_bar
 
+    from mrpo.verl_seam.text import ResponseDecoder  # the text that a run's rewards see
+
     disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(model)
@@ -72,7 +74,7 @@ def respond(
         raise ConfigError(f"target: the tokenizer of {model} has no chat template, which prompts are put into.")
     policy = policy.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     ends = _ends(policy.generation_config.eos_token_id, tokenizer.eos_token_id)
-    sampled = sampling.temperature > 0
+    decode, sampled = ResponseDecoder(tokenizer, policy.generation_config.eos_token_id), sampling.temperature > 0
     how = GenerationConfig(
         do_sample=sampled,
         max_new_tokens=sampling.max_tokens,
@@ -91,7 +93,7 @@ def respond(
             torch.manual_seed(sampling.seed + number * sampling.n + sample)
             with torch.inference_mode():
                 ids = policy.generate(**inputs, generation_config=how)[0, start:].tolist()
-            responses.append(Response(tokenizer.decode(ids, skip_special_tokens=True), len(ids)))
+            responses.append(Response(decode(ids), len(ids)))
         found.append(responses)
         each()
     return found

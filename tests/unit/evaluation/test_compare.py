@@ -88,3 +88,9 @@ def test_a_line_is_plain_json() -> None:
     assert found["mean"]["value"] == 0.25
     assert found["pass_at"]["2"]["value"] == 1.0
     assert found["difference"] is None
+
+
+def test_a_reward_may_be_called_like_a_measure() -> None:
+    rows = [row("a", 1.0) | {"rewards": {TRUNCATED: 0.25}, "tokens": 10}]
+    found = [line.mean for line in compare({"base": rows}, {TRUNCATED: None}, 10) if line.measure == TRUNCATED]
+    assert [one and one.value for one in found] == [0.25, 1.0]
