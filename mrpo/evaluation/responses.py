@@ -62,12 +62,11 @@ def respond(
 
     disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        policy, report = AutoModelForCausalLM.from_pretrained(
-            model, dtype=getattr(torch, dtype), output_loading_info=True
-        )
+        tokenizer: Any = AutoTokenizer.from_pretrained(model)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype), output_loading_info=True)
     except (OSError, ValueError) as error:
         raise ConfigError(f"target: {model} can't be loaded: {str(error).strip().splitlines()[0]}") from None
+    policy, report = loaded
     if missing := sorted(map(str, report["missing_keys"])):  # transformers would leave them at random values
         raise ConfigError(f"target: the files of {model} lack {len(missing)} weights: {', '.join(missing[:5])}.")
     if tokenizer.chat_template is None:

@@ -45,8 +45,9 @@ def test_every_use_is_refused(use: str) -> None:
 
 
 def test_it_travels_to_the_process_that_scores() -> None:
-    again: Any = pickle.loads(pickle.dumps(("prompt", NoGroundTruth())))[1]
-    assert type(again) is NoGroundTruth
+    kind: Any = NoGroundTruth
+    again = pickle.loads(pickle.dumps(("prompt", NoGroundTruth())))[1]
+    assert isinstance(again, kind)
     with pytest.raises(TypeError):
         json.loads(again)
     with pytest.raises((TypeError, RewardError)):
