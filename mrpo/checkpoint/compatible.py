@@ -39,6 +39,7 @@ FREE = {
     "rollout.max_num_seqs": "memory",
     "rollout.max_num_batched_tokens": "memory",
     "rollout.agent_workers": "processes",
+    "rollout.val_kwargs.*": "how to look",
     "actor.ppo_max_token_len_per_gpu": "memory",
     "trainer.nnodes": "on how many nodes; the state is read by any number of ranks",
     "trainer.n_gpus_per_node": "on how many devices; the state is read by any number of ranks",

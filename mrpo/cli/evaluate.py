@@ -1,102 +1,180 @@
-"""Score a run's checkpoint on validation data.
+"""Score checkpoints and models on validation data, side by side.
 
-The newest checkpoint that is whole, or that of step=N, by reward and data source. The numbers are also in
-RUN/evaluations/step-N/evaluation.json, each response with its scores in the folder validation beside it.
+A TARGET is a run (its newest checkpoint, or that of step=N|last|best; its model if it has no checkpoints), a
+checkpoint's folder, a model's Hugging Face folder, or OWNER/NAME on the hub. Data, rewards and sampling are those of
+the first target's run, or of recipe=NAME, whose model.path is evaluated where no target is given. Every target gets
+the same prompts and sampling seeds; all others are compared with the first, prompt by prompt.
+
+The numbers are also in evaluation.json, and each response with its scores in validation_rollouts, both in the folder
+that the command names: RUN/evaluations/…, or evaluations/… without a run.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
-from omegaconf import DictConfig
 from rich.console import Console
 
-from mrpo.checkpoint.store import CheckpointStore, Found
-from mrpo.cli._app import Changes, examples, new_app, show_notes
+from mrpo.cli._app import examples, new_app, show_notes
 from mrpo.cli._complete import complete_run
-from mrpo.cli._table import table
+from mrpo.cli._evaluation_table import show
 from mrpo.config.checked_run import CheckedRun
-from mrpo.config.controller import Attempt, begin
 from mrpo.config.overrides import take
 from mrpo.driver.interruption import Interruption
-from mrpo.errors import ConfigError
+from mrpo.errors import ConfigError, MrpoError
+from mrpo.evaluation.compare import compare
+from mrpo.evaluation.targets import Step, Target, groups, of_model, require_distinct, resolve, run_of, slug
 from mrpo.exit_code import ExitCode
 from mrpo.observe.live import LiveDisplay
 from mrpo.record.run_folder import RunFolder
 
 app = new_app()
+IS_OVERRIDE = re.compile(r"~|\+{0,2}[A-Za-z_][\w.@/]*=")
+"""What a word begins with that is an override and no target."""
 
 
 @app.command(
     help=__doc__,
     epilog=examples(
-        "mrpo evaluate latest                 # on the recipe's data.val_files",
+        "mrpo evaluate latest                    # on the recipe's data.val_files",
+        "mrpo evaluate latest HuggingFaceTB/SmolLM2-135M-Instruct",
         "mrpo evaluate runs/mine step=200 data.val_files=[aime.parquet]",
-        "mrpo evaluate runs/mine verl.actor_rollout_ref.rollout.val_kwargs='{n: 16, do_sample: true}'",
+        "mrpo evaluate runs/mine rollout.val_kwargs='{n: 16, temperature: 0.6}'   # pass@16",
+        "mrpo evaluate recipe=quickstart model.path=exported --json scores.json",
     ),
 )
 def evaluate(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="A run's folder, or its name below runs.", autocompletion=complete_run)
-    ],
-    changes: Changes = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TARGET|key=value",
+            help="What to evaluate, and settings as for mrpo train.",
+            autocompletion=complete_run,
+            show_default=False,
+        ),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write evaluation.json there as well.")
+    ] = None,
 ) -> ExitCode:
-    evaluated = RunFolder.find(run)
-    if not evaluated.config.is_file():
-        raise ConfigError(f"run: {evaluated.path} holds no config.yaml. Allowed: a run's folder.")
-    given, overrides = take(changes or [], "step")
-    step = given.get("step")
-    if not isinstance(step, int | None):
-        raise ConfigError(f"step: given {step!r}, allowed: the number of a checkpoint's step.")
-    checked = CheckedRun.load_saved(evaluated.config, [*overrides, "checkpoint.every=-1"])
-    found = _checkpoint(evaluated, checked, step)
-    show_notes(checked.notes)
-    folder = RunFolder(evaluated.path / "evaluations" / f"step-{found.step}")
-    folder.rollouts.mkdir(parents=True, exist_ok=True)
-    folder.logs.mkdir(exist_ok=True)
-    folder.config.write_text(checked.config.as_yaml(), encoding="utf-8")
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise ConfigError(f"--json: given {json_file}, allowed: a file in a folder that exists.")
+    given, overrides = split(words or [])
+    settings, rest = take(overrides, "recipe", "step")
+    step = _step(settings.get("step"))
+    checked, home = _setting(given, settings.get("recipe"), rest)
+    targets = _targets(given, step, checked, home)
+    show_notes([*checked.notes, *_notes(targets)])
+    folder = _folder(checked, home, targets)
     console = Console()
+    console.print(f"evaluation folder: {folder.path}", highlight=False)
     interruption = Interruption(checked.config.interrupt.grace)
     with folder.claim(), interruption, LiveDisplay(folder, console) as display:
         display.skip_history()
-        from mrpo.driver.attempt import run_attempt  # imports Ray, which a refused config doesn't wait for
+        from mrpo.driver import evaluate as driver  # these import Ray, which a refused config doesn't wait for
+        from mrpo.driver.prepare import prepare
 
-        run_attempt(checked.config, _verl_config(checked, folder, found), folder, interruption, display.poll)
-    values = {name: value for name, value in folder.metrics()[-1].items() if name.startswith("validation/")}
-    (folder.path / "evaluation.json").write_text(json.dumps({"step": found.step, **values}, indent=1), encoding="utf-8")
-    headings = ("data", "reward", "statistic", "value")
-    console.print(table(f"checkpoint of step {found.step}", headings, _rows(values), text_columns=3))
+        if home is None:
+            prepare(checked, folder, display.poll)
+        rollouts = driver.evaluate(checked, targets, folder, interruption, display.poll)
+    if rollouts is None:
+        raise MrpoError(f"stopped: {folder.events()[-1]['detail']}; what was done is in {folder.validation_rollouts}")
+    ranges = {name: reward.range for name, reward in checked.config.rewards.items()}
+    lines = compare(rollouts, ranges, checked.config.data.max_response_length, checked.config.seed)
+    content = _content(checked, targets, folder) | {"lines": [line.as_json() for line in lines]}
+    for file in filter(None, (folder.path / "evaluation.json", json_file)):
+        file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    show(console, lines)
     return ExitCode.DONE
 
 
-def _checkpoint(run: RunFolder, checked: CheckedRun, step: int | None) -> Found:
-    """The checkpoint of this step; the newest one if it is None. Raises ConfigError, CheckpointError."""
-    store = CheckpointStore(checked.config.checkpoint.folder or run.checkpoints, run.scratch)
-    steps = store.steps()
-    if not steps:
-        raise ConfigError(f"run: {store.root} has no checkpoint. Allowed: a run that saved one (checkpoint.every).")
-    if step is not None and step not in steps:
-        raise ConfigError(f"step: given {step}, allowed: the step of a checkpoint ({', '.join(map(str, steps))}).")
-    found = store.newest_whole().found if step is None else store.load(step)
-    assert found is not None  # there are checkpoints: one is whole, or newest_whole raises
-    return found
+def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Targets and overrides.
+
+    >>> split(["latest", "step=3", "owner/model", "~rewards.short"])
+    (['latest', 'owner/model'], ['step=3', '~rewards.short'])
+    """
+    overrides = [word for word in words if IS_OVERRIDE.match(word)]
+    return [word for word in words if word not in overrides], overrides
 
 
-def _verl_config(checked: CheckedRun, folder: RunFolder, found: Found) -> DictConfig:
-    """verl's configuration of one attempt that only validates."""
-    verl = checked.verl_config(folder.path.resolve())
-    attempt = Attempt(start_step=found.step, folder=str(found.folder), validate_first=True, validate_only=True)
-    begin(verl, attempt)
-    return verl
+def _step(given: Any) -> Step | None:
+    if given is None or given in ("last", "best") or (isinstance(given, int) and not isinstance(given, bool)):
+        return given
+    raise ConfigError(f"step: given {given!r}, allowed: the number of a checkpoint's step, last or best.")
 
 
-def _rows(values: dict[str, float]) -> list[tuple[str, str, str, str]]:
-    """A row a data source and reward; verl's names are kind/source/reward/statistic."""
-    rows = []
-    for name, value in sorted(values.items()):
-        source, _, rest = name.removeprefix("validation/").partition("/")[2].partition("/")
-        reward, _, statistic = rest.rpartition("/")
-        rows.append((source, reward, statistic, f"{value:.4g}"))
-    return rows
+def _setting(given: Sequence[str], recipe: Any, overrides: list[str]) -> tuple[CheckedRun, RunFolder | None]:
+    """Whose data and rewards: the recipe's, or those of the run that the first target is or is a part of."""
+    if recipe is not None:
+        return CheckedRun.load([f"recipe={recipe}", *overrides]), None
+    if not given:
+        raise ConfigError("target: none given. Allowed: a run, or recipe=NAME.")
+    home = run_of(given[0])
+    if home is None and (Path(given[0]).expanduser().exists() or "/" in given[0]):
+        raise ConfigError(
+            f"target: given {given[0]}, which belongs to no run. Allowed: a run before it, or recipe=NAME beside it, "
+            "whose data and rewards it is evaluated by."
+        )
+    if home is None:
+        RunFolder.find(given[0])  # says which runs there are
+    assert home is not None
+    return CheckedRun.load_saved(home.config, overrides), home
+
+
+def _targets(given: Sequence[str], step: Step | None, checked: CheckedRun, home: RunFolder | None) -> list[Target]:
+    """All that is to be evaluated, each checked."""
+    if not given:
+        return [of_model(checked.config.model.path, made=not checked.prepared.exists())]
+    of_home = None if home is None else (home, checked.config)
+    targets = [resolve(word, step, of_home) for word in given]
+    require_distinct(targets)
+    return targets
+
+
+def _notes(targets: Sequence[Target]) -> list[str]:
+    first, *others = groups(targets)
+    return [
+        f"{', '.join(target.name for target in group)}: another architecture or tokenizer than {first[0].name}, so it "
+        "needs a start of its own, and its response lengths are in its own tokens"
+        for group in others
+    ]
+
+
+def _folder(checked: CheckedRun, home: RunFolder | None, targets: Sequence[Target]) -> RunFolder:
+    if home is None:
+        return RunFolder.create(checked.recipe.name, checked.config.as_yaml(), "evaluations")
+    folder = RunFolder(home.path / "evaluations" / "-vs-".join(slug(target.name) for target in targets)[:150])
+    for part in (folder.rollouts, folder.logs):
+        part.mkdir(parents=True, exist_ok=True)
+    folder.config.write_text(checked.config.as_yaml(), encoding="utf-8")
+    return folder
+
+
+def _content(checked: CheckedRun, targets: Sequence[Target], folder: RunFolder) -> dict[str, Any]:
+    """What was evaluated, and how; of each target also verl's own metrics of its validation."""
+    metrics = {record["step"]: record for record in folder.metrics()}
+    models = [
+        {
+            "name": target.name,
+            "model": target.model,
+            "checkpoint": None if target.checkpoint is None else str(target.checkpoint),
+            "step": target.step,
+            "validation": {k: v for k, v in metrics[n].items() if k.startswith("validation/")},
+        }
+        for n, target in enumerate(targets, 1)
+    ]
+    config = checked.config
+    return {
+        "recipe": config.recipe,
+        "seed": config.seed,
+        "seeds_of_step": targets[0].step,
+        "sampling": config.rollout.val_kwargs.model_dump(),
+        "max_response_length": config.data.max_response_length,
+        "models": models,
+    }

@@ -17,6 +17,20 @@ from mrpo.config.load import validate
 from mrpo.config.run import RunConfig
 
 
+class Weights(StrictModel):
+    """What an evaluation validates. Neither a checkpoint nor a model: what ``model.path`` holds, which
+    can only be the first."""
+
+    name: str
+    """Under this name its rollouts are recorded."""
+    number: int = Field(ge=1)
+    """Its line in metrics.jsonl."""
+    checkpoint: str | None = None
+    """Folder of a checkpoint."""
+    model: str | None = None
+    """A Hugging Face folder, or a name on the hub, of the architecture of ``model.path``."""
+
+
 class Attempt(StrictModel):
     """One start of a run."""
 
@@ -30,8 +44,9 @@ class Attempt(StrictModel):
     """What the run is made of (``mrpo.checkpoint.compatible.describe``); saved with each checkpoint."""
     validate_first: bool = False
     """Validate before the first step."""
-    validate_only: bool = False
-    """Do nothing else (``mrpo evaluate``)."""
+    evaluate: list[Weights] = Field(default_factory=list)
+    """Validate these, one after the other, each with the sampling seeds of ``start_step``; train nothing (``mrpo
+    evaluate``)."""
 
 
 class ControllerConfig(StrictModel):

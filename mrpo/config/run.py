@@ -154,6 +154,28 @@ class ScoringConfig(StrictModel):
     """Share of a step's rollouts in which one reward may fail; with more, the run stops rather than train on noise."""
 
 
+class ValidationSampling(StrictModel):
+    """How validation and ``mrpo evaluate`` sample. The default is one greedy response to each prompt."""
+
+    n: int = Field(default=1, ge=1)
+    """Responses to each prompt. With several, ``mrpo evaluate`` shows pass@k."""
+    temperature: float = Field(default=0.0, ge=0)
+    """Sampling temperature; 0 takes the likeliest token each time."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus sampling."""
+    top_k: int = Field(default=-1, ge=-1)
+    """Sample among the k likeliest tokens; -1: among all."""
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> ValidationSampling:
+        if self.n > 1 and self.temperature == 0:
+            raise ConfigError(
+                f"rollout.val_kwargs.n: given {self.n} with temperature 0, allowed: 1, or a temperature above 0. "
+                "Greedy responses to a prompt are all the same."
+            )
+        return self
+
+
 class RolloutConfig(StrictModel):
     """The vLLM engines."""
 
@@ -189,6 +211,8 @@ class RolloutConfig(StrictModel):
     """No CUDA graphs or compilation: a quicker start, slower tokens. Always so on CPU."""
     agent_workers: int = Field(default=1, ge=1)
     """Processes that drive the rollouts."""
+    val_kwargs: ValidationSampling = Field(default_factory=ValidationSampling)
+    """Sampling in validation."""
 
 
 class ActorConfig(StrictModel):

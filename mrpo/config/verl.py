@@ -162,6 +162,7 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
                 "seed": config.seed,
                 "temperature": rollout.temperature,
                 "top_p": rollout.top_p,
+                "val_kwargs": {**rollout.val_kwargs.model_dump(), "do_sample": rollout.val_kwargs.temperature > 0},
                 "dtype": rollout.dtype,
                 "enforce_eager": rollout.enforce_eager,
                 "gpu_memory_utilization": rollout.gpu_memory_utilization,
@@ -215,7 +216,6 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
             "logger": trainer.logger,
             "project_name": trainer.project_name,
             "experiment_name": trainer.experiment_name or run_dir.name,
-            "validation_data_dir": str(run_dir / "validation"),
             "v1": {
                 "trainer_mode": "separate_async" if separate else "sync",
                 "separate_async": {

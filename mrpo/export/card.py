@@ -108,13 +108,13 @@ model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("BASE MOD
 
 def validations(run: RunFolder, rewards: Sequence[str], until: int) -> tuple[Validation | None, Validation | None]:
     """The first and the last validation of the run that are no later than step ``until``; None where there is none."""
-    found = sorted(int(file.stem) for file in (run.path / "validation").glob("*.jsonl") if file.stem.isdigit())
+    # Earlier runs left verl's own dump.
+    folder = run.validation_rollouts if run.validation_rollouts.is_dir() else run.path / "validation"
+    found = sorted(int(file.stem) for file in folder.glob("*.jsonl") if file.stem.isdigit())
     steps = [step for step in found if step <= until]
     if not steps:
         return None, None
-    first, last = (
-        _validation(run.path / "validation" / f"{step}.jsonl", step, rewards) for step in (steps[0], steps[-1])
-    )
+    first, last = (_validation(folder / f"{step}.jsonl", step, rewards) for step in (steps[0], steps[-1]))
     return (None if steps[0] == steps[-1] else first), last
 
 
@@ -122,7 +122,7 @@ def _validation(file: Path, step: int, rewards: Sequence[str]) -> Validation:
     rows = jsonl.read(file)
     means = {}
     for name in rewards:
-        found = (row.get(SCORE + name, row.get(name)) for row in rows)  # earlier runs wrote the name alone
+        found = (row["rewards"].get(name) if "rewards" in row else row.get(SCORE + name, row.get(name)) for row in rows)
         if scores := [score for score in found if isinstance(score, int | float) and math.isfinite(score)]:
             means[name] = fmean(scores)
     return Validation(step, len(rows), means)

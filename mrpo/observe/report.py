@@ -42,7 +42,9 @@ def write_report(folder: RunFolder) -> tuple[Path, Path]:
     Raises:
         CorruptLineError: a complete line of one of the run's files is broken.
     """
-    from mrpo.observe.figure import write_figure  # matplotlib is slow to import, and only reports need it
+    # matplotlib and scipy are slow to import, and only reports need them
+    from mrpo.observe.before_after import before_after, page_values
+    from mrpo.observe.figure import write_figure
 
     progress, records = read_progress(folder), folder.metrics()
     state = _state(progress)
@@ -57,6 +59,7 @@ def write_report(folder: RunFolder) -> tuple[Path, Path]:
         png=_base64(folder.png),
         details=_details(folder, records, progress.rewards),
         summary=[_summary(records, reward) for reward in progress.rewards],
+        before_after=page_values(before_after(folder)),
         rollouts=[_rollout(label, record) for label, record in samples(folder)],
         **_steps(records, progress.rewards),
         config=folder.config.read_text(encoding="utf-8") if folder.config.exists() else "no config.yaml",

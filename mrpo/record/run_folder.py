@@ -9,6 +9,7 @@
       metrics.jsonl        a line a step: step, time, and every metric under its name (mrpo.record.metrics)
       rollouts/<step>.jsonl  a line a rollout: step, uid, sample, prompt, response, ground_truth, rewards by name
                            (null: not applicable or failed), advantage, keep, tokens
+      validation_rollouts/<step>.jsonl  the same for a validation, and data_source; a prompt's uid is its content's
       logs/                what every actor printed
       checkpoints/         a folder a checkpoint, each with a manifest
       model/               what was trained, as a Hugging Face folder (trainer.export)
@@ -45,6 +46,7 @@ class RunFolder:
         )
         self.rollouts, self.logs, self.checkpoints = (self.path / n for n in ("rollouts", "logs", "checkpoints"))
         self.model = self.path / "model"
+        self.validation_rollouts = self.path / "validation_rollouts"
         self.scratch = self.path / "scratch"
         """Where checkpoints are that are on their way to or from an object store."""
         self.stop_file = self.path / "stop"
@@ -134,6 +136,11 @@ class RunFolder:
         self.rollouts.mkdir(exist_ok=True)
         jsonl.replace(self.rollouts_file(step), ({"step": step, **row} for row in rows))
 
+    def write_validation(self, name: int | str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write all rollouts of one validation: of a step, or of what an evaluation calls by ``name``."""
+        self.validation_rollouts.mkdir(exist_ok=True)
+        jsonl.replace(self.validation_rollouts / f"{name}.jsonl", rows)
+
     @contextmanager
     def claim(self) -> Iterator[None]:
         """Be the only command that runs this run, until the process ends. Raises ConfigError if another one does."""
@@ -172,7 +179,17 @@ class RunFolder:
         return jsonl.Tail(self.metrics_file, required=("step", "time"))
 
     def rollout_steps(self) -> list[int]:
-        return sorted(int(file.stem) for file in self.rollouts.glob("*.jsonl") if file.stem.isdigit())
+        return _numbers(self.rollouts)
+
+    def validation_steps(self) -> list[int]:
+        return _numbers(self.validation_rollouts)
+
+    def read_validation(self, name: int | str) -> list[Record]:
+        return jsonl.read(self.validation_rollouts / f"{name}.jsonl", required=("uid", "sample", "rewards"))
 
     def read_rollouts(self, step: int) -> list[Record]:
         return jsonl.read(self.rollouts_file(step), required=("step", "uid", "sample", "rewards"))
+
+
+def _numbers(folder: Path) -> list[int]:
+    return sorted(int(file.stem) for file in folder.glob("*.jsonl") if file.stem.isdigit())

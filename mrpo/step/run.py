@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from mrpo.checkpoint.owners import Owners
 from mrpo.checkpoint.store import CheckpointStore
-from mrpo.config.controller import ControllerConfig
+from mrpo.config.controller import ControllerConfig, Weights
 from mrpo.record.metrics import rename
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
@@ -21,6 +22,7 @@ from mrpo.step.checkpointing import OWNERS_FOLDER, RANKS_FOLDER, RunCheckpoints,
 from mrpo.step.position import Position
 from mrpo.step.seam import Metrics, Seam
 from mrpo.step.step import Parts, run_step
+from mrpo.step.validation import validation_records
 from mrpo.step.watchdog import GAVE_UP, Watchdog
 
 
@@ -84,10 +86,7 @@ class TrainingRun:
         self.folder.announce(total, rewards=self.config.rewards, first_step=start + 1)
         try:
             if self.attempt.validate_first:
-                seam.log(metrics := self.validate(start), start)
-                if self.attempt.validate_only:
-                    self.folder.write_metrics(start, metrics)
-                    return
+                seam.log(self.validate(start), start)
             self._make_up_validation(seam)
             self._end_step(seam, start, {})
             for number in range(start + 1, total + 1):
@@ -99,6 +98,48 @@ class TrainingRun:
             self.folder.event(Phase.STOPPED, step=saved, detail=f"{saved} of {total} steps are saved")
         finally:
             seam.end()
+
+    def evaluate(self, seam: Seam) -> None:
+        """Validate what ``attempt.evaluate`` names, each as a line of metrics and a file of rollouts; or some of it, if
+        somebody asks to stop, and then the last event is STOPPED."""
+        self.seam, step = seam, self.attempt.start_step
+        seam.while_waiting = self.while_waiting
+        numbers = [weights.number for weights in self.attempt.evaluate]
+        self.folder.announce(max(numbers), rewards=self.config.rewards, first_step=min(numbers))
+        done = 0
+        try:
+            for weights in self.attempt.evaluate:
+                self.step = weights.number
+                self._stop_if_asked()
+                if done > 0:
+                    seam.pause()
+                self._load(seam, weights)
+                self.note(Phase.UPDATE_WEIGHTS)
+                seam.serve(step)
+                metrics = self._validate(seam, step, weights.name) | self._reward_means(weights.name)
+                self.folder.write_metrics(weights.number, metrics)
+                seam.log(metrics, weights.number)
+                done += 1
+        except StopRequested:
+            self.folder.event(Phase.STOPPED, detail=f"{done} of {len(self.attempt.evaluate)} are evaluated")
+        finally:
+            seam.end()
+
+    def _reward_means(self, name: str) -> Metrics:
+        """What a display shows of a step: each reward's mean over the responses that have it."""
+        rows, means = self.folder.read_validation(name), Metrics()
+        for reward in self.config.rewards:
+            scores = [row["rewards"][reward] for row in rows if row["rewards"][reward] is not None]
+            means |= {f"reward/{reward}/mean": fmean(scores)} if scores else {}
+        return means
+
+    def _load(self, seam: Seam, weights: Weights) -> None:
+        self.note(Phase.LOAD_MODEL if weights.checkpoint is None else Phase.LOAD_CHECKPOINT)
+        ranks = None if weights.checkpoint is None else Path(weights.checkpoint) / RANKS_FOLDER
+        if seam.load(ranks, self.attempt.start_step):
+            self.note(Phase.RESHARD)
+        if weights.model is not None:
+            seam.load_model(weights.model)
 
     def _begin(self, seam: Seam) -> Parts:
         """Register what must survive, and take up the checkpoint that this attempt begins with."""
@@ -144,14 +185,19 @@ class TrainingRun:
         """The metrics of the validation set; none if it was abandoned for a stop, and then the step is over all the
         same and its validation deferred."""
         assert self.seam is not None
-        self.note(Phase.VALIDATE)
         try:
-            return {f"validation/{name}": value for name, value in self.seam.validate(step).items()}
+            return self._validate(self.seam, step, step)
         except StopRequested:
             if not self.checkpoints.has_boundary:  # before the first step there is no step to defer it for
                 raise
             self.validation_abandoned = True
             return {}
+
+    def _validate(self, seam: Seam, step: int, name: int | str) -> Metrics:
+        self.note(Phase.VALIDATE)
+        metrics, rows = seam.validate(step)
+        self.folder.write_validation(name, validation_records(rows, self.config.advantage.names))
+        return {f"validation/{name}": value for name, value in metrics.items()}
 
     def _make_up_validation(self, seam: Seam) -> None:
         if self.deferred.metrics is None:

@@ -57,6 +57,16 @@ class RolloutText(NamedTuple):
     tokens: int
 
 
+class ValidationRow(NamedTuple):
+    """One row of a validation: an output of a rollout, of several the last stands for it."""
+
+    key: str
+    prompt: PromptContent
+    text: RolloutText
+    components: Mapping[str, Any]
+    """The rollout's scores and failures (``mrpo.rewards.wire``)."""
+
+
 class Seam(Protocol):
     """The stack under a run. Every verb returns when it is done; ``wait`` and ``validate`` call ``while_waiting``."""
 
@@ -72,6 +82,12 @@ class Seam(Protocol):
     def load(self, folder: Path | None, step: int) -> bool:
         """Give the ranks the states of ``step``; without a folder they keep what the model's files say. Returns whether
         they were saved by another number of ranks."""
+
+    def load_model(self, model: str) -> None:
+        """Give the ranks the weights of another Hugging Face folder, or name on the hub, of the same architecture."""
+
+    def pause(self) -> None:
+        """Engines that share the ranks' devices leave them the memory, until they ``serve`` again."""
 
     def serve(self, step: int) -> None:
         """Give the engines the weights of ``step`` and get ready for prompts."""
@@ -137,8 +153,9 @@ class Seam(Protocol):
 
     # ---- beside steps ----
 
-    def validate(self, step: int) -> Metrics:
-        """Metrics of the validation set, by the weights that the engines have."""
+    def validate(self, step: int) -> tuple[Metrics, list[ValidationRow]]:
+        """Metrics and rollouts of the validation set, by the weights that the engines have. ``step`` is part of the
+        sampling seeds."""
 
     def waits_for(self, phase: str) -> str:
         """Who would have to end ``phase``, in words."""

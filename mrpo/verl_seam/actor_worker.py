@@ -9,11 +9,13 @@ from typing import Any
 import numpy
 import ray
 import torch
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from verl.experimental.separation.engine_workers import DetachActorWorker
 from verl.single_controller.base.decorator import Dispatch, register
 from verl.utils.device import get_device_name
 from verl.utils.distributed import initialize_global_process_group_ray
 from verl.utils.fsdp_utils import load_fsdp_model_to_gpu, offload_fsdp_model_to_cpu, offload_fsdp_optimizer
+from verl.utils.model import get_hf_auto_model_class
 
 from mrpo.checkpoint.sharded import ShardedState
 from mrpo.verl_seam.plugin import require_loaded
@@ -65,11 +67,44 @@ class ActorWorker(DetachActorWorker):
         return loaded.resharded
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)  # type: ignore[attr-defined]
+    def load_model(self, model: str) -> None:
+        """Take the weights of a Hugging Face folder, or name on the hub, of this model's architecture.
+
+        Raises:
+            RuntimeError: the files lack a weight, or have one of another shape.
+        """
+        engine: Any = self.actor.engine  # type: ignore[union-attr]
+        if engine.is_param_offload_enabled:
+            load_fsdp_model_to_gpu(engine.module)
+        state = _weights_of(model, engine) if self.rank == 0 else {}
+        set_model_state_dict(
+            engine.module, state, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+        )
+        if engine.is_param_offload_enabled:
+            offload_fsdp_model_to_cpu(engine.module)
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)  # type: ignore[attr-defined]
     def save_model_to_cpu(self, n: int) -> None:
         """On the CPU verl's copy is a view of the live weights (``detach().cpu()``), hence the clone."""
         super().save_model_to_cpu(n)
         if get_device_name() == "cpu":
             self.cpu_saved_models[n] = _cloned(self.cpu_saved_models[n])
+
+
+def _weights_of(model: str, engine: Any) -> dict[str, Any]:
+    """The whole state of the model in these files, in the precision that the ranks keep."""
+    known = engine.model_config
+    loaded, report = get_hf_auto_model_class(known.hf_config).from_pretrained(
+        model,
+        dtype=next(engine.module.parameters()).dtype,
+        trust_remote_code=known.trust_remote_code,
+        output_loading_info=True,
+    )
+    # transformers would leave these at random values, with no more than a warning
+    wrong = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+    if wrong:
+        raise RuntimeError(f"{model}: {len(wrong)} weights are missing or of another shape: {', '.join(wrong[:5])}")
+    return loaded.state_dict()
 
 
 def _cloned(saved: Any) -> Any:

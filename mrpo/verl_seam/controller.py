@@ -38,7 +38,7 @@ def run_controller(config: DictConfig) -> None:
         run = TrainingRun(ours, dump_stacks)
         seam = VerlSeam(config, ours, run.note, lambda what, detail: run.folder.event(what, detail=detail))
         seam.track(agent_loops(config, seam))
-        run.train(seam)
+        (run.evaluate if ours.attempt.evaluate else run.train)(seam)
         succeeded = True
     finally:
         try:

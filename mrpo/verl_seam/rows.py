@@ -20,10 +20,10 @@ from mrpo.advantages import modulate_tokens, write_tokens
 from mrpo.config.advantage import TokenModulation
 from mrpo.rewards.wire import FAILURES, SCORE, SEEN, decode
 from mrpo.step.rollouts import BatchRow, Rollouts, RowKey
-from mrpo.step.seam import RolloutText
+from mrpo.step.seam import PromptContent, RolloutText, ValidationRow
 from mrpo.verl_seam.text import ResponseDecoder
 
-PARTITION = "train"
+PARTITION, VALIDATION = "train", "val"
 FIELDS = ("uid", "response_mask", "extra_fields", "prompts", "responses", "reward_model")
 
 
@@ -125,6 +125,20 @@ def texts(data: TensorDict, rows: Sequence[int], decoder: ResponseDecoder) -> li
         RolloutText(prompt, decoder(responses[row].tolist()), truths[row]["ground_truth"], len(responses[row]))
         for row, prompt in zip(rows, prompts_read, strict=True)
     ]
+
+
+def validation_rows(batch: KVBatchMeta, names: Sequence[str], decoder: ResponseDecoder) -> list[ValidationRow]:
+    """The rows of a batch of validation prompts. Raises RuntimeError if TransferQueue lacks some."""
+    fields = ["prompts", "responses", "reward_model", "data_source", "raw_prompt", "extra_fields"]
+    data = tq.kv_batch_get(keys=batch.keys, partition_id=VALIDATION, select_fields=fields)
+    if len(data) != len(batch.keys):
+        raise RuntimeError(f"TransferQueue returned {len(data)} of the {len(batch.keys)} rows of a validation")
+    columns = (list(map(_plain, data[name])) for name in ("raw_prompt", "reward_model", "data_source"))
+    prompts = [
+        PromptContent(list(chat), reward["ground_truth"], source) for chat, reward, source in zip(*columns, strict=True)
+    ]
+    decoded = texts(data, range(len(data)), decoder)
+    return list(map(ValidationRow, batch.keys, prompts, decoded, row_components(data, names, len(data))))
 
 
 def write(

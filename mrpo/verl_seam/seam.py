@@ -5,7 +5,9 @@ verb               verl's public                                              ve
 ================== ========================================================== =============================
 (start)            ``PPOTrainer()``, ``Tracking``, ``SkipManager.init``,      ``_setup``
                    ``ValidationGenerationsLogger``
-load, ranks        (methods of our own worker, ``actor_worker``)
+load, load_model,  (methods of our own worker, ``actor_worker``)
+ranks
+pause              ``checkpoint_manager.sleep_replicas``
 serve              ``on_init_end``
 loader_state       ``train_dataloader``
 timed_step, timed  ``on_step_begin``, ``SkipManager.set_step``,               ``_start_profiling``
@@ -25,7 +27,8 @@ combine            ``MetricsAggregator``
 finish             ``tq.kv_clear``                                            ``_compute_metrics``,
                                                                               ``_log_rollout_data``
 log                ``Tracking.log``, ``DapoFilteredRewardTableLogger``
-validate           ``on_validate_begin``, ``on_validate_end``                 ``_validate``
+validate           ``on_validate_begin``, ``on_validate_end``,                ``_validate``
+                   ``replay_buffer.sample``
 end                                                                           ``_shutdown_dump_executor``
 ================== ========================================================== =============================
 
@@ -57,7 +60,7 @@ from mrpo.config.advantage import TokenModulation
 from mrpo.config.controller import ControllerConfig
 from mrpo.record.phase import Phase
 from mrpo.step.rollouts import BatchRow, Rollouts, RowKey
-from mrpo.step.seam import Batch, Metrics, PromptContent, Prompts, RolloutText
+from mrpo.step.seam import Batch, Metrics, PromptContent, Prompts, RolloutText, ValidationRow
 from mrpo.verl_seam import rows
 from mrpo.verl_seam.recovery import EngineKeeper, PersistentClient
 from mrpo.verl_seam.reward_models import RewardModels
@@ -110,6 +113,8 @@ class VerlSeam:
         self.buffer = self.trainer.replay_buffer
         self.buffer.poll_interval = ROLLOUT_POLL_SECONDS
         self._watch_waiting()
+        self.validated: list[ValidationRow] = []
+        self._keep_validated()
         self.engines: EngineKeeper | None = None
         if config.trainer.v1.trainer_mode == "separate_async":  # colocated engines live and die with the ranks
             servers, weights = self.trainer.standalone_server_manager, self.trainer.standalone_checkpoint_manager
@@ -127,6 +132,19 @@ class VerlSeam:
             return wait(partition, last_debug_time)
 
         self.buffer._wait_for_next_poll = wait_and_look
+
+    def _keep_validated(self) -> None:
+        """verl's validation takes its rollouts from the buffer, a batch at a time, and drops them when it has their
+        metrics: keep what a run folder records."""
+        sample = self.buffer.sample
+
+        def sample_and_keep(global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, Metrics]:
+            meta, metrics = sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
+            if partition_id == rows.VALIDATION:
+                self.validated += rows.validation_rows(meta, self.ours.run.advantage.names, self.decoder)
+            return meta, metrics
+
+        self.buffer.sample = sample_and_keep
 
     def _reward_workers(self) -> list[Any]:
         return self.trainer.reward_loop_manager.reward_loop_workers
@@ -153,6 +171,13 @@ class VerlSeam:
     def load(self, folder: Path | None, step: int) -> bool:
         self.trainer.global_steps = step
         return folder is not None and any(self.ranks.load_state(str(folder)))
+
+    def load_model(self, model: str) -> None:
+        self.ranks.load_model(model)
+
+    def pause(self) -> None:
+        if self.engines is None:
+            self.trainer.checkpoint_manager.sleep_replicas()
 
     def serve(self, step: int) -> None:
         trainer, profiled = self.trainer, self.config.global_profiler.steps
@@ -307,12 +332,12 @@ class VerlSeam:
 
     # ---- beside steps ----
 
-    def validate(self, step: int) -> Metrics:
-        self.trainer.global_steps = step
+    def validate(self, step: int) -> tuple[Metrics, list[ValidationRow]]:
+        self.trainer.global_steps, self.validated = step, []
         self.trainer.on_validate_begin()
         metrics = self.trainer._validate()
         self.trainer.on_validate_end()
-        return renamed(metrics)
+        return renamed(metrics), self.validated
 
     def waits_for(self, phase: str) -> str:
         if phase not in (Phase.ROLLOUT, Phase.VALIDATE):

@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 
 from mrpo.exit_code import ExitCode
 from mrpo.export.origin import step_of_export
-from mrpo.record import jsonl
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 
@@ -48,8 +47,7 @@ def answers_of(script: str, model: Path, run: RunFolder, elsewhere: Path) -> dic
 
 def last_validation(run: RunFolder, step: int) -> dict[str, str]:
     """The engine's greedy answers, by prompt."""
-    rows = jsonl.read(run.path / "validation" / f"{step}.jsonl")
-    return {row["input"]: row["output"] for row in rows}
+    return {row["prompt"]: row["response"] for row in run.read_validation(step)}
 
 
 @pytest.mark.e2e

@@ -147,9 +147,18 @@ def test_another_learning_rate_is_refused_with_the_words_that_allow_it(
 
 
 def test_the_evaluation_of_a_checkpoint_gives_what_its_validation_gave(unequal_run: RunFolder) -> None:
-    done = mrpo("evaluate", str(unequal_run.path), f"step={STEPS}")
+    """And the model that the run began with, in the same start of the stack, what the validation before training gave:
+    the ranks have loaded its files over the checkpoint's weights."""
+    done = mrpo("evaluate", str(unequal_run.path), "base", f"step={STEPS}")
     assert done.returncode == ExitCode.DONE, done.stderr
-    evaluation = json.loads((unequal_run.path / "evaluations" / f"step-{STEPS}" / "evaluation.json").read_text())
-    last = unequal_run.metrics()[-1]
-    assert evaluation == {"step": STEPS, **{k: v for k, v in last.items() if k.startswith("validation/")}}
-    assert "correct" in done.stdout
+    folder = RunFolder(unequal_run.path / "evaluations" / f"step-{STEPS}-vs-base")
+    evaluation, last = json.loads((folder.path / "evaluation.json").read_text()), unequal_run.metrics()[-1]
+    checkpoint, base = evaluation["models"]
+    assert (checkpoint["step"], base["name"]) == (STEPS, "base")
+    assert checkpoint["validation"] == {k: v for k, v in last.items() if k.startswith("validation/")}
+    assert folder.read_validation(f"1-step-{STEPS}") == unequal_run.read_validation(STEPS)
+    assert folder.read_validation("2-base") == unequal_run.read_validation(0)
+    assert sum(event["phase"] == Phase.PLAN for event in folder.events()) == 1
+    (change,) = [one for one in evaluation["lines"] if (one["model"], one["measure"]) == ("base", "correct")]
+    assert change["difference"]["high"] < 0  # untrained is worse, beyond chance
+    assert f"change from step {STEPS}" in done.stdout

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import yaml
 
+from mrpo.evaluation.responses import Sampling, respond
+from mrpo.observe.before_after import before_after
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 
@@ -55,11 +58,31 @@ def test_verls_tracking_logs_every_component_to_tensorboard(unequal_run: RunFold
     assert any(b"reward/tagged/std" in file.read_bytes() for file in events)
 
 
-def test_validation_before_training_is_in_the_run_folder(unequal_run: RunFolder) -> None:
-    files = list((unequal_run.path / "validation").glob("*.jsonl"))
-    assert files
-    row = json.loads(files[0].read_text().splitlines()[0])
-    assert {"correct", "tagged", "short"} <= row.keys()
+def test_validations_are_in_the_run_folder_with_the_one_before_training(unequal_run: RunFolder) -> None:
+    assert unequal_run.validation_steps() == [0, 2, 4, 6, STEPS]
+    for step in unequal_run.validation_steps()[1:]:
+        rows, (metrics,) = unequal_run.read_validation(step), [m for m in unequal_run.metrics() if m["step"] == step]
+        for reward in ("correct", "tagged", "short"):
+            mean = fmean(row["rewards"][reward] for row in rows)
+            assert mean == pytest.approx(metrics[f"validation/val-aux/quickstart/{reward}/mean@1"])
+
+
+def test_the_report_lays_the_first_validation_beside_the_last(unequal_run: RunFolder) -> None:
+    found = before_after(unequal_run)
+    assert found is not None
+    assert (found.first_step, found.last_step) == (0, STEPS)
+    change = {line.measure: line.difference for line in found.lines}
+    assert change["correct"] is not None
+    assert change["correct"].value > 0
+    assert "Before and after" in unequal_run.html.read_text()
+
+
+def test_sampling_by_transformers_answers_as_the_engine_did(unequal_run: RunFolder, quickstart: Path) -> None:
+    """Greedy, in float32: the same chat template, the same weights, the same end of a response."""
+    rows = unequal_run.read_validation(0)
+    found = respond(str(quickstart / "model"), [row["prompt"].strip() for row in rows], Sampling(max_tokens=48))
+    same = [(a.text, a.tokens) == (row["response"], row["tokens"]) for (a,), row in zip(found, rows, strict=True)]
+    assert sum(same) >= len(rows) - 1  # two likeliest tokens may be equal to the last bit
 
 
 def test_it_listens_on_loopback_only_and_on_what_the_docs_list(unequal_run: RunFolder) -> None:

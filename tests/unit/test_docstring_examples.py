@@ -20,6 +20,7 @@ MODULES = (
     "mrpo.config.overrides",
     "mrpo.config.recipes",
     "mrpo.errors",
+    "mrpo.evaluation.statistics",
     "mrpo.prepare.download",
     "mrpo.prepare.rows",
     "mrpo.resources",

@@ -20,6 +20,7 @@ KNOWS_NEITHER = {
     "checkpoint": ("ray", "verl"),
     "config": ("torch", "ray", "verl"),
     "data": ("torch", "ray", "verl"),
+    "evaluation": ("ray", "verl"),
     "export": ("ray", "verl"),
     "launch": ("torch",),
     "observe": ("torch", "ray", "verl"),

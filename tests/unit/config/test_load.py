@@ -122,6 +122,7 @@ def test_what_rewards_declare_reaches_the_estimator(recipe: Path) -> None:
         ("verl.skip.rollout.enable=true", "skip.rollout", "count as this policy's"),
         ("verl.trainer.total_epochs=1", "total_epochs", "trainer.total_training_steps"),
         ("verl.trainer.default_local_dir=/c", "default_local_dir", "checkpoint.folder"),
+        ("rollout.val_kwargs.n=4", "rollout.val_kwargs.n", "a temperature above 0"),
         ("trainer.seed=1,2", "trainer.seed", "sweep"),
         ("trainer.seed", "override", "key=value"),
         ("recipe=mine/bigger", "variant of recipe mine", "Allowed: config"),
@@ -267,6 +268,19 @@ def test_gpu_and_cpu_differ_only_in_what_a_cpu_lacks(recipe: Path) -> None:
     assert gpu.actor_rollout_ref.model.use_remove_padding is True
     assert cpu.trainer.v1 == gpu.trainer.v1
     assert cpu.data == gpu.data
+
+
+def test_validation_is_greedy_unless_it_is_told_how_to_sample(recipe: Path) -> None:
+    for override, wanted in (
+        ("seed=0", {"n": 1, "do_sample": False, "temperature": 0.0, "top_p": 1.0, "top_k": -1}),
+        (
+            "rollout.val_kwargs={n: 4, temperature: 0.6, top_p: 0.9}",
+            {"n": 4, "do_sample": True, "temperature": 0.6, "top_p": 0.9, "top_k": -1},
+        ),
+    ):
+        config, found = load_run_config(["recipe=mine", override])
+        given = to_verl(config, found.folder, Path("run"), "cpu").actor_rollout_ref.rollout.val_kwargs
+        assert {name: given[name] for name in wanted} == wanted
 
 
 def test_the_prepared_folder_follows_command_scripts_and_seed(recipe: Path) -> None:

@@ -18,7 +18,7 @@ from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.wire import decode, encode
 from mrpo.step.checkpointing import Ranks
 from mrpo.step.rollouts import BatchRow, Rollouts
-from mrpo.step.seam import Metrics, PromptContent, Prompts, RolloutText
+from mrpo.step.seam import Metrics, PromptContent, Prompts, RolloutText, ValidationRow
 
 
 @dataclass
@@ -76,6 +76,13 @@ class FaultySeam:
         if folder is not None:
             self.weights.weights = json.loads((folder / "weights.json").read_text())
         return False
+
+    def load_model(self, model: str) -> None:
+        self.calls.append("load_model")
+        self.weights.weights = json.loads((Path(model) / "weights.json").read_text())
+
+    def pause(self) -> None:
+        self.calls.append("pause")
 
     def serve(self, step: int) -> None:
         self.engine_weights = self.weights.weights
@@ -176,11 +183,14 @@ class FaultySeam:
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
         self.logged[step] = dict(metrics)
 
-    def validate(self, step: int) -> Metrics:
+    def validate(self, step: int) -> tuple[Metrics, list[ValidationRow]]:
         self.calls.append("validate")
         self.in_validation(step)
         self.while_waiting(1)
-        return {"val-core/test/correct/mean@1": self.engine_weights}
+        content = PromptContent([{"role": "user", "content": "1"}], 1, "test")
+        text = RolloutText("1", f"by weights {self.engine_weights}", 1, 3)
+        row = ValidationRow("random_0_0", content, text, decode(encode({"correct": Outcome(1.0), "short": Outcome()})))
+        return {"val-core/test/correct/mean@1": self.engine_weights}, [row]
 
     def waits_for(self, phase: str) -> str:
         return phase

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mrpo.budget.uids import uid_content
 from mrpo.checkpoint.store import CheckpointStore
-from mrpo.config.controller import Attempt, ControllerConfig
+from mrpo.config.controller import Attempt, ControllerConfig, Weights
 from mrpo.config.load import validate
 from mrpo.record.jsonl import Record
 from mrpo.record.phase import Phase
@@ -39,6 +41,18 @@ def start(path: Path, seam: FaultySeam, attempt: Attempt | None = None, **sectio
 def train(path: Path, seam: FaultySeam, attempt: Attempt | None = None, **sections: Any) -> RunFolder:
     start(path, seam, attempt, **sections).train(seam)
     return RunFolder(path)
+
+
+def evaluate(
+    path: Path, *checkpoints: str | None, model: str | None = None, in_validation: Callable[[int], None] | None = None
+) -> tuple[RunFolder, FaultySeam]:
+    seam = FaultySeam(STEPS)
+    seam.in_validation = in_validation or seam.in_validation
+    named = [("initial" if folder is None else "checkpoint", {"checkpoint": folder}) for folder in checkpoints]
+    named += [("model", {"model": model})] if model else []
+    weights = [Weights(name=name, number=n, **given) for n, (name, given) in enumerate(named, 1)]
+    start(path, seam, Attempt(evaluate=weights)).evaluate(seam)
+    return RunFolder(path), seam
 
 
 def newest(path: Path, number: int) -> Attempt:
@@ -107,13 +121,55 @@ def test_a_stop_before_the_first_step_saves_nothing(tmp_path: Path) -> None:
 
 
 def test_an_evaluation_validates_the_checkpoint_and_trains_nothing(tmp_path: Path, undisturbed: RunFolder) -> None:
-    attempt = newest(undisturbed.path, 1).model_copy(update={"validate_first": True, "validate_only": True})
-    seam = FaultySeam(STEPS)
-    folder = train(tmp_path / "evaluation", seam, attempt)
+    folder, seam = evaluate(tmp_path / "evaluation", newest(undisturbed.path, 1).folder)
     (record,) = folder.metrics()
-    assert record["step"] == STEPS
     assert record["validation/val-core/test/correct/mean@1"] == 4.0
+    assert [row["response"] for row in folder.read_validation("checkpoint")] == ["by weights 4.0"]
     assert "update_actor" not in seam.calls
+    assert seam.calls[-1] == "end"
+
+
+def test_an_evaluation_of_several_gives_each_its_own_weights(tmp_path: Path, undisturbed: RunFolder) -> None:
+    (tmp_path / "weights.json").write_text("9.0")
+    seen: list[int] = []
+    folder, seam = evaluate(
+        tmp_path / "evaluation",
+        None,
+        newest(undisturbed.path, 1).folder,
+        model=str(tmp_path),
+        in_validation=seen.append,
+    )
+    values = [record["validation/val-core/test/correct/mean@1"] for record in folder.metrics()]
+    assert folder.metrics()[0]["reward/correct/mean"] == 1.0  # for the display
+    assert values == [0.0, 4.0, 9.0]  # what the model's files say, the checkpoint, and another model's files
+    texts = [folder.read_validation(name)[0]["response"] for name in ("initial", "checkpoint", "model")]
+    assert texts == [f"by weights {value}" for value in values]
+    assert seam.calls.count("pause") == 2  # engines on the ranks' devices make room for each next load
+    assert len(set(seen)) == 1  # the seeds are the same
+
+
+def test_a_stopped_evaluation_says_how_far_it_came(tmp_path: Path, undisturbed: RunFolder) -> None:
+    folder = RunFolder(tmp_path / "evaluation")
+    checkpoint = newest(undisturbed.path, 1).folder
+    calls: list[int] = []
+
+    def stop_in_the_second(step: int) -> None:
+        calls.append(step)
+        if len(calls) == 2:
+            folder.stop_file.touch()
+
+    evaluate(folder.path, None, checkpoint, in_validation=stop_in_the_second)
+    assert folder.events()[-1]["phase"] == Phase.STOPPED
+    assert folder.events()[-1]["detail"] == "1 of 2 are evaluated"
+    assert [record["step"] for record in folder.metrics()] == [1]
+
+
+def test_validations_leave_their_rollouts(undisturbed: RunFolder) -> None:
+    assert undisturbed.validation_steps() == [2, 4]
+    (row,) = undisturbed.read_validation(2)
+    assert row["rewards"] == {"correct": 1.0, "short": None}
+    trained = {uid_content(rollout["uid"]) for rollout in undisturbed.read_rollouts(1)}
+    assert row["uid"] in trained  # the same prompt has the same id in training
 
 
 def test_a_fault_ends_the_run_and_what_was_saved_stays(tmp_path: Path) -> None:

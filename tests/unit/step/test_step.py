@@ -40,7 +40,7 @@ def parts(seam: FaultySeam, folder: Path, phases: list[str] | None = None, **sec
         position=Position(seam),
         folder=RunFolder(folder),
         note=(phases if phases is not None else []).append,
-        validate=lambda step: {f"validation/{name}": value for name, value in seam.validate(step).items()},
+        validate=lambda step: {f"validation/{name}": value for name, value in seam.validate(step)[0].items()},
         more_metrics=lambda: {"checkpoint/blocked_seconds": 0.0},
     )
 
