@@ -42,8 +42,11 @@ def evaluate(
         str, typer.Argument(metavar="RUN", help="A run's folder, or its name below runs.", autocompletion=complete_run)
     ],
     changes: Changes = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Run the code that somebody else's run folder names.")] = False,
 ) -> ExitCode:
     evaluated = RunFolder.find(run)
+    if not trust:
+        evaluated.require_own()
     if not evaluated.config.is_file():
         raise ConfigError(f"run: {evaluated.path} holds no config.yaml. Allowed: a run's folder.")
     given, overrides = take(changes or [], "step")
