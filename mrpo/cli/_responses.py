@@ -59,7 +59,7 @@ def read_rows(file: Path) -> Iterator[Row]:
             known = {} if count is None else {"response_tokens": count}
             yield Row(f"{place}.{n}" if many else place, group, chat, response, truth, extra | known)
     if empty:
-        raise ConfigError(f"FILE: no responses in {file}.")
+        raise ConfigError(f"FILE: no rows in {file} that have a response.")
 
 
 def _records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
