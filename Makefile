@@ -1,5 +1,6 @@
 # make train   install what is needed, then train the quickstart recipe
 # make test    install what is needed, then run everything CI runs
+# make fuzz    odd inputs by the hundred thousand: an hour; what is found is kept in .hypothesis
 # make proofs  the long tests that CI doesn't wait for: docs/proofs.md
 PYTHON ?= python3.11
 DEVICE ?= cpu
@@ -10,7 +11,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
 LOCK   := requirements/$(DEVICE).txt
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: install train test unit e2e proofs check doctor lock clean
+.PHONY: install train test unit e2e fuzz proofs check doctor lock clean
 
 install: $(VENV)/installed-$(DEVICE)
 
@@ -54,6 +55,9 @@ unit: install $(VENV)/installed-peers
 
 e2e: install
 	$(BIN)/pytest -m e2e -n $(WORKERS) --dist loadfile tests/e2e tests/slurm
+
+fuzz: install
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/pytest -m unit tests/unit/test_fuzz.py
 
 proofs: install
 	$(BIN)/pytest -m proof tests/e2e tests/faults tests/slurm

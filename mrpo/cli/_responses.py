@@ -35,7 +35,6 @@ def read_rows(file: Path) -> Iterator[Row]:
         raise ConfigError(f"FILE: no such file: {file}")
     empty = True
     for place, record in _records(file):
-        empty = False
         many = record.get("responses") is not None
         responses = record["responses"] if many else [_need(record, place, "response", "responses")]
         prompt = _need(record, place, "prompt")
@@ -48,15 +47,19 @@ def read_rows(file: Path) -> Iterator[Row]:
             raise ConfigError(f"{place}: {field}: given {record.get(field)!r:.80}, allowed: {allowed}.")
         if not isinstance(counts, list) or len(counts) != len(responses):
             raise ConfigError(f"{place}: response_tokens: given {tokens!r:.80}, allowed: {len(responses)} numbers.")
-        extra = {**(record.get("extra_info") or {}), "data_source": record.get("data_source")}
+        info = record.get("extra_info") or {}
+        if not isinstance(info, dict):
+            raise ConfigError(f"{place}: extra_info: given {info!r:.80}, allowed: an object.")
+        extra = {**info, "data_source": record.get("data_source")}
         uid = record.get("uid")
         group = json.dumps([prompt, truth] if uid is None else [record.get("step"), uid], default=str)
         chat = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         for n, (response, count) in enumerate(zip(responses, counts, strict=True)):
+            empty = False
             known = {} if count is None else {"response_tokens": count}
             yield Row(f"{place}.{n}" if many else place, group, chat, response, truth, extra | known)
     if empty:
-        raise ConfigError(f"FILE: no rows in {file}.")
+        raise ConfigError(f"FILE: no rows in {file} that have a response.")
 
 
 def _records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -67,7 +70,7 @@ def _records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
         try:
             yield from ((f"row {n}", record) for n, record in enumerate(pq.read_table(file).to_pylist(), 1))
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowException, OSError, ValueError) as error:  # a damaged page is an OSError
             raise ConfigError(f"FILE: {file} can't be read as parquet: {error}") from None
         return
     try:
@@ -101,7 +104,12 @@ def count_tokens(rows: list[Row], config: RunConfig) -> tuple[list[Row], str]:
         from tokenizers import Tokenizer
 
         tokenizer, limit = Tokenizer.from_file(str(file)), config.data.max_response_length
-        lengths = (len(tokenizer.encode(row.response, add_special_tokens=False).ids) for row in rows)
+        lengths = (len(tokenizer.encode(_whole(row.response), add_special_tokens=False).ids) for row in rows)
         counts = (n + (n < limit) for n in lengths)
         note = f"{share} with {file}, plus one for the token that ends a response"
     return [replace(row, extra={"response_tokens": n, **row.extra}) for row, n in zip(rows, counts, strict=True)], note
+
+
+def _whole(text: str) -> str:
+    """Without halves of characters, of which UTF-8 and tokenizers know nothing."""
+    return text.encode("utf-8", "replace").decode()

@@ -76,8 +76,10 @@ def show(console: Console, scored: Mapping[str, Scored], groups: Sequence[str], 
 
 
 def histogram(scores: np.ndarray, low: float, high: float) -> str:
-    """How many scores lie in each tenth of [low, high], as bars; one bar if that is a point."""
-    counts, _ = np.histogram(scores, BINS if low < high else 1, (low, high) if low < high else (low - 0.5, low + 0.5))
+    """How many scores lie in each tenth of [low, high], as bars; one bar if there is nothing between them."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        edges = np.linspace(low, high, BINS + 1)
+        counts = np.histogram(scores, edges)[0] if (np.diff(edges) > 0).all() else np.array([len(scores)])
     tallest = max(counts.max(initial=0), 1)
     return "".join(BARS[math.ceil((len(BARS) - 1) * count / tallest)] for count in counts)
 

@@ -8,6 +8,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from mrpo.errors import printable
+
 
 def table(
     title: str,
@@ -48,7 +50,7 @@ def table(
 def _cell(value: object) -> Text:
     if isinstance(value, Text):
         return value
-    return Text("–" if value is None else str(value))  # as Text: a "[" in it is no markup
+    return Text("–" if value is None else printable(str(value)))  # as Text: a "[" in it is no markup
 
 
 def percent(share: float | None, digits: int = 1) -> str | None:

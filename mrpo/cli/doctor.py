@@ -13,14 +13,16 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+import typer
 from packaging.requirements import Requirement
 from rich.console import Console
 from rich.text import Text
 
 from mrpo.cli._app import examples, new_app
 from mrpo.cli._table import table
+from mrpo.driver.private_folder import FALLBACK, left_behind, remove_left_behind, shared_memory, temporary_folder
 from mrpo.exit_code import ExitCode
 
 MIN_SHARED_MEMORY, MIN_MEMORY, MIN_DISK, MIN_FILES = 1 << 30, 6 << 30, 2 << 30, 4096
@@ -36,12 +38,41 @@ class Finding(NamedTuple):
     advice: str = ""
 
 
-@app.command(help=__doc__, epilog=examples("mrpo doctor"))
-def doctor() -> ExitCode:
+@app.command(help=__doc__, epilog=examples("mrpo doctor", "mrpo doctor --clean", "mrpo doctor --clean --yes"))
+def doctor(
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Show what killed runs left outside their run folders.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --clean: remove it.")] = False,
+) -> ExitCode:
+    if clean:
+        return _clean(yes)
     findings = list(examine())
     rows = ((Text("x", "red") if finding.advice else Text("ok", "green"), *finding) for finding in findings)
     Console().print(table("", ("", "what", "found", "what to do"), rows, text_columns=4))
     return ExitCode.FAILED if any(finding.advice for finding in findings) else ExitCode.DONE
+
+
+def _clean(remove: bool) -> ExitCode:
+    """Only what is this user's, and whose owner's lock nobody holds any more."""
+    parents = dict.fromkeys((temporary_folder(), FALLBACK))
+    found = [left for parent in parents for left in left_behind(parent)]
+    for path, owner in found:
+        for each in (path, *shared_memory(path)):
+            print(f"{'remove' if remove else 'left'}: {each}  (of {owner})")
+    if not found:
+        print("nothing is left of killed runs")
+    elif not remove:
+        print("remove it: mrpo doctor --clean --yes")
+    left = [path for parent in parents if remove for path in _not_removed(parent)]
+    for path in left:
+        print(f"mrpo: {path} could not be removed", file=sys.stderr)
+    return ExitCode.FAILED if left else ExitCode.DONE
+
+
+def _not_removed(parent: Path) -> list[Path]:
+    remove_left_behind(parent)
+    return [path for path, _ in left_behind(parent)]
 
 
 def examine() -> Iterator[Finding]:
@@ -56,7 +87,11 @@ def examine() -> Iterator[Finding]:
     yield _size("memory", memory, MIN_MEMORY, "the quickstart needs about 6 GiB")
     shared = shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else 0
     yield _size("shared memory (/dev/shm)", shared, MIN_SHARED_MEMORY, "in a container: --shm-size=2g or an emptyDir")
-    yield _size("free disk in /tmp", shutil.disk_usage("/tmp").free, MIN_DISK, "Ray keeps its session there: free some")
+    folder = temporary_folder()
+    free = shutil.disk_usage(folder).free
+    yield _size(f"free disk in {folder}", free, MIN_DISK, "Ray keeps its session there: free some, or set TMPDIR")
+    if left := list(left_behind(folder)):
+        yield Finding("left of killed runs", f"{len(left)} folders in {folder}", "mrpo doctor --clean")
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     yield Finding("open-file limit", str(files), "" if files >= MIN_FILES else f"ulimit -n {MIN_FILES}")
 

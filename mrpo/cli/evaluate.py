@@ -61,6 +61,7 @@ def evaluate(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write evaluation.json there as well.")
     ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Run the code that somebody else's run folder names.")] = False,
 ) -> ExitCode:
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise ConfigError(f"--json: given {json_file}, allowed: a file in a folder that exists.")
@@ -68,6 +69,8 @@ def evaluate(
     settings, rest = take(overrides, "recipe", "step")
     step = _step(settings.get("step"))
     checked, home = _setting(given, settings.get("recipe"), rest)
+    if home is not None and not trust:
+        home.require_own()
     targets = _targets(given, step, checked, home)
     show_notes([*checked.notes, *_notes(targets)])
     folder = _folder(checked, home, targets)

@@ -15,7 +15,7 @@ import typer
 
 from mrpo.cli._app import Overrides, examples, new_app, show_notes
 from mrpo.config.cluster import KubernetesCluster, SlurmCluster
-from mrpo.errors import ConfigError, MrpoError
+from mrpo.errors import ConfigError, MrpoError, usable
 from mrpo.exit_code import ExitCode
 from mrpo.launch.check import check_kubernetes, check_slurm, check_writable
 from mrpo.launch.cluster_file import load_cluster, take_cluster
@@ -93,10 +93,11 @@ def _write(files: dict[str, str], dry_run: bool, out: Path | None) -> list[Path]
         print(*files.values(), sep="", end="")
         return []
     folder = out or KEPT
-    folder.mkdir(parents=True, exist_ok=True)
     written = [folder / name for name in files]
-    for path, text in zip(written, files.values(), strict=True):
-        path.write_text(text, encoding="utf-8")
+    with usable("--out", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in zip(written, files.values(), strict=True):
+            path.write_text(text, encoding="utf-8")
     if dry_run:
         print(*written, sep="\n")
     return written

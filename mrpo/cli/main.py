@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import errno
 import importlib
 import os
 import sys
@@ -14,17 +13,10 @@ import typer
 from typer.core import TyperCommand
 
 from mrpo.cli._app import Group, new_app
-from mrpo.errors import ConfigError, MrpoError
+from mrpo.errors import ConfigError, MrpoError, printable
 from mrpo.exit_code import ExitCode
 from mrpo.registry import module_names
 from mrpo.resources import cache_root
-
-MENDABLE = {
-    *(errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.ENOSPC, errno.EDQUOT),
-    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
-}
-"""Failures of the file system that a user can mend: permissions, a full disk, a file where a folder should be."""
 
 
 class Commands(Group):
@@ -90,12 +82,16 @@ def main() -> None:
     try:
         code = invoke(sys.argv[1:])
     except MrpoError as error:
-        print(f"mrpo: {error}", file=sys.stderr)
+        print(f"mrpo: {printable(str(error))}", file=sys.stderr)
         code = error.exit_code
+    except RecursionError:
+        print("mrpo: what was given is nested too deeply", file=sys.stderr)
+        code = ExitCode.BAD_INPUT
     except OSError as error:
-        if error.errno not in MENDABLE:
+        if error.errno is None:
             raise
-        print(f"mrpo: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        name = f"{error.filename!s:.300}: " if error.filename else ""
+        print(f"mrpo: {name}{error.strerror}", file=sys.stderr)
         code = ExitCode.FAILED
     sys.exit(code)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -21,8 +22,9 @@ from mrpo.cli._reward_table import Scored, failures_above, show
 from mrpo.cli._table import table
 from mrpo.config.check import check_reward
 from mrpo.config.load import load_run_config
+from mrpo.config.overrides import override
 from mrpo.config.run import RewardConfig
-from mrpo.errors import ConfigError, MrpoError
+from mrpo.errors import ConfigError, MrpoError, usable
 from mrpo.exit_code import ExitCode
 from mrpo.record import jsonl
 from mrpo.registry import module_names
@@ -57,7 +59,11 @@ def check(
     with one prompt, are a group. The exit code is 1 if a reward failed in too many rows, 2 if the input is wrong and
     nothing was scored.
     """
-    config, found = load_run_config([f"recipe={recipe}", *(changes or [])])
+    if math.isnan(max_failure_rate):
+        raise ConfigError("--max-failure-rate: given nan, allowed: a number from 0 to 1.")
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise ConfigError(f"--out: given {out}, allowed: a file in a folder that exists.")
+    config, found = load_run_config([override("recipe", recipe), *(changes or [])])
     for name, reward in config.rewards.items():
         check_reward(f"rewards.{name}", reward, found.folder)
         if reward.model is not None and "url" not in reward.options:
@@ -68,7 +74,8 @@ def check(
     rows, note = count_tokens(list(read_rows(file)), config)
     scored = asyncio.run(score(rows, config.rewards, found.folder))
     if out is not None:
-        jsonl.replace(out, records(rows, scored))
+        with usable("--out", out):
+            jsonl.replace(out, records(rows, scored))
     console = Console()
     show(console, scored, [row.group for row in rows], [row.place for row in rows])
     for line in (note, f"rows with their scores: {out}" if out is not None else ""):

@@ -67,8 +67,11 @@ def sample(
     ground_truth: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What rewards compare with; for a single prompt.")
     ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Run the code that somebody else's run folder names.")] = False,
 ) -> ExitCode:
     run = run_of(given)
+    if run is not None and recipe is None and not trust:
+        run.require_own()
     config, folder = _setting(run, recipe)
     targets = [_target(given, run)]
     if against is not None:

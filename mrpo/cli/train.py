@@ -17,7 +17,7 @@ from mrpo.cli._app import Overrides, examples, new_app, show_notes
 from mrpo.config.checked_run import CheckedRun
 from mrpo.data.cached import job_of, make_rows
 from mrpo.driver.interruption import Interruption
-from mrpo.errors import ConfigError, MrpoError, RunFailed
+from mrpo.errors import ConfigError, MrpoError, RunFailed, usable
 from mrpo.exit_code import ExitCode
 from mrpo.export.error import ExportError
 from mrpo.observe.live import LiveDisplay
@@ -44,7 +44,8 @@ def train(overrides: Overrides = None) -> ExitCode:
     _check_rows(run)
     interrupt = run.config.interrupt
     interruption = Interruption(interrupt.grace, interrupt.wall_clock, interrupt.slurm_margin)
-    folder = _folder(run)
+    with usable("run_dir", run.config.run_dir or "runs"):
+        folder = _folder(run)
     console = Console()
     console.print(f"run folder: {folder.path}", highlight=False)
     end = ""

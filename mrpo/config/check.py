@@ -21,14 +21,24 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 def check_files(config: RunConfig, recipe: Recipe, prepared: Path) -> None:
     """Every file that the config names exists, unless the recipe's prepare script is still to make it."""
     if config.prepare is not None:
-        script = recipe.folder / (shlex.split(config.prepare) or [""])[0]
+        try:
+            words = shlex.split(config.prepare)
+        except ValueError as error:
+            raise ConfigError(f"prepare: given {config.prepare!r:.80}, allowed: a command line ({error}).") from None
+        script = recipe.folder / (words or [""])[0]
         if not script.is_file():
             raise ConfigError(f"prepare: no such file: {script}")
     named = [
         *((f"data.train_files[{i}]", file) for i, file in enumerate(config.data.train_files)),
         *((f"data.val_files[{i}]", file) for i, file in enumerate(config.data.val_files)),
-        *((f"{field}.path", path) for field, path in _models(config).items() if path.startswith((".", "/", "~"))),
+        *(
+            (f"{field}.path", path)
+            for field, path in _models(config).items()
+            if path.startswith((".", "/", "~")) or not path
+        ),
     ]
+    if nameless := [field for field, path in _models(config).items() if not path]:
+        raise ConfigError(f"{nameless[0]}.path: given '', allowed: a folder, or a name on the hub.")
     for field, file in named:
         path = Path(file).expanduser()
         to_be_made = config.prepare is not None and path.is_relative_to(prepared) and not prepared.exists()
@@ -51,9 +61,15 @@ def _models(config: RunConfig) -> dict[str, str]:
 
 def check_reward(field: str, reward: RewardConfig, folder: Path) -> None:
     """The reward's function is defined where its name says, and takes its options. Nothing of it is executed."""
-    name = source_of(reward.function, folder, f"{field}.function").name
-    source = file_of(reward.function, folder, f"{field}.function")
-    definition = _definition(f"{field}.function", source, name)
+    try:
+        name = source_of(reward.function, folder, f"{field}.function").name
+        source = file_of(reward.function, folder, f"{field}.function")
+        definition = _definition(f"{field}.function", source, name)
+    except ConfigError:
+        raise
+    except (ImportError, OSError, ValueError, RecursionError) as error:  # no module's name; built in; a NUL or no UTF-8
+        given = f"{field}.function: given {reward.function!r:.200}"
+        raise ConfigError(f"{given}, allowed: FILE.py:NAME or package.module:NAME ({error!s:.200}).") from None
     if definition is not None:
         _check_options(f"{field}.options", definition, reward)
     _check_range(field, reward)

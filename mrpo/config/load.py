@@ -26,7 +26,7 @@ from mrpo.config.method_options import MethodSection
 from mrpo.config.overrides import parse, settable, take
 from mrpo.config.recipes import DEFAULT_VARIANT, Recipe, find_recipe
 from mrpo.config.run import RunConfig
-from mrpo.errors import ConfigError
+from mrpo.errors import ConfigError, usable
 from mrpo.resources import cache_root
 
 SECTIONS = (ALGORITHM, BUDGET)
@@ -50,7 +50,8 @@ def load_run_config(overrides: Sequence[str], note: Callable[[str], None] = _pri
     given, rest = take(overrides, "recipe")
     if "recipe" not in given:
         raise ConfigError("recipe: not given. Say recipe=NAME.")
-    recipe = find_recipe(str(given["recipe"]))
+    with usable("recipe", given["recipe"]):
+        recipe = find_recipe(str(given["recipe"]))
     return _resolve(recipe, rest, note, {"recipe": recipe.name}), recipe
 
 
@@ -63,9 +64,16 @@ def _resolve(
     recipe: Recipe, overrides: Sequence[str], note: Callable[[str], None], more: dict[str, Any] | None = None
 ) -> RunConfig:
     parsed = [parse(text) for text in overrides]
-    content = _compose(recipe, [settable(text) for text in overrides]) | (more or {})
-    notes = [_switch_method(section, recipe, content, parsed) for section in SECTIONS]
-    config = validate(content)
+    try:
+        content = _compose(recipe, [settable(text) for text in overrides]) | (more or {})
+        notes = [_switch_method(section, recipe, content, parsed) for section in SECTIONS]
+        config = validate(content)
+    except RecursionError:
+        raise ConfigError(f"{recipe.file}: is nested too deeply, or its defaults lead back to it.") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{recipe.file}: is not UTF-8 ({error}).") from None
+    except OSError as error:
+        raise ConfigError(f"{error.filename or recipe.file}: can't be read: {error.strerror or error}.") from None
     for left_out in filter(None, notes):
         note(left_out)
     return config
@@ -108,12 +116,21 @@ def _compose(recipe: Recipe, overrides: list[str]) -> dict[str, Any]:
     OmegaConf.register_new_resolver("prepared", lambda: str(prepared_folder(recipe, script, seed)), replace=True)
     try:
         composed = _composed(recipe, overrides)
-        seed, script = int(composed.get("seed", 0)), composed.get("prepare")
+        seed, script = _seed(composed), composed.get("prepare")
         content = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(f"{recipe.file}: {error}") from None
-    assert isinstance(content, dict)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{recipe.file}: holds no mapping.")
     return {str(key): value for key, value in content.items()}
+
+
+def _seed(composed: DictConfig) -> int:
+    """The seed that names what ``prepare`` makes."""
+    given = composed.get("seed", 0)
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise ConfigError(f"seed: given {given!r:.80}, allowed: a whole number.")
+    return given
 
 
 def _composed(recipe: Recipe, overrides: list[str]) -> DictConfig:

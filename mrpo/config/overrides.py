@@ -46,7 +46,9 @@ def parse(text: str) -> Override:
     """
     try:
         [parsed] = OverridesParser.create().parse_overrides([_at_home(text)])
-    except HydraException as error:
+    except RecursionError:
+        raise ConfigError(f"override: given {text[:80]!r}…, allowed: less deeply nested.") from None
+    except (HydraException, ValueError) as error:  # a number that is too long for Python
         reason = str(error).splitlines()[0]
         raise ConfigError(
             f"override: given {text!r}, allowed: key=value in Hydra's grammar ({reason}).{_as_text(text)}"

@@ -5,6 +5,7 @@ This module runs in the command's own process, which stays light: verl, torch an
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from mrpo.driver.interruption import Interruption
 from mrpo.driver.processes import Processes
 from mrpo.errors import RunFailed
 from mrpo.record.cause import root_cause
+from mrpo.record.disk import full
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 
@@ -107,7 +109,8 @@ def run_attempt(
                 end = _wait(_start_controller(verl), config, folder, interruption, poll, began)
             except Exception as caught:
                 cause = root_cause(str(_failure(folder, caught)))
-                raise RunFailed(f"{cause}\nlogs: {folder.logs}") from caught
+                lines = (full(folder.path), cause, f"logs: {folder.logs}")  # what failed to write says it otherwise
+                raise RunFailed("\n".join(filter(None, lines))) from caught
             if end == Phase.DONE and finish is not None:
                 end = finish()
             if end == Phase.DONE:
@@ -176,7 +179,9 @@ def _failure(folder: RunFolder, caught: Exception) -> RunFailed:
     last = folder.events()[-1]
     message = last["detail"] if last["phase"] == Phase.STUCK else str(caught)
     lines = message.strip().splitlines()
-    folder.event(Phase.FAILED, detail=lines[-1][:500] if lines else "")
+    detail = full(folder.path) or (lines[-1][:500] if lines else "")
+    with contextlib.suppress(OSError):  # it is said on the terminal, too
+        folder.event(Phase.FAILED, detail=detail)
     return RunFailed(message)
 
 

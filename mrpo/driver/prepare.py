@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 
 from mrpo.config.checked_run import CheckedRun
-from mrpo.errors import RunFailed
+from mrpo.errors import RunFailed, usable
 from mrpo.record.cause import root_cause
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
@@ -31,7 +31,8 @@ def prepare(run: CheckedRun, folder: RunFolder, poll: Callable[[], None]) -> Non
     folder.event(Phase.PREPARE)
     poll()
     partial = run.prepared.with_name(f"{run.prepared.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
+    with usable("MRPO_CACHE", partial.parent):
+        partial.mkdir(parents=True)
     log = folder.logs / "prepare.log"
     script, *arguments = shlex.split(run.config.prepare)
     command = [sys.executable, str(run.recipe.folder / script), *arguments]

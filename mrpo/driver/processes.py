@@ -119,8 +119,9 @@ def _require_tokens(token: Path) -> None:
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     os.environ.setdefault("VLLM_API_KEY", secrets.token_hex(32))  # may be the user's, for a server that rewards ask
     os.environ.pop("RAY_AUTH_TOKEN", None)  # of another Ray, and it would win
-    ray._raylet.Config.initialize("")  # the C++ side read the environment when it was loaded
-    ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
+    raylet: Any = ray._raylet
+    raylet.Config.initialize("")  # the C++ side read the environment when it was loaded
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _start_ray(config: RunConfig, device: str, private: PrivateFolder, runtime_env: dict[str, Any]) -> None:

@@ -14,6 +14,17 @@ from mrpo.config.cluster import KubernetesCluster, SlurmCluster
 from mrpo.config.overrides import take
 from mrpo.errors import ConfigError
 
+
+class _Loader(yaml.SafeLoader):
+    """A key that stands twice is an error, as in a recipe."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} stands there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 Cluster = TypeVar("Cluster", bound=StrictModel)
 
 
@@ -44,11 +55,13 @@ def load_any_cluster(file: str) -> SlurmCluster | KubernetesCluster:
 
 def _read(file: str, kind: type[StrictModel]) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(Path(file).expanduser().read_text(encoding="utf-8")) or {}
+        content = yaml.load(Path(file).expanduser().read_text(encoding="utf-8"), _Loader) or {}
     except OSError as error:
-        raise ConfigError(f"cluster: given {file}, allowed: a YAML file ({error.strerror}).") from None
+        raise ConfigError(f"cluster: given {file:.300}, allowed: a YAML file ({error.strerror}).") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"cluster: {file} is no YAML: {error}") from None
+    except (ValueError, RuntimeError) as error:  # no UTF-8, a NUL, a date that is none; nested too deeply, ~nobody
+        raise ConfigError(f"cluster: given {file:.300}, allowed: a YAML file ({error!s:.200}).") from None
     if not isinstance(content, dict):
         raise ConfigError(f"cluster: {file} holds no mapping. Allowed: {', '.join(kind.model_fields)}.")
     return content

@@ -17,7 +17,7 @@ import yaml
 
 from mrpo.config.cluster import KubernetesCluster
 from mrpo.config.placement import by_group
-from mrpo.errors import ConfigError
+from mrpo.errors import ConfigError, usable
 from mrpo.launch.capacity import on_cpu, resources, slots
 from mrpo.launch.job import Job
 from mrpo.launch.pods import HEAD_PORTS, WORKDIR, pod_labels, ray_pod, submitter_pod
@@ -137,7 +137,8 @@ def config_map(job: Job, cluster: KubernetesCluster) -> dict[str, Any]:
     size = sum(file.stat().st_size for file in files)
     if size > MAX_RECIPE_BYTES:
         raise ConfigError(f"recipe: the files of {job.recipe.folder} have {size} bytes, allowed: {MAX_RECIPE_BYTES}.")
-    data = {file.name: file.read_text(encoding="utf-8") for file in files}
+    with usable("recipe", job.recipe.folder):
+        data = {file.name: file.read_text(encoding="utf-8") for file in files}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(job, cluster), "data": data}
 
 

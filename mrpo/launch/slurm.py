@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mrpo.config.cluster import SlurmCluster, SlurmNodes
+from mrpo.config.overrides import override
 from mrpo.config.placement import by_group
 from mrpo.launch.capacity import on_cpu, resources, slots
-from mrpo.launch.job import ARRAY_TASK, Job, override
+from mrpo.launch.job import ARRAY_TASK, Job
 from mrpo.launch.template import render
 
 

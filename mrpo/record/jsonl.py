@@ -64,10 +64,25 @@ def append(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def replace(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Write a whole file of records, so that a reader sees either the old file or all of the new one."""
+    """Write a whole file of records, so that a reader sees either the old file or all of the new one.
+
+    What is there and no plain file (``/dev/stdout``, a pipe) is written to instead, as nothing may take its place.
+
+    Raises:
+        OSError: it can't be written; then nothing is left of the attempt.
+    """
+    content = b"".join(encode(record) for record in records)
+    if path.exists() and not path.is_file():
+        with open(path, "wb", buffering=0) as file:
+            file.write(content)
+        return
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(b"".join(encode(record) for record in records))
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def read(path: Path, required: Iterable[str] = ()) -> list[Record]:
@@ -118,7 +133,7 @@ class Tail:
 def _parse(line: bytes, where: str, required: Iterable[str] = ()) -> Record:
     try:
         record = json.loads(line.decode("utf-8"), parse_constant=lambda _: None)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptLineError(f"{where}: not JSON ({error}): {line[:80]!r}") from error
     if not isinstance(record, dict):
         raise CorruptLineError(f"{where}: not a JSON object: {line[:80]!r}")

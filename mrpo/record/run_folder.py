@@ -30,7 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mrpo.errors import ConfigError, unknown_name
+from mrpo.errors import ConfigError, unknown_name, usable
 from mrpo.record import jsonl
 from mrpo.record.jsonl import Record
 from mrpo.record.phase import Phase
@@ -108,6 +108,19 @@ class RunFolder:
             raise ConfigError(f"run: {path} is not a run's folder: it has none of {', '.join(f.name for f in known)}.")
         return folder
 
+    def require_own(self) -> None:
+        """Refuse a run of somebody else's: its config names functions to import, so it is a program.
+
+        Raises:
+            ConfigError: the folder or its config belongs to neither this user nor root.
+        """
+        for path in (self.path, self.config):
+            if path.exists() and (owner := path.stat().st_uid) not in (0, os.geteuid()):
+                raise ConfigError(
+                    f"run: {path} belongs to user {owner}, and evaluating it imports the reward functions that it "
+                    "names. Allowed: a run of yours, or --trust."
+                )
+
     # ---- writing ----
 
     def announce(self, total_steps: int, rewards: Iterable[str], first_step: int = 1) -> None:
@@ -144,16 +157,27 @@ class RunFolder:
     @contextmanager
     def claim(self) -> Iterator[None]:
         """Be the only command that runs this run, until the process ends. Raises ConfigError if another one does."""
-        with open(self.path / "lock", "a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
-                raise ConfigError(f"run_dir: {self.path} is being run by {file.read()}. Allowed: another.") from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
+        with usable("run_dir", self.path):
+            self._require_plain_files()
+            file = open(self.path / "lock", "a+", encoding="utf-8")  # noqa: SIM115  (held until the end)
+        with file:
+            with usable("run_dir", self.path):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    file.seek(0)
+                    raise ConfigError(
+                        f"run_dir: {self.path} is being run by {file.read()}. Allowed: another."
+                    ) from None
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}")
+                file.flush()
             yield
+
+    def _require_plain_files(self) -> None:
+        for file in (self.path / "lock", self.config, self.events_file, self.metrics_file):
+            if os.path.lexists(file) and not file.is_file():
+                raise ConfigError(f"run_dir: given {self.path}, whose {file.name} is no plain file. Allowed: another.")
 
     def wandb_run_id(self) -> str:
         """The same for every start of this run: chosen once, kept in the folder."""

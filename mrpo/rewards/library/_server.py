@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Any
 
 from mrpo.errors import ConfigError
 from mrpo.rewards.outcome import RewardError
+
+_USER = re.compile(r"//[^/@\s]*@")
+"""User and password in a URL, which no message shows."""
 
 
 class Server:
@@ -39,9 +43,12 @@ class Server:
             if not key:
                 raise ConfigError(f"token_env: given {token_env!r}, allowed: an environment variable that is set.")
         self.url, self.errors = url, openai.OpenAIError
+        # With a redirect to another server httpx keeps Authorization to itself, but no other header.
+        hooks: dict[str, Any] = {"response": [_stay]} if headers else {}
         self.client = openai.AsyncOpenAI(
-            base_url=url, api_key=key, max_retries=retries, timeout=None, default_headers=headers
-        )
+            base_url=url, api_key=key, max_retries=retries, timeout=None, default_headers=headers,
+            http_client=openai.DefaultAsyncHttpxClient(event_hooks=hooks),
+        )  # fmt: skip
         # From the environment, and meant for openai.com alone.
         self.client.organization = self.client.project = None
         authorized = token_env is not None or "authorization" in map(str.lower, headers or {})
@@ -69,7 +76,15 @@ class Server:
         """What an error of the client stands for: what the server said, or why there was no connection."""
         response = getattr(error, "response", None)
         said = str(error.__cause__ or error) if response is None else f"{response.status_code}: {response.text[:200]}"
-        return RewardError("server", f"{type(error).__name__}: {said} ({self.url})")
+        return RewardError("server", _USER.sub("//", f"{type(error).__name__}: {said} ({self.url})"))
+
+
+async def _stay(response: Any) -> None:
+    """Raises ValueError where a redirect leads to another server."""
+    if response.has_redirect_location:
+        here, there = response.request.url, response.request.url.join(response.headers["location"])
+        if (here.scheme, here.host, here.port) != (there.scheme, there.host, there.port):
+            raise ValueError(f"redirected to {there.host}, to which headers aren't sent")
 
 
 def _plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ def apply() -> None:
     module.TCPStore = loopback_store
 
 
-def loopback_store(host_name: str, port: int, *more: Any, is_master: bool = False, **named: Any) -> TCPStore:
+def loopback_store(host_name: str, port: int, *, is_master: bool = False, **named: Any) -> TCPStore:
     """``TCPStore(host_name, port, …)`` that can be reached from where ``host_name`` says, and from nowhere else."""
     if is_master and is_loopback(host_name) and "master_listen_fd" not in named:
         listener = socket.socket()
@@ -27,7 +27,7 @@ def loopback_store(host_name: str, port: int, *more: Any, is_master: bool = Fals
             named["master_listen_fd"] = listener.detach()
         except OSError:  # this process has a store on that port already, which torch shares
             listener.close()
-    return TCPStore(host_name, port, *more, is_master=is_master, **named)
+    return TCPStore(host_name, port, is_master=is_master, **named)
 
 
 def is_loopback(host: str) -> bool:

@@ -217,8 +217,7 @@ def reshape(parts: list[Any]) -> list[Any]:
 @pytest.mark.parametrize("change", [double, move, reshape])
 def test_a_part_that_lies_elsewhere_or_twice_is_refused(change: Callable[[list[Any]], list[Any]], plain: Path) -> None:
     index = json.loads((plain / "index.json").read_text())
-    names = ("model.lm_head.weight", "model.model.embed_tokens.weight")
-    entry = next(index[name] for name in names if name in index)
+    entry = next(index[name] for name in index if name.endswith("embed_tokens.weight"))
     entry["parts"] = change(entry["parts"])
     (plain / "index.json").write_text(json.dumps(index))
     other = Trainer(seed=2)

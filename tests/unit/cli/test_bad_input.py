@@ -31,8 +31,8 @@ BAD = [
     ("train recipe=quickstart ~rewards.corect", 2, "rewards.corect"),
     ("train recipe=quickstart --steps 3", 2, "No such option: --steps"),
     ("train recipe=quickstart trainer.device=gpu", 2, "trainer.device: given gpu, but this machine has none"),
-    ("train recipe=quickstart run_dir=data.parquet", 1, "data.parquet: Not a directory"),
-    ("train recipe=quickstart run_dir=data.parquet/run", 1, "data.parquet/run/rollouts: Not a directory"),
+    ("train recipe=quickstart run_dir=data.parquet", 2, "run_dir: given 'data.parquet', which can't be used: Not"),
+    ("train recipe=quickstart run_dir=data.parquet/run", 2, "run_dir: given 'data.parquet/run'"),
     ("plan recipe=quickstart cluster=nowhere.yaml", 2, "cluster: given nowhere.yaml, allowed: a YAML file"),
     ("plan recipe=quickstart cluster=5", 2, "cluster: given 5, allowed: a YAML file"),
     ("plan recipe=quickstart --ful", 2, "--full"),
@@ -40,7 +40,16 @@ BAD = [
     ("launch slrum recipe=quickstart", 2, "launch: unknown command 'slrum'. Did you mean 'slurm'?"),
     ("launch local recipe=quickstart cluster=slurm.yaml", 2, "cluster: given slurm.yaml, allowed with local: none"),
     ("launch slurm recipe=quickstart --dry-run shown", 2, "override: given 'shown', allowed: key=value"),
-    ("launch slurm recipe=quickstart --dry-run --out data.parquet", 1, "data.parquet: File exists"),
+    (
+        "launch slurm recipe=quickstart --dry-run --out data.parquet",
+        2,
+        "--out: given 'data.parquet', which can't be used: File exists",
+    ),
+    ("launch slurm recipe=quickstart --dry-run --out loop", 2, "--out: given 'loop', which can't be used"),
+    ("launch slurm recipe=loop --dry-run", 2, "recipe: given 'loop', which can't be used"),
+    ("plan recipe=quickstart cluster=loop", 2, "cluster: given loop, allowed: a YAML file"),
+    ("plan recipe=quickstart cluster=binary", 2, "cluster: given binary, allowed: a YAML file"),
+    ("evaluate odd step=1", 2, "config.yaml"),
     ("evaluate", 2, "RUN"),
     ("evaluate nowhere", 2, "unknown name 'nowhere'"),
     ("evaluate mine step", 2, "override: given 'step', allowed: key=value"),
@@ -53,6 +62,9 @@ BAD = [
     ("rewards", 2, "rewards: no command given. Allowed: check, list."),
     ("rewards check none.jsonl", 2, "--recipe"),
     ("rewards check none.jsonl --recipe quickstart", 2, "FILE: no such file: none.jsonl"),
+    ("rewards check none.jsonl --recipe quickstart --max-failure-rate nan", 2, "--max-failure-rate: given nan"),
+    ("rewards check none.jsonl --recipe quickstart --out mine", 2, "--out: given mine, allowed: a file"),
+    ("rewards check none.jsonl --recipe quickstart --out no/x", 2, "--out: given no/x, allowed: a file"),
     ("rewards check none.jsonl --recipe quickstart --max-failure-rate 2", 2, "--max-failure-rate"),
     ("rewards check data.parquet --recipe quickstart --max-failure-rate some", 2, "should be a valid number"),
     ("audit", 2, "FILE"),
@@ -83,6 +95,10 @@ def test_a_mistake_is_one_message(
     run.checkpoints.mkdir(parents=True)
     run.config.write_text(CONFIG)
     Path("data.parquet").touch()
+    Path("loop").symlink_to("loop")
+    Path("binary").write_bytes(b"\xff\xfe")
+    Path("odd").mkdir()
+    Path("odd", "config.yaml").write_bytes(b"\xff")
     store = CheckpointStore(run.checkpoints)
     staging = store.staging(4)
     (staging / "state").write_text("as it was")

@@ -11,13 +11,15 @@ import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from mrpo.config.cluster import KubernetesCluster, SlurmCluster
 from mrpo.config.load import load_run_config
+from mrpo.config.overrides import override, take
 from mrpo.errors import ConfigError
 from mrpo.launch.check import check_kubernetes, check_slurm, check_writable
 from mrpo.launch.cluster_file import load_cluster
-from mrpo.launch.job import Job, override
+from mrpo.launch.job import Job
 from mrpo.launch.kubernetes import render_kubernetes
 from mrpo.launch.local import render_local
 from mrpo.launch.slurm import render_slurm
@@ -50,10 +52,6 @@ def with_run_dir(run_dir: str) -> Job:
 @example("ends with \\")
 @example("\\${oc.env:HOME}")
 def test_any_text_is_a_value_of_hydras_grammar(text: str) -> None:
-    from omegaconf import OmegaConf
-
-    from mrpo.config.overrides import take
-
     taken, _ = take([override("key", text)], "key")
     assert OmegaConf.to_container(OmegaConf.create(taken), resolve=True) == {"key": text}
 

@@ -294,3 +294,38 @@ def test_a_rate_is_kept() -> None:
 
     times = [outcome.score or 0.0 for outcome in score("http", when, *"abcde", rate=10)]
     assert max(times) - min(times) >= 0.35
+
+
+def test_a_password_in_the_url_is_in_no_message() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://me:pass-word@127.0.0.1:{unused.getsockname()[1]}/v1"
+
+        async def never(sent: dict[str, Any], before: int) -> web.Response:
+            raise AssertionError
+
+        [outcome] = score("http", never, "a", url=url, retries=0)
+    assert outcome.cause == "server"
+    assert "pass-word" not in str(outcome.failure)
+    assert "//127.0.0.1" in str(outcome.failure)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_headers_go_to_no_other_server(host: str) -> None:
+    """A redirect within the server is followed."""
+    seen = []
+
+    async def elsewhere(sent: dict[str, Any], before: int) -> web.Response:
+        seen.append("x-team-key" in sent["headers"].lower())
+        if sent["path"] == "/there":
+            return web.json_response({"score": 1.0})
+        port = sent["headers"].partition("127.0.0.1:")[2].partition("'")[0]
+        return web.Response(status=307, headers={"Location": f"http://{host}:{port}/there"})
+
+    [outcome] = score("http", elsewhere, "a", headers={"X-Team-Key": "k"}, retries=0)
+    if host == "127.0.0.1":
+        assert outcome == Outcome(1.0)
+        assert seen == [True, True]
+    else:
+        assert "redirected to localhost, to which headers aren't sent" in str(outcome.failure)
+        assert seen == [True]
