@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
-import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -59,8 +58,6 @@ def check(
     with one prompt, are a group. The exit code is 1 if a reward failed in too many rows, 2 if the input is wrong and
     nothing was scored.
     """
-    if math.isnan(max_failure_rate):
-        raise ConfigError("--max-failure-rate: given nan, allowed: a number from 0 to 1.")
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise ConfigError(f"--out: given {out}, allowed: a file in a folder that exists.")
     config, found = load_run_config([override("recipe", recipe), *(changes or [])])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mrpo.evaluation.compare import LENGTH, Line, compare
-from mrpo.evaluation.statistics import Interval
 from mrpo.record.jsonl import Record
 from mrpo.record.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from mrpo.evaluation.compare import Line
+    from mrpo.evaluation.statistics import Interval
 
 PROMPTS = 6
 
@@ -38,6 +40,8 @@ def before_after(folder: RunFolder) -> BeforeAfter | None:
     Raises:
         CorruptLineError: a complete line of a validation's file is broken.
     """
+    from mrpo.evaluation.compare import LENGTH, compare  # imports numpy, which a display doesn't need
+
     steps = folder.validation_steps()
     if len(steps) < 2:
         return None

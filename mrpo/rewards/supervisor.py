@@ -29,11 +29,11 @@ class _EndError(BaseException):
 def main() -> None:
     descriptor, parent, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     prctl = ctypes.CDLL(None).prctl
-    signal.signal(signal.SIGTERM, _end)
-    prctl(PR_SET_CHILD_SUBREAPER, 1)
-    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     status = None
     try:
+        signal.signal(signal.SIGTERM, _end)  # it may come at once
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         scorer = os.fork()
         if scorer == 0:
             _become_child(descriptor, os.getppid())
