@@ -23,7 +23,7 @@ from mrpo.record.run_folder import RunFolder
 from .faulty_rewards import CAUSES, FAULTS, JUDGES, make_judges
 from .watched import run_watched
 
-STEPS = 7
+STEPS = 6
 AGREEMENT = 2e-5
 """Largest difference between an engine's and the trainer's probability of a token, in float32. Old weights: 0.1, 1."""
 Train = Callable[..., RunFolder]
@@ -226,5 +226,5 @@ def rounds_run(train: Train, worker_reward: Path, judges: dict[str, Path]) -> Ru
         "budget.rounds={reward: correct, keep: 4, max_rounds: 4}",
         "budget.rollouts_per_prompt=4",
         "budget.reweight_by_n=false",
-        "trainer.total_training_steps=2",
+        "trainer.total_training_steps=1",
     )

@@ -11,7 +11,7 @@ from tests.unit.rewards.library.rows import real_file, require_sandbox
 
 from .conftest import mrpo
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.proof
 
 
 @pytest.mark.timeout(1500)

@@ -59,7 +59,7 @@ def test_verls_tracking_logs_every_component_to_tensorboard(unequal_run: RunFold
 
 
 def test_validations_are_in_the_run_folder_with_the_one_before_training(unequal_run: RunFolder) -> None:
-    assert unequal_run.validation_steps() == [0, 2, 4, 6, STEPS]
+    assert unequal_run.validation_steps() == [0, 2, 4, STEPS]
     for step in unequal_run.validation_steps()[1:]:
         rows, (metrics,) = unequal_run.read_validation(step), [m for m in unequal_run.metrics() if m["step"] == step]
         for reward in ("correct", "tagged", "short"):

@@ -114,9 +114,9 @@ def test_it_lists_plans_and_launches_from_an_empty_folder(python: Path, empty: P
     given = ("recipe=quickstart", "run_dir=/data/runs/first", "--dry-run")
     assert "#SBATCH" in call(mrpo, "launch", "slurm", f"cluster={cluster}/slurm.yaml", *given, cwd=empty)
     rendered = call(mrpo, "launch", "kubernetes", f"cluster={cluster}/kubernetes.yaml", *given, cwd=empty)
-    config_map, ray_job = yaml.safe_load_all(rendered)
-    assert ray_job["kind"] == "RayJob"
-    assert {"config.yaml", "rewards.py", "prepare.py"} <= config_map["data"].keys()  # the recipe travels along
+    objects = {one["kind"]: one for one in yaml.safe_load_all(rendered)}
+    assert objects.keys() == {"ConfigMap", "NetworkPolicy", "RayJob"}
+    assert {"config.yaml", "rewards.py", "prepare.py"} <= objects["ConfigMap"]["data"].keys()  # the recipe goes along
 
 
 def test_a_copied_recipe_is_planned(python: Path, empty: Path) -> None:
@@ -126,6 +126,7 @@ def test_a_copied_recipe_is_planned(python: Path, empty: Path) -> None:
 
 
 def test_the_quickstart_trains_two_steps(python: Path, empty: Path) -> None:
-    given = ("recipe=quickstart", "trainer.total_training_steps=2", f"run_dir={empty / 'run'}")
+    unvalidated = ("trainer.test_freq=-1", "trainer.val_before_train=false")
+    given = ("recipe=quickstart", "trainer.total_training_steps=2", f"run_dir={empty / 'run'}", *unvalidated)
     call(python.with_name("mrpo"), "train", *given, cwd=empty, timeout=1400)
     assert [record["step"] for record in RunFolder(empty / "run").metrics()] == [1, 2]
