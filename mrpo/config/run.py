@@ -17,55 +17,9 @@ from mrpo.config.allocators import Budget
 from mrpo.config.base import Bounds, FieldError, StrictModel, config_errors
 from mrpo.config.budget import BudgetConfig
 from mrpo.config.checkpoint import CheckpointConfig, InterruptConfig, ResumeConfig, WatchdogConfig
+from mrpo.config.data import DataConfig, ModelConfig
 from mrpo.config.estimators import Algorithm, default_algorithm
 from mrpo.errors import ConfigError, unknown_name
-
-
-class ModelConfig(StrictModel):
-    """The policy."""
-
-    path: str
-    """A Hugging Face folder, or a name on the hub."""
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Precision of the trainer's forward and backward pass. Parameters and optimizer stay in float32."""
-    gradient_checkpointing: bool = True
-    """Recompute activations in the backward pass: less memory, more time."""
-
-
-class ColumnsConfig(StrictModel):
-    """Columns of the data files under other names than verl's."""
-
-    prompt: str | None = None
-    """The prompt: chat messages, or a text, which the user says. Default: ``prompt``."""
-    ground_truth: str | None = None
-    """What rewards compare with. Default: ``ground_truth`` in ``reward_model``."""
-    data_source: str | None = None
-    """The data set's name in metrics. Default: ``data_source``, or the file's name."""
-
-
-class DataConfig(StrictModel):
-    """The prompts. Files are parquet, JSON lines or JSON; verl's schema (``prompt``, ``reward_model.ground_truth``,
-    ``data_source``, ``extra_info``) or ``columns`` of other names."""
-
-    train_files: list[str] = Field(min_length=1)
-    """Files of training prompts."""
-    val_files: list[str] = Field(min_length=1)
-    """Files of validation prompts."""
-    train_batch_size: int = Field(ge=1)
-    """Prompts per step. Times ``budget.rollouts_per_prompt`` this is the rollouts per step, a fixed number."""
-    val_batch_size: int | None = Field(default=None, ge=1)
-    """Validation prompts per batch. Default: all at once."""
-    max_prompt_length: int = Field(default=512, ge=1)
-    """Longest prompt, in tokens of its chat template."""
-    overlong: Literal["refuse", "drop", "truncate_left"] = "refuse"
-    """What becomes of a longer one: the run is refused, the row is left out, or the prompt loses its beginning."""
-    columns: ColumnsConfig = Field(default_factory=ColumnsConfig)
-    apply_chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of the chat template, such as ``{enable_thinking: false}``."""
-    max_response_length: int = Field(default=512, ge=1)
-    """Longest rollout, in tokens. It is cut off there."""
-    shuffle: bool = True
-    """Shuffle the prompts in every epoch, by ``seed``."""
 
 
 class RewardModelConfig(StrictModel):
