@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from mrpo.config.run import RunConfig
 from mrpo.data.check import Job, Report, name_of
 from mrpo.errors import ConfigError, RunFailed
+from mrpo.process import run_and_poll
 from mrpo.record.cause import root_cause
 from mrpo.resources import cache_root
 
@@ -84,22 +84,14 @@ def _run(job: Job, out: Path, poll: Callable[[], None]) -> None:
     command = [sys.executable, "-m", "mrpo.data.check", str(out / "job.json"), str(out)]
     environment = {**os.environ, "TOKENIZERS_PARALLELISM": "true", "TRANSFORMERS_VERBOSITY": "error"}
     with tempfile.TemporaryFile("w+", errors="replace") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment)
-        try:
-            while process.poll() is None:
-                try:
-                    process.wait(0.25)
-                except subprocess.TimeoutExpired:
-                    poll()
-        finally:
-            process.kill()
+        code = run_and_poll(command, output, poll, environment)
         output.seek(0)
         said = output.read()
     refused = [line.removeprefix("refused: ") for line in said.splitlines() if line.startswith("refused: ")]
-    if process.returncode == 2 and refused:
+    if code == 2 and refused:
         raise ConfigError(refused[-1])
-    if process.returncode != 0:
-        raise RunFailed(root_cause(f"{said[-4000:]}\nchecking the rows ended with exit code {process.returncode}"))
+    if code != 0:
+        raise RunFailed(root_cause(f"{said[-4000:]}\nchecking the rows ended with exit code {code}"))
 
 
 def use_rows(verl: DictConfig, job: Job, folder: Path) -> None:

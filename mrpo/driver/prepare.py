@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable
 
 from mrpo.config.checked_run import CheckedRun
 from mrpo.errors import RunFailed, usable
+from mrpo.process import run_and_poll
 from mrpo.record.cause import root_cause
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
@@ -38,17 +38,9 @@ def prepare(run: CheckedRun, folder: RunFolder, poll: Callable[[], None]) -> Non
     command = [sys.executable, str(run.recipe.folder / script), *arguments]
     command += ["--out", str(partial), "--seed", str(run.config.seed)]
     with open(log, "wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-        try:
-            while process.poll() is None:
-                try:
-                    process.wait(0.25)
-                except subprocess.TimeoutExpired:
-                    poll()
-        finally:
-            process.kill()
-    if process.returncode != 0:
-        ended = f"{script} exited with code {process.returncode}"
+        code = run_and_poll(command, output, poll)
+    if code != 0:
+        ended = f"{script} exited with code {code}"
         folder.event(Phase.FAILED, detail=ended)
         cause = root_cause(f"{log.read_text(errors='replace')[-4000:]}\n{ended}")
         raise RunFailed(f"{cause}\nlogs: {folder.logs}")
