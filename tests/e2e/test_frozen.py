@@ -18,8 +18,10 @@ pytestmark = [pytest.mark.proof, pytest.mark.timeout(2400)]
 def test_frozen_engines_are_named_and_the_run_starts_again(exact: list[str], tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     command = Command(folder, *exact, "watchdog.warn_after=20", "watchdog.timeout=60")
+    command.wait_for("rollout", 3)
+    engines = command.processes("vLLMHttpServer")  # takes a while, in which a rollout may end
     command.wait_for("rollout", 4)  # not its first: whom nobody is connected to yet is taken for dead
-    for engine in command.processes("vLLMHttpServer"):
+    for engine in engines:
         engine.suspend()
     assert command.ends() == ExitCode.DONE, command.last_words()
     for phase in (Phase.STALLED, Phase.STUCK, Phase.FAILED):
