@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from typing import IO
-
-POLL_SECONDS = 0.25
 
 
 def is_alive(pid: int) -> bool:
@@ -19,27 +14,3 @@ def is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def run_and_poll(
-    command: Sequence[str], output: IO, poll: Callable[[], None], environment: Mapping[str, str] | None = None
-) -> int:
-    """Run a program to its end, calling ``poll`` a few times a second; it is killed if that raises.
-
-    Args:
-        output: gets what it prints, errors too.
-        environment: default: this process's.
-
-    Returns:
-        Its exit code.
-    """
-    process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment)
-    try:
-        while process.poll() is None:
-            try:
-                process.wait(POLL_SECONDS)
-            except subprocess.TimeoutExpired:
-                poll()
-    finally:
-        process.kill()
-    return process.returncode

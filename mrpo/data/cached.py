@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from mrpo.config.run import RunConfig
 from mrpo.data.check import Job, Report, name_of
 from mrpo.errors import ConfigError, RunFailed
-from mrpo.process import run_and_poll
+from mrpo.program import run_and_poll
 from mrpo.record.cause import root_cause
 from mrpo.resources import cache_root
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from mrpo.config.checked_run import CheckedRun
 from mrpo.errors import RunFailed, usable
-from mrpo.process import run_and_poll
+from mrpo.program import run_and_poll
 from mrpo.record.cause import root_cause
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
