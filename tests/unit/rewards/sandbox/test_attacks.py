@@ -40,7 +40,7 @@ ATTACKS: dict[str, tuple[str, str]] = {
     "shadow": ("open('/etc/shadow')", "2"),
     "proc": ("os.listdir('/proc')", "2"),
     "sys": ("os.listdir('/sys')", "2"),
-    "root's home": ("os.listdir('/root/.ssh')", "2"),
+    "root's home": ("os.listdir(os.path.join('/root', '.ssh'))", "2"),
     "shared memory": ("os.listdir('/dev/shm')", "2"),
     "terminal": ("open('/dev/tty')", "2"),
     "write to the root": ("open('/x', 'w')", "30"),
