@@ -40,9 +40,9 @@ def main() -> None:
         os.close(descriptor)
         if os.getppid() == parent:
             status = _wait_for(scorer)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the pool may send it just as the process has ended
     except _EndError:
         pass
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     kill_descendants()
     remove_groups(folder)
     shutil.rmtree(folder, ignore_errors=True)
@@ -116,6 +116,7 @@ def _end_like(status: int | None) -> NoReturn:
 
 
 def _end(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: a second one must not end the cleaning up
     raise _EndError
 
 

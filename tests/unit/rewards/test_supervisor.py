@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -120,3 +121,28 @@ def test_an_interpreter_that_isnt_there_leaves_no_folder(temporary: Path) -> Non
     with pytest.raises(ConfigError, match="no process can be started"):
         asyncio.run(run())
     assert os.listdir(temporary) == []
+
+
+def test_a_stop_at_any_moment_is_taken_without_a_word(tmp_path: Path) -> None:
+    """As it starts, while it waits, and just as the process that scores has ended by itself."""
+    for attempt in range(24):
+        folder = tmp_path / f"tmp{attempt}"
+        folder.mkdir()
+        ours, theirs = socket.socketpair()
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "mrpo.rewards.supervisor",
+            str(theirs.fileno()),
+            str(os.getpid()),
+            folder,
+        ]
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
+        theirs.close()
+        time.sleep(0.02 * (attempt % 12))
+        ours.close()  # the process that scores ends
+        time.sleep(0.0005 * attempt)
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=30)[1] == b""
