@@ -129,15 +129,8 @@ def test_a_stop_at_any_moment_is_taken_without_a_word(tmp_path: Path) -> None:
         folder = tmp_path / f"tmp{attempt}"
         folder.mkdir()
         ours, theirs = socket.socketpair()
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "mrpo.rewards.supervisor",
-            str(theirs.fileno()),
-            str(os.getpid()),
-            folder,
-        ]
+        arguments = [str(theirs.fileno()), str(os.getpid()), str(folder)]
+        command = [sys.executable, "-P", "-m", "mrpo.rewards.supervisor", *arguments]
         process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
         theirs.close()
         time.sleep(0.02 * (attempt % 12))
