@@ -74,13 +74,17 @@ def plan(
     return ExitCode.FAILED if planned.problems else ExitCode.DONE
 
 
-def read_rows(run: CheckedRun) -> Report | str:
-    """What becomes of the data files' rows; why they can't be used; or an empty text if they aren't all there yet."""
+def read_rows(run: CheckedRun, **changes: object) -> Report | str:
+    """What becomes of the data files' rows; why they can't be used; or an empty text if they aren't all there yet.
+
+    Args:
+        changes: fields of the job of reading them that differ.
+    """
     config = run.config
     files = [Path(file).expanduser() for file in (*config.data.train_files, *config.data.val_files)]
     if not all(file.exists() for file in files):
         return ""
-    job = job_of(config, run.verl_config(Path("run")))
+    job = job_of(config, run.verl_config(Path("run"))).model_copy(update=changes)
     if find_model_file(str(job.tokenizer), "tokenizer_config.json") is None:
         job = job.model_copy(update={"tokenizer": None})
     try:

@@ -95,12 +95,18 @@ def copy_recipe(name: str, target: Path) -> Path:
     Raises:
         ConfigError: there is no such recipe, or ``target`` is taken; nothing has been written.
     """
-    source, target = find_recipe(name).folder, target.expanduser().resolve()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigError(f"target: given {target}, which isn't an empty folder. Allowed: a new or an empty folder.")
+    source, target = find_recipe(name).folder, require_new(target)
     if target.is_relative_to(source):
         raise ConfigError(f"target: given {target}, which is in the recipe itself. Allowed: a folder outside {source}.")
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    return target
+
+
+def require_new(target: Path) -> Path:
+    """The absolute path of a folder that isn't there yet, or is empty. Raises ConfigError."""
+    target = target.expanduser().resolve()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(f"target: given {target}, which isn't an empty folder. Allowed: a new or an empty folder.")
     return target
 
 
