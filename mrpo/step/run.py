@@ -17,6 +17,7 @@ from mrpo.config.controller import ControllerConfig, Weights
 from mrpo.record.metrics import rename
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
+from mrpo.record.writer import BackgroundWriter
 from mrpo.step.budget import RolloutBudget
 from mrpo.step.checkpointing import OWNERS_FOLDER, RANKS_FOLDER, RunCheckpoints, StopRequested
 from mrpo.step.position import Position
@@ -51,6 +52,7 @@ class TrainingRun:
         self.config, self.attempt = config.run, config.attempt
         self.folder = RunFolder(config.run_dir)
         self.dump_stacks = dump_stacks
+        self.writer = BackgroundWriter()
         self.owners = Owners()
         self.checkpoints = RunCheckpoints(
             self.config.checkpoint,
@@ -85,19 +87,23 @@ class TrainingRun:
         run, start, total = self._begin(seam), self.attempt.start_step, seam.total_steps
         self.folder.announce(total, rewards=self.config.rewards, first_step=start + 1)
         try:
-            if self.attempt.validate_first:
-                seam.log(self.validate(start), start)
-            self._make_up_validation(seam)
-            self._end_step(seam, start, {})
-            for number in range(start + 1, total + 1):
-                self.step = number
-                self._end_step(seam, number, run_step(number, run))
-            self.checkpoints.settle(seam.ranks, wait=True)
+            with self.writer:
+                self._train(seam, run, start, total)
         except StopRequested:
             saved = self._save(seam) if self.checkpoints.has_boundary else start
             self.folder.event(Phase.STOPPED, step=saved, detail=f"{saved} of {total} steps are saved")
         finally:
             seam.end()
+
+    def _train(self, seam: Seam, run: Parts, start: int, total: int) -> None:
+        if self.attempt.validate_first:
+            seam.log(self.validate(start), start)
+        self._make_up_validation(seam)
+        self._end_step(seam, start, {})
+        for number in range(start + 1, total + 1):
+            self.step = number
+            self._end_step(seam, number, run_step(number, run))
+        self.checkpoints.settle(seam.ranks, wait=True)
 
     def evaluate(self, seam: Seam) -> None:
         """Validate what ``attempt.evaluate`` names, each as a line of metrics and a file of rollouts; or some of it, if
@@ -159,7 +165,8 @@ class TrainingRun:
             self.owners.load(folder / OWNERS_FOLDER)
         self.note(Phase.UPDATE_WEIGHTS)
         seam.serve(self.step)
-        return Parts(config, seam, budget, position, self.folder, self.note, self.validate, self._metrics_between_steps)
+        between = self._metrics_between_steps
+        return Parts(config, seam, budget, position, self.folder, self.note, self.validate, between, self.writer)
 
     def _metrics_between_steps(self) -> Metrics:
         return {"checkpoint/blocked_seconds": self.checkpoints.take_blocked_seconds()}
@@ -176,6 +183,7 @@ class TrainingRun:
             self._stop_if_asked()
 
     def _save(self, seam: Seam, asynchronous: bool = False) -> int:
+        self.writer.settle()  # a checkpoint stands for a step that has left everything
         self.folder.event(Phase.SAVE, step=self.checkpoints.boundary_step)
         return self.checkpoints.save(seam.ranks, asynchronous)
 

@@ -39,6 +39,7 @@ from mrpo.config.run import RunConfig
 from mrpo.record.metrics import rename
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
+from mrpo.record.writer import BackgroundWriter
 from mrpo.step.agreement import require_agreement
 from mrpo.step.budget import BatchPlan, RolloutBudget
 from mrpo.step.outcome import failed_too_often, reward_metrics, rollout_records
@@ -77,6 +78,8 @@ class Parts:
     validate: Callable[[int], Metrics]
     more_metrics: Callable[[], Metrics]
     """Metrics of what happened between steps."""
+    writer: BackgroundWriter
+    """Of what a step leaves."""
 
 
 def run_step(number: int, run: Parts) -> Metrics:
@@ -173,9 +176,14 @@ def batch_metrics(plan: BatchPlan, rollouts: Rollouts) -> Metrics:
 
 
 def record(step: Step, run: Parts, metrics: Metrics) -> Metrics:
-    """Write what the step leaves, and send it to the tracking backends, under the same names."""
+    """Have what the step leaves written, and sent to the tracking backends under the same names. Nobody waits for it
+    but a checkpoint."""
     renamed = rename(run.seam.finish(step.batches, metrics)) | run.more_metrics()
-    run.folder.write_rollouts(step.number, step.records)
-    run.folder.write_metrics(step.number, renamed)
-    run.seam.log(renamed, step.number)
+
+    def write() -> None:
+        run.folder.write_rollouts(step.number, step.records)
+        run.folder.write_metrics(step.number, renamed)
+        run.seam.log(renamed, step.number)
+
+    run.writer.submit(write)
     return renamed

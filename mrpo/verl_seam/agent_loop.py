@@ -1,31 +1,46 @@
-"""How rollouts are asked for: a sampling seed per request, and prompts sampled in rounds.
+"""How rollouts are asked for: a sampling seed per request, one store a prompt, and prompts sampled in rounds.
 
-verl's own agent loop runs each rollout and scores it; its worker is subclassed at the points where a prompt's rollouts
-are started and where a rollout's outputs are stored.
+verl's own agent loop runs each rollout; its worker is subclassed at the points where a prompt's rollouts are started,
+scored and stored.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
+import json
 import logging
-from typing import Any
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, cast
 from uuid import uuid4
 
 import numpy as np
 import ray
+import torch
 import transfer_queue as tq
 from omegaconf import DictConfig
 from tensordict import TensorDict
+from verl.experimental.agent_loop import agent_loop
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
+from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
+from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from mrpo.budget.ids import as_ids
 from mrpo.budget.sequential import Observed, ReinforceAda
 from mrpo.config.controller import received
-from mrpo.rewards.wire import SEEN, decode
+from mrpo.rewards.wire import RESPONSE, SEEN, decode
+from mrpo.step.rollouts import RowKey
 from mrpo.verl_seam.node_roles import TRAINER_NODE, in_turn
 
 logger = logging.getLogger(__name__)
+
+VERL_SINGLE_TURN = {"_target_": f"{SingleTurnAgentLoop.__module__}.{SingleTurnAgentLoop.__qualname__}"}
+"""The entry of verl's registry by which an agent's name stands for its loop of one turn."""
+KEPT_PROMPTS = 1024
+"""Prompts whose tokens a worker keeps."""
 
 
 def request_seed(*identity: Any) -> int:
@@ -34,98 +49,216 @@ def request_seed(*identity: Any) -> int:
     return int.from_bytes(digest, "little") & 0x7FFFFFFF
 
 
+class Row(NamedTuple):
+    """What TransferQueue holds of an output of a rollout."""
+
+    key: str
+    fields: dict[str, Any]
+    tag: dict[str, Any]
+
+
+class SingleTurn(SingleTurnAgentLoop):
+    """verl's loop of one turn, which keeps nothing of a rollout: one serves all rollouts of a worker, and a prompt is
+    rendered and tokenized once for all of its own."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.tokens: dict[str, asyncio.Task[list[int]]] = {}
+
+    async def ct_build_initial_tokens(self, messages: list[dict[str, Any]], *given: Any, **media: Any) -> list[int]:
+        if given or any(media.get(kind) for kind in ("tools", "images", "videos", "audios")):
+            return list(await super().ct_build_initial_tokens(messages, *given, **media))
+        key = json.dumps(messages, default=repr)
+        if key not in self.tokens:
+            self.tokens[key] = asyncio.ensure_future(super().ct_build_initial_tokens(messages, **media))
+            if len(self.tokens) > KEPT_PROMPTS:
+                del self.tokens[next(iter(self.tokens))]
+        return list(await self.tokens[key])
+
+
 class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignore[name-defined]
-    """Samples each rollout with a seed of (run's seed, step, prompt, sample), so that a run can be repeated."""
+    """Samples each rollout with a seed of (run's seed, step, prompt, sample), so that a run can be repeated, and stores
+    the rollouts of a prompt at once, when the last of them is scored.
+
+    verl makes an agent loop from the whole configuration, renders the prompt, sends a batch of tensors to a reward
+    worker and stores a row for each rollout: most of what a rollout costs beside the engine.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.single_turn: SingleTurn | None = None
+        self.reward_workers = itertools.cycle(self.reward_loop_worker_handles or [])
+
+    async def _run_prompt(
+        self, prompt: dict[str, Any], sampling_params: dict[str, Any], trajectory: dict[str, Any], trace: bool = False
+    ) -> None:
+        uid, partition = prompt["uid"], "val" if trajectory["validate"] else "train"
+        await tq.async_kv_put(key=uid, partition_id=partition, tag={"status": "running"})
+        try:
+            rollouts = await self._sample(prompt, sampling_params, trajectory)
+            rows = [row for sample, outputs in rollouts.items() for row in self._rows(uid, sample, outputs, prompt)]
+            await self._store(rows, partition)
+            status = "finished"
+        except Exception:
+            logger.exception("prompt %s failed", uid)
+            status = "failure"
+        await tq.async_kv_put(key=uid, partition_id=partition, tag={"status": status})
+
+    async def _store(self, rows: Sequence[Row], partition: str) -> None:
+        """At once, but for rows that have other fields, as an agent's last output may."""
+        alike: dict[tuple[str, ...], list[Row]] = {}
+        for row in rows:
+            alike.setdefault(tuple(row.fields), []).append(row)
+        for some in alike.values():
+            keys, fields, tags = map(list, zip(*some, strict=True))
+            stored = list_of_dict_to_tensordict(fields)
+            await tq.async_kv_batch_put(keys=keys, fields=stored, tags=tags, partition_id=partition)
+
+    async def _sample(
+        self, prompt: dict[str, Any], sampling_params: dict[str, Any], trajectory: dict[str, Any]
+    ) -> dict[int, list[AgentLoopOutput]]:
+        """The scored outputs of each of a prompt's rollouts. Takes out of ``prompt`` how many there are."""
+        config = self.config.actor_rollout_ref.rollout
+        n = int(prompt.pop("__rollout_n__", config.val_kwargs.n if trajectory["validate"] else config.n))
+        return await self._run_samples(range(n), prompt, sampling_params, trajectory)
+
+    async def _run_samples(
+        self,
+        samples: Sequence[int],
+        prompt: dict[str, Any],
+        sampling_params: dict[str, Any],
+        trajectory: dict[str, Any],
+    ) -> dict[int, list[AgentLoopOutput]]:
+        runs = [
+            self._run_agent_loop(sampling_params, trajectory=trajectory, session_id=sample, **prompt)
+            for sample in samples
+        ]
+        # all of them end before one's error counts: none may go on when its prompt is given up
+        ended = await asyncio.gather(*runs, return_exceptions=True)
+        if errors := [result for result in ended if isinstance(result, BaseException)]:
+            raise RuntimeError(f"{len(errors)} of {len(ended)} rollouts failed") from errors[0]
+        return dict(zip(samples, cast(list[list[AgentLoopOutput]], ended), strict=True))
 
     async def _run_agent_loop(
-        self, sampling_params: dict[str, Any], *, trajectory: dict[str, Any], session_id: int = 0, **prompt: Any
-    ) -> Any:
+        self,
+        sampling_params: dict[str, Any],
+        *,
+        trajectory: dict[str, Any],
+        agent_name: str,
+        session_id: int,
+        **prompt: Any,
+    ) -> list[AgentLoopOutput]:
         base = self.config.actor_rollout_ref.rollout.seed
         # A validation prompt has a random uid, and greedy sampling by default; its index in the data set identifies it.
         who = trajectory["sample_index"] if trajectory["validate"] else prompt["uid"]
         seed = request_seed(base, trajectory["step"], trajectory["validate"], who, session_id)
-        return await super()._run_agent_loop(
-            {**sampling_params, "seed": seed}, trajectory=trajectory, session_id=session_id, **prompt
-        )
+        sampling_params = {**sampling_params, "seed": seed, "detokenize": False}  # rewards have their own decoder
+        prompt["session_id"] = session_id
+        if agent_loop._agent_loop_registry.get(agent_name) != VERL_SINGLE_TURN:
+            how = {"trajectory": trajectory, "agent_name": agent_name, "trace": False}
+            return cast(list[AgentLoopOutput], await super()._run_agent_loop(sampling_params, **how, **prompt))
+        if self.single_turn is None:
+            self.single_turn = SingleTurn(
+                agent_loop.DictConfigWrap(config=self.config),
+                self.llm_client,
+                self.tokenizer,
+                self.processor,
+                self.dataset_cls,
+                agent_loop.DictConfigWrap(self.config.data),
+                hf_model_type=self.hf_model_type,
+            )
+        output = await self.single_turn.run(sampling_params, **prompt)
+        return await self._agent_loop_postprocess(output, trajectory["validate"], **prompt)
+
+    async def _agent_loop_postprocess(
+        self, output: AgentLoopOutput | list[AgentLoopOutput], validate: bool, **prompt: Any
+    ) -> list[AgentLoopOutput]:
+        """A rollout's outputs, scored; all of them have the score of the last."""
+        outputs = output if isinstance(output, list) else [output]
+        if not outputs:
+            raise RuntimeError(f"the agent loop of prompt {prompt['uid']} has left nothing")
+        await self._compute_score(outputs, kwargs=prompt)
+        final = outputs[-1]
+        tokens = {"prompt_ids": final.prompt_ids, "response_ids": final.response_ids}
+        await self._compute_teacher_logprobs(final, **tokens, validate=validate, sample_kwargs=prompt)
+        for earlier in outputs[:-1] if final.reward_score is not None else ():
+            earlier.reward_score = final.reward_score
+            earlier.extra_fields["reward_extra_info"] = final.extra_fields["reward_extra_info"]
+        return outputs
+
+    async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict[str, Any]) -> None:
+        final = outputs[-1]
+        if final.reward_score is not None or not self.reward_loop_worker_handles:
+            return
+        started = time.perf_counter()
+        what = {name: kwargs.get(name) for name in ("raw_prompt", "reward_model", "data_source", "extra_info")}
+        result = await next(self.reward_workers).score.remote(response_ids=final.response_ids, **what)
+        final.reward_score = result["reward_score"]
+        final.extra_fields |= {name: result[name] for name in ("reward_extra_info", RESPONSE)}
+        final.metrics.compute_score = time.perf_counter() - started
+
+    def _rows(self, uid: str, sample: int, outputs: Sequence[AgentLoopOutput], prompt: dict[str, Any]) -> Iterator[Row]:
+        """The row of each output, as verl's trainer reads them."""
+        for turn, output in enumerate(outputs):
+            fields = {**output.as_dict(), **prompt, "session_id": sample}
+            for unused in ("multi_modal_data", "agent_name"):
+                fields.pop(unused, None)
+            ids = torch.cat([fields["prompts"], fields["responses"]])
+            media = self._compute_multi_modal_inputs(output, ids)
+            mask = torch.ones_like(ids)
+            positions = self._compute_position_ids(ids.unsqueeze(0), mask.unsqueeze(0), media).squeeze(0)
+            fields |= {"loss_mask": fields["response_mask"], "input_ids": ids, "position_ids": positions}
+            fields["multi_modal_inputs"] = media
+            lengths = len(fields["prompts"]), len(fields["responses"])
+            versions = {name: output.extra_fields.get(name) for name in ("min_global_steps", "max_global_steps")}
+            tag: dict[str, Any] = {"status": "success"}
+            tag |= {"prompt_len": lengths[0], "response_len": lengths[1], "seq_len": sum(lengths)}
+            tag |= {"global_steps": prompt["global_steps"], **versions}
+            yield Row(str(RowKey(uid, sample, turn)), fields, tag)
 
 
 class RoundsWorker(SeededAgentLoopWorker):
-    """Samples a prompt in rounds (``budget.rounds``) and stores the selected rollouts, each with what all have earned.
-
-    Owner of ``held``: the outputs of prompts whose sampling isn't over, by uid and sample.
-    """
+    """Samples a prompt in rounds (``budget.rounds``); the selected rollouts each carry what all have earned."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         rounds = received(self.config).run.budget.rounds
         assert rounds is not None
         self.rounds = rounds
-        self.held: dict[str, dict[int, tuple[list[Any], dict[str, Any]]]] = {}
 
-    async def _run_prompt(
-        self, prompt: dict[str, Any], sampling_params: dict[str, Any], trajectory: dict[str, Any], trace: bool = False
-    ) -> None:
+    async def _sample(
+        self, prompt: dict[str, Any], sampling_params: dict[str, Any], trajectory: dict[str, Any]
+    ) -> dict[int, list[AgentLoopOutput]]:
         if trajectory["validate"]:
-            await super()._run_prompt(prompt, sampling_params, trajectory, trace)
-            return
-        uid, size = prompt["uid"], int(prompt.pop("__rollout_n__"))
-        await tq.async_kv_put(key=uid, partition_id="train", tag={"status": "running"})
-        self.held[uid] = {}
-        try:
-            await self._sample_rounds(uid, size, prompt, sampling_params, trajectory, trace)
-            status = "finished"
-        except Exception:
-            logger.exception("prompt %s failed", uid)
-            status = "failure"
-        finally:
-            del self.held[uid]
-        await tq.async_kv_put(key=uid, partition_id="train", tag={"status": status})
-
-    async def _sample_rounds(self, uid: str, size: int, prompt: dict[str, Any], *how: Any) -> None:
-        sampling_params, trajectory, trace = how
-        held = self.held[uid]
-        sampler = ReinforceAda([0], size, self.rounds)
+            return await super()._sample(prompt, sampling_params, trajectory)
+        sampler = ReinforceAda([0], int(prompt.pop("__rollout_n__")), self.rounds)
+        held: dict[int, list[AgentLoopOutput]] = {}
         while n := int(sampler.next_round(self._observed(held))[0]):
-            samples = [
-                self._run_agent_loop(sampling_params, trajectory=trajectory, trace=trace, session_id=i, **prompt)
-                for i in range(len(held), len(held) + n)
-            ]
-            await asyncio.gather(*samples)
+            samples = range(len(held), len(held) + n)
+            held |= await self._run_samples(samples, prompt, sampling_params, trajectory)
         seen = [
             {
                 "sample": sample,
                 "components": decode(outputs[-1].extra_fields["reward_extra_info"]),
                 "length": sum(outputs[-1].response_mask),
             }
-            for sample, (outputs, _) in sorted(held.items())
+            for sample, outputs in held.items()
         ]
-        for sample in sampler.select(self._observed(held)).tolist():
-            outputs, kwargs = held[sample]
+        selected = {sample: held[sample] for sample in sampler.select(self._observed(held)).tolist()}
+        for outputs in selected.values():
             for output in outputs:
                 output.extra_fields[SEEN] = seen
-            await super()._agent_loop_postprocess(outputs, False, **kwargs)
+        return selected
 
-    def _observed(self, held: dict[int, tuple[list[Any], dict[str, Any]]]) -> Observed:
-        # By sample: ``held`` is in the order in which rollouts finished, and which are selected must not depend on it.
-        samples = sorted(held)
-        scores = [self._score(held[sample][0][-1]) for sample in samples]
-        return Observed(np.array(samples, dtype=np.int64), as_ids([0] * len(held)), np.array(scores, dtype=float))
+    def _observed(self, held: dict[int, list[AgentLoopOutput]]) -> Observed:
+        scores = [self._score(outputs[-1]) for outputs in held.values()]
+        return Observed(np.array(list(held), dtype=np.int64), as_ids([0] * len(held)), np.array(scores, dtype=float))
 
-    def _score(self, output: Any) -> float:
+    def _score(self, output: AgentLoopOutput) -> float:
         if self.rounds.reward == "total":
-            return float(output.reward_score)
+            return float(output.reward_score or 0.0)
         value = decode(output.extra_fields["reward_extra_info"])[self.rounds.reward]
         return float("nan") if value is None else float(value)
-
-    async def _agent_loop_postprocess(self, output: Any, validate: bool, **kwargs: Any) -> None:
-        """Score now, store when the prompt's sampling is over (verl doesn't score a second time)."""
-        held = None if validate else self.held.get(kwargs["uid"])
-        if held is None:
-            await super()._agent_loop_postprocess(output, validate, **kwargs)
-            return
-        outputs = output if isinstance(output, list) else [output]
-        await self._compute_score(outputs, kwargs=kwargs)
-        held[kwargs["session_id"]] = (outputs, kwargs)
 
 
 class AgentLoops:

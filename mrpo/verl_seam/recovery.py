@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray.exceptions import RayActorError
@@ -139,11 +139,18 @@ class EngineKeeper:
         return new
 
 
+class RewardWorker(RewardLoopWorker):
+    """verl's, which can also be asked for one score without a batch of tensors around it."""
+
+    async def score(self, **what: Any) -> dict[str, Any]:
+        return cast(dict[str, Any], await self.reward_manager.score(**what))
+
+
 class RestartedRewardWorkers(RewardLoopManager):
     """verl's, on the nodes for rewards in turn, with workers that Ray starts again when they die."""
 
     def _init_reward_loop_workers(self) -> None:
-        worker = ray.remote(max_restarts=-1, max_task_retries=3)(RewardLoopWorker)
+        worker = ray.remote(max_restarts=-1, max_task_retries=3)(RewardWorker)
         # Ray forgets large arguments that nobody holds, before it restarts
         self.config_reference = ray.put(self.config)
         self.reward_loop_workers = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from mrpo.config.controller import received
 from mrpo.config.run import RewardConfig
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.scorer import Scorer
-from mrpo.rewards.wire import encode
+from mrpo.rewards.wire import RESPONSE, encode
 from mrpo.verl_seam.text import ResponseDecoder
 
 
@@ -32,22 +32,28 @@ class MultiRewardManager(RewardManagerBase):
         self.scorer = Scorer(rewards, ours.recipe_folder)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
-        """Score the last sequence of ``data``. ``reward_score`` is the weighted sum of the scores there are; verl
-        shows it, our estimators don't use it."""
+        """verl's way to ask: score the last sequence of ``data``."""
         row = data[-1:][0]
-        response_ids = row.batch["responses"]
-        length = int(row.batch["attention_mask"][-response_ids.shape[-1] :].sum())
-        fields = row.non_tensor_batch
-        response = await self.loop.run_in_executor(None, self.decode, response_ids[:length].tolist())
-        extra = {
-            **(fields.get("extra_info") or {}),
-            "data_source": fields.get("data_source"),
-            "response_tokens": length,
-        }
-        outcomes = await self.scorer.score(
-            list(fields["raw_prompt"]), response, fields["reward_model"]["ground_truth"], extra
-        )
-        return {"reward_score": self._weighted_sum(outcomes), "reward_extra_info": encode(outcomes)}
+        ids, fields = row.batch["responses"], row.non_tensor_batch
+        length = int(row.batch["attention_mask"][-ids.shape[-1] :].sum())
+        what = {name: fields.get(name) for name in ("raw_prompt", "reward_model", "data_source", "extra_info")}
+        return await self.score(ids[:length].tolist(), **what)
+
+    async def score(
+        self,
+        response_ids: Sequence[int],
+        raw_prompt: Sequence[Mapping[str, Any]],
+        reward_model: Mapping[str, Any],
+        data_source: str,
+        extra_info: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        """Score one response. ``reward_score`` is the weighted sum of the scores there are; verl shows it, our
+        estimators don't use it."""
+        extra = {**(extra_info or {}), "data_source": data_source, "response_tokens": len(response_ids)}
+        response = await self.loop.run_in_executor(None, self.decode, response_ids)
+        outcomes = await self.scorer.score(list(raw_prompt), response, reward_model["ground_truth"], extra)
+        total = self._weighted_sum(outcomes)
+        return {"reward_score": total, "reward_extra_info": encode(outcomes), RESPONSE: response}
 
     def _weighted_sum(self, outcomes: dict[str, Outcome]) -> float:
         return sum(self.weights[name] * o.score for name, o in outcomes.items() if o.score is not None)

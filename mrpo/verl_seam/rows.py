@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +19,7 @@ from verl.workers.utils.padding import response_to_nested
 
 from mrpo.advantages import modulate_tokens, write_tokens
 from mrpo.config.advantage import TokenModulation
-from mrpo.rewards.wire import FAILURES, SCORE, SEEN, decode
+from mrpo.rewards.wire import FAILURES, RESPONSE, SCORE, SEEN, decode
 from mrpo.step.rollouts import BatchRow, Rollouts, RowKey
 from mrpo.step.seam import PromptContent, RolloutText, ValidationRow
 from mrpo.verl_seam.text import ResponseDecoder
@@ -118,12 +119,22 @@ def _plain(value: Any) -> Any:
 
 def texts(data: TensorDict, rows: Sequence[int], decoder: ResponseDecoder) -> list[RolloutText]:
     """What those rows hold, for a person to read; a response is the text that its rewards have seen."""
-    truths, responses = list(data["reward_model"]), _ragged(data, "responses")
-    prompts = _ragged(data, "prompts")
-    prompts_read = decoder.tokenizer.batch_decode([prompts[row] for row in rows], skip_special_tokens=True)
+    prompts, responses = _ragged(data, "prompts"), _ragged(data, "responses")
+    truths, extras = list(data["reward_model"]), list(data["extra_fields"])
+
+    @cache
+    def prompt(ids: tuple[int, ...]) -> str:  # once for all rollouts of one
+        return str(decoder.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def response(row: int) -> str:
+        seen = _plain(extras[row]).get(RESPONSE)
+        return decoder(responses[row].tolist()) if seen is None else seen
+
     return [
-        RolloutText(prompt, decoder(responses[row].tolist()), truths[row]["ground_truth"], len(responses[row]))
-        for row, prompt in zip(rows, prompts_read, strict=True)
+        RolloutText(
+            prompt(tuple(prompts[row].tolist())), response(row), truths[row]["ground_truth"], len(responses[row])
+        )
+        for row in rows
     ]
 
 

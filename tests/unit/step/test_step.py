@@ -9,8 +9,10 @@ import pytest
 
 from mrpo.config.load import validate
 from mrpo.record.run_folder import RunFolder
+from mrpo.record.writer import BackgroundWriter
 from mrpo.step.budget import RolloutBudget
 from mrpo.step.position import Position
+from mrpo.step.seam import Metrics
 from mrpo.step.step import MAX_REFILLS, Parts, run_step
 
 from .faulty_seam import FaultySeam
@@ -42,12 +44,20 @@ def parts(seam: FaultySeam, folder: Path, phases: list[str] | None = None, **sec
         note=(phases if phases is not None else []).append,
         validate=lambda step: {f"validation/{name}": value for name, value in seam.validate(step)[0].items()},
         more_metrics=lambda: {"checkpoint/blocked_seconds": 0.0},
+        writer=BackgroundWriter(),
     )
+
+
+def one_step(run: Parts) -> Metrics:
+    """The first step, with what it leaves."""
+    with run.writer:
+        return run_step(1, run)
 
 
 def test_a_step_goes_from_prompts_to_its_record_in_the_documented_order(tmp_path: Path) -> None:
     seam, phases = FaultySeam(total_steps=1), list[str]()
-    metrics = run_step(1, parts(seam, tmp_path, phases, trainer={"test_freq": 1}))
+    run = parts(seam, tmp_path, phases, trainer={"test_freq": 1})
+    metrics = one_step(run)
     updates = ["wait", "old_log_probs", "read", "write", "update_actor"]
     assert seam.calls == ["next_prompts", "submit", *updates, "update_weights", "validate", "finish"]
     assert phases == ["rollout", "old_log_prob", "advantage", "update_actor", "update_weights"]
@@ -61,7 +71,7 @@ def test_a_step_goes_from_prompts_to_its_record_in_the_documented_order(tmp_path
 def test_a_mini_batch_each_is_updated_on_and_their_metrics_are_combined(tmp_path: Path) -> None:
     seam, phases = FaultySeam(mini_batches=2), list[str]()
     run = parts(seam, tmp_path, phases, budget={"rollouts_per_prompt": N})
-    metrics = run_step(1, run)
+    metrics = one_step(run)
     assert seam.calls.count("update_actor") == seam.calls.count("wait") == 2
     assert seam.calls.count("submit") == seam.calls.count("update_weights") == 1
     assert phases == ["rollout", "old_log_prob", "advantage", "update_actor"] * 2 + ["update_weights"]
@@ -71,7 +81,7 @@ def test_a_mini_batch_each_is_updated_on_and_their_metrics_are_combined(tmp_path
 
 def test_every_rollout_is_recorded_with_its_own_rewards_and_the_advantage_that_was_written(tmp_path: Path) -> None:
     seam = FaultySeam()
-    run_step(1, parts(seam, tmp_path))
+    one_step(parts(seam, tmp_path))
     rows = RunFolder(tmp_path).read_rollouts(1)
     assert len(rows) == PROMPTS * N
     assert all(row["response"] == f"{row['uid']}_{row['sample']}_0" for row in rows)
@@ -82,7 +92,7 @@ def test_every_rollout_is_recorded_with_its_own_rewards_and_the_advantage_that_w
 def test_failed_groups_are_replaced_and_the_total_stays(tmp_path: Path) -> None:
     seam = FaultySeam()
     seam.failing_groups = 3
-    metrics = run_step(1, parts(seam, tmp_path))
+    metrics = one_step(parts(seam, tmp_path))
     assert seam.calls.count("submit") == 4
     assert metrics["budget/rollouts"] == PROMPTS * N
     assert len(RunFolder(tmp_path).read_rollouts(1)) == PROMPTS * N
@@ -92,14 +102,14 @@ def test_a_step_whose_groups_keep_failing_ends_the_run(tmp_path: Path) -> None:
     seam = FaultySeam()
     seam.failing_groups = 10_000
     with pytest.raises(RuntimeError, match=f"asked for 33 prompts, more than {MAX_REFILLS} times its 4"):
-        run_step(1, parts(seam, tmp_path))
+        one_step(parts(seam, tmp_path))
 
 
 def test_rollouts_of_another_policy_are_not_learned_from(tmp_path: Path) -> None:
     seam = FaultySeam()
     seam.correlation = 0.0
     with pytest.raises(RuntimeError, match="the weights did not arrive"):
-        run_step(1, parts(seam, tmp_path))
+        one_step(parts(seam, tmp_path))
     assert not {"write", "update_actor", "update_weights"} & set(seam.calls)
 
 
@@ -107,7 +117,7 @@ def test_a_reward_that_fails_ends_the_step_and_leaves_what_it_failed_on(tmp_path
     seam = FaultySeam()
     seam.failing_reward = "short"
     with pytest.raises(RuntimeError, match=r"reward 'short' failed in 32 of 32 .*exception: injected.*1\.jsonl"):
-        run_step(1, parts(seam, tmp_path))
+        one_step(parts(seam, tmp_path))
     assert "update_actor" not in seam.calls
     rows = RunFolder(tmp_path).read_rollouts(1)
     assert len(rows) == PROMPTS * N
