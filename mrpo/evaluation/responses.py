@@ -1,7 +1,7 @@
 """Responses of one model to a handful of prompts, by transformers alone: no Ray, no vLLM.
 
 Prompts go through the model's chat template, as in a run. Sampling is the engines': no top-k or repetition penalty of
-the model's own generation config.
+the model's own generation config, and none of the logits beyond the tokenizer's last token.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ def respond(
         do_sample=sampled,
         max_new_tokens=sampling.max_tokens,
         eos_token_id=ends or None,
+        suppress_tokens=list(range(len(tokenizer), policy.config.get_text_config().vocab_size)) or None,
         pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(ends), 0),
         **({"temperature": sampling.temperature, "top_k": 0, "top_p": 1.0} if sampled else {}),
     )
