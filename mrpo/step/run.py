@@ -17,6 +17,7 @@ from mrpo.config.controller import ControllerConfig, Weights
 from mrpo.record.metrics import rename
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
+from mrpo.step.agreement import SteadyAgreement
 from mrpo.step.budget import RolloutBudget
 from mrpo.step.checkpointing import OWNERS_FOLDER, RANKS_FOLDER, RunCheckpoints, StopRequested
 from mrpo.step.position import Position
@@ -159,7 +160,9 @@ class TrainingRun:
             self.owners.load(folder / OWNERS_FOLDER)
         self.note(Phase.UPDATE_WEIGHTS)
         seam.serve(self.step)
-        return Parts(config, seam, budget, position, self.folder, self.note, self.validate, self._metrics_between_steps)
+        agreement = SteadyAgreement(config)
+        beside = self.folder, self.note, self.validate, self._metrics_between_steps
+        return Parts(config, seam, budget, position, *beside, agreement)
 
     def _metrics_between_steps(self) -> Metrics:
         return {"checkpoint/blocked_seconds": self.checkpoints.take_blocked_seconds()}

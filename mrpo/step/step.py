@@ -39,7 +39,7 @@ from mrpo.config.run import RunConfig
 from mrpo.record.metrics import rename
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
-from mrpo.step.agreement import require_agreement
+from mrpo.step.agreement import SteadyAgreement, require_agreement
 from mrpo.step.budget import BatchPlan, RolloutBudget
 from mrpo.step.outcome import failed_too_often, reward_metrics, rollout_records
 from mrpo.step.position import Position
@@ -77,13 +77,14 @@ class Parts:
     validate: Callable[[int], Metrics]
     more_metrics: Callable[[], Metrics]
     """Metrics of what happened between steps."""
+    agreement: SteadyAgreement
 
 
 def run_step(number: int, run: Parts) -> Metrics:
     """Do step ``number``; returns the metrics that it has recorded.
 
     Raises:
-        RuntimeError: rollouts and policy don't agree, a reward failed too often, or too many groups failed.
+        RuntimeError: engine and trainer don't agree, a reward failed too often, or too many groups failed.
     """
     step, seam, note = Step(number), run.seam, run.note
     with seam.timed_step(number, step.timings):
@@ -108,7 +109,9 @@ def run_step(number: int, run: Parts) -> Metrics:
     if is_validated(run, number):
         with seam.timed("testing"):
             metrics |= run.validate(number)
-    return record(step, run, metrics)
+    recorded = record(step, run, metrics)
+    run.agreement.end_step(recorded)
+    return recorded
 
 
 def is_validated(run: Parts, number: int) -> bool:

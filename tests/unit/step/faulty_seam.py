@@ -66,6 +66,8 @@ class FaultySeam:
         """Prompt groups that fail before any succeeds."""
         self.correlation = 1.0
         """Of the engines' probabilities with the ranks'."""
+        self.difference = 0.0
+        """Of the engines' probabilities from the ranks', which correlate."""
         self.failing_reward: str | None = None
         self.in_wait: Callable[[int], None] = lambda step: None
         """Called in each wait of a step."""
@@ -145,7 +147,7 @@ class FaultySeam:
         self.calls.append("old_log_probs")
         return {
             "training/rollout_actor_probs_pearson_corr": self.correlation,
-            "training/rollout_probs_diff_mean": 1 - self.correlation,
+            "training/rollout_probs_diff_mean": 1 - self.correlation + self.difference,
         }
 
     def read(self, batch: Any) -> tuple[list[BatchRow], Metrics]:

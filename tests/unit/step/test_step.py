@@ -9,6 +9,7 @@ import pytest
 
 from mrpo.config.load import validate
 from mrpo.record.run_folder import RunFolder
+from mrpo.step.agreement import SteadyAgreement
 from mrpo.step.budget import RolloutBudget
 from mrpo.step.position import Position
 from mrpo.step.step import MAX_REFILLS, Parts, run_step
@@ -42,6 +43,7 @@ def parts(seam: FaultySeam, folder: Path, phases: list[str] | None = None, **sec
         note=(phases if phases is not None else []).append,
         validate=lambda step: {f"validation/{name}": value for name, value in seam.validate(step)[0].items()},
         more_metrics=lambda: {"checkpoint/blocked_seconds": 0.0},
+        agreement=SteadyAgreement(config),
     )
 
 
@@ -101,6 +103,17 @@ def test_rollouts_of_another_policy_are_not_learned_from(tmp_path: Path) -> None
     with pytest.raises(RuntimeError, match="the weights did not arrive"):
         run_step(1, parts(seam, tmp_path))
     assert not {"write", "update_actor", "update_weights"} & set(seam.calls)
+
+
+def test_engines_that_steadily_differ_end_the_run_with_the_step_recorded(tmp_path: Path) -> None:
+    seam = FaultySeam()
+    seam.difference = 0.007
+    run = parts(seam, tmp_path, model={"path": "m", "dtype": "float32"}, rollout={"dtype": "float32"})
+    run_step(1, run)
+    run_step(2, run)
+    with pytest.raises(RuntimeError, match=r"for 3 steps .* by 0\.007 .* less than 0\.001 \(rollout\.max_probs_diff\)"):
+        run_step(3, run)
+    assert [line["step"] for line in RunFolder(tmp_path).metrics()] == [1, 2, 3]
 
 
 def test_a_reward_that_fails_ends_the_step_and_leaves_what_it_failed_on(tmp_path: Path) -> None:
