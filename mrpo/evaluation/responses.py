@@ -14,10 +14,11 @@ from mrpo.errors import ConfigError
 
 
 class Response(NamedTuple):
-    """A response, and its length in tokens with the one that ends it."""
+    """A response, its length in tokens with the one that ends it, and whether it reached its limit before that."""
 
     text: str
     tokens: int
+    truncated: bool
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def respond(
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
     from transformers.utils.logging import disable_progress_bar
 
-    from mrpo.verl_seam.text import ResponseDecoder  # the text that a run's rewards see
+    from mrpo.verl_seam.text import ResponseDecoder, is_truncated  # what a run's rewards see
 
     disable_progress_bar()
     try:
@@ -93,7 +94,8 @@ def respond(
             torch.manual_seed(sampling.seed + number * sampling.n + sample)
             with torch.inference_mode():
                 ids = policy.generate(**inputs, generation_config=how)[0, start:].tolist()
-            responses.append(Response(decode(ids), len(ids)))
+            truncated = is_truncated(ids, [1] * len(ids), sampling.max_tokens, ends)
+            responses.append(Response(decode(ids), len(ids), truncated))
         found.append(responses)
         each()
     return found

@@ -38,15 +38,17 @@ TABLE = (
     Metric("", "reward/<name>/", "-", "more about one reward: see mrpo.advantages.diagnostics"),
     Metric("", "advantage/", "-", "the estimator's diagnostics, over rollouts: see mrpo.advantages.diagnostics"),
     Metric("", "budget/", "-", "how the step's rollouts were divided among prompts: see mrpo.budget.metrics"),
+    Metric("", "rollout/truncated_share", "share", "rollouts that reached the length limit before their end"),
+    Metric("", "validation/truncated_share", "share", "the same of a validation's responses"),
     # verl's names as they are, below a name of ours: val-core and val-aux, data source, reward, statistic.
     Metric(
         "", "validation/", "score", "of the validation set, in steps that validate; <reward>/mean@n: over n samples"
     ),
     # Generation.
-    Metric("response_length/", "rollout/response_length/", "tokens", "mean, max, min; clip_ratio: share cut off"),
+    Metric("response_length/", "rollout/response_length/", "tokens", "mean, max, min"),
     Metric("response_length_non_aborted/", "rollout/response_length_non_aborted/", "tokens", "without empty responses"),
     Metric("response/aborted_ratio", "rollout/aborted_ratio", "share", "rollouts with an empty response"),
-    Metric("prompt_length/", "rollout/prompt_length/", "tokens", "mean, max, min; clip_ratio: share cut off"),
+    Metric("prompt_length/", "rollout/prompt_length/", "tokens", "mean, max, min"),
     Metric("num_turns/", "rollout/num_turns/", "turns", "turns of a conversation"),
     Metric("tool_call_counts/", "rollout/tool_calls/", "calls", "tool calls of a conversation"),
     Metric("critic/score/", "rollout/score/", "score", "sum of token-level scores, as verl sees them"),
@@ -97,6 +99,9 @@ REPEATED = {
     "training/global_step": "the line's own step",
     "perf/time_per_step": "timing_s/step",
     "training/num_turns/": "num_turns/",
+    "response_length/clip_ratio": "share as long as the batch's longest; rollout/truncated_share says what it seems to",
+    "response_length_non_aborted/clip_ratio": "the same",
+    "prompt_length/clip_ratio": "share as long as the longest prompt; data.overlong says what becomes of long ones",
     "timing_s/start_profile": "a profiler's switch, not a part of the step",
     "timing_s/stop_profile": "a profiler's switch, not a part of the step",
 }

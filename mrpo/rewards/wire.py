@@ -20,6 +20,9 @@ FAILURES = "reward_failures"
 """Key of the failures. They are JSON ("" if there are none): verl's validation metrics skip strings, and would choke
 on a mapping."""
 
+TRUNCATED = "is_truncated"
+"""Key in a row's ``extra_fields``: whether the response reached its limit before its end."""
+
 SEEN = "seen_rollouts"
 """Key in a row's ``extra_fields``: every rollout of a prompt that was sampled in rounds, also those not selected."""
 

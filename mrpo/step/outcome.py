@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -41,6 +41,16 @@ def reward_metrics(rollouts: Rollouts, names: Sequence[str]) -> dict[str, float]
     return metrics
 
 
+def truncated_share(truncated: Iterable[bool | None]) -> dict[str, float]:
+    """The metric of how many responses reached their limit before their end; none where nobody knows.
+
+    >>> truncated_share([True, False, None]), truncated_share([None])
+    ({'truncated_share': 0.5}, {})
+    """
+    known = [one for one in truncated if one is not None]
+    return {"truncated_share": sum(known) / len(known)} if known else {}
+
+
 def rollout_records(
     rollouts: Rollouts,
     texts: Sequence[RolloutText],
@@ -62,6 +72,7 @@ def rollout_records(
             "advantage": float(advantages_N[n]),
             "keep": bool(keep_N[n]),
             "tokens": text.tokens,
+            "truncated": rollouts.truncated[n],
         }
         if rollouts.failures[n]:
             record["failures"] = rollouts.failures[n]

@@ -20,6 +20,7 @@ from mrpo.record.run_folder import RunFolder
 from mrpo.step.agreement import SteadyAgreement
 from mrpo.step.budget import RolloutBudget
 from mrpo.step.checkpointing import OWNERS_FOLDER, RANKS_FOLDER, RunCheckpoints, StopRequested
+from mrpo.step.outcome import truncated_share
 from mrpo.step.position import Position
 from mrpo.step.seam import Metrics, Seam
 from mrpo.step.step import Parts, run_step
@@ -200,6 +201,7 @@ class TrainingRun:
         self.note(Phase.VALIDATE)
         metrics, rows = seam.validate(step)
         self.folder.write_validation(name, validation_records(rows, self.config.advantage.names))
+        metrics |= truncated_share(row.truncated for row in rows)
         return {f"validation/{name}": value for name, value in metrics.items()}
 
     def _make_up_validation(self, seam: Seam) -> None:

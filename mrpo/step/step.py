@@ -41,7 +41,7 @@ from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 from mrpo.step.agreement import SteadyAgreement, require_agreement
 from mrpo.step.budget import BatchPlan, RolloutBudget
-from mrpo.step.outcome import failed_too_often, reward_metrics, rollout_records
+from mrpo.step.outcome import failed_too_often, reward_metrics, rollout_records, truncated_share
 from mrpo.step.position import Position
 from mrpo.step.rollouts import Rollouts, select_rollouts
 from mrpo.step.seam import Batch, Metrics, Seam
@@ -49,6 +49,9 @@ from mrpo.step.seam import Batch, Metrics, Seam
 MAX_REFILLS = 8
 """A step may ask for this many times its prompts before the run stops: failed and filtered groups would be replaced for
 ever."""
+
+MOSTLY = 0.5
+"""Share of a step's responses that may be truncated without a warning."""
 
 
 @dataclass
@@ -78,6 +81,8 @@ class Parts:
     more_metrics: Callable[[], Metrics]
     """Metrics of what happened between steps."""
     agreement: SteadyAgreement
+    warned: set[Phase] = field(default_factory=set)
+    """Of what this attempt has warned already."""
 
 
 def run_step(number: int, run: Parts) -> Metrics:
@@ -169,7 +174,8 @@ def assign_advantages(step: Step, run: Parts, batch: Batch) -> None:
 
 def batch_metrics(plan: BatchPlan, rollouts: Rollouts) -> Metrics:
     incomplete = sum(size < plan.n_by_uid[uid] for uid, size in rollouts.group_sizes.items())
-    return {
+    truncated = truncated_share(rollouts.truncated)
+    return {f"rollout/{name}": share for name, share in truncated.items()} | {
         "rollout/padding_rows": int((rollouts.rollout_of_M < 0).sum()),
         "rollout/incomplete_groups": incomplete,
     }
@@ -181,4 +187,14 @@ def record(step: Step, run: Parts, metrics: Metrics) -> Metrics:
     run.folder.write_rollouts(step.number, step.records)
     run.folder.write_metrics(step.number, renamed)
     run.seam.log(renamed, step.number)
+    warn_of_truncation(step, run, renamed.get("rollout/truncated_share", 0.0))
     return renamed
+
+
+def warn_of_truncation(step: Step, run: Parts, share: float) -> None:
+    """Say once in an attempt that a step's responses are mostly without an end: rewards that look for one earn 0."""
+    if share > MOSTLY and Phase.TRUNCATED not in run.warned:
+        run.warned.add(Phase.TRUNCATED)
+        limit = run.config.data.max_response_length
+        detail = f"{share:.0%} of the step's responses reached data.max_response_length={limit} before their end"
+        run.folder.event(Phase.TRUNCATED, step=step.number, detail=detail)

@@ -22,8 +22,9 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 from mrpo.budget.ids import as_ids
 from mrpo.budget.sequential import Observed, ReinforceAda
 from mrpo.config.controller import received
-from mrpo.rewards.wire import SEEN, decode
+from mrpo.rewards.wire import SEEN, TRUNCATED, decode
 from mrpo.verl_seam.node_roles import TRAINER_NODE, in_turn
+from mrpo.verl_seam.text import ResponseDecoder, is_truncated
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,22 @@ def request_seed(*identity: Any) -> int:
 
 
 class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignore[name-defined]
-    """Samples each rollout with a seed of (run's seed, step, prompt, sample), so that a run can be repeated."""
+    """Samples each rollout with a seed of (run's seed, step, prompt, sample), so that a run can be repeated.
+
+    It says of each output whether it was truncated.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.stops = ResponseDecoder.of_model(self.tokenizer, received(self.config).run.model.path).stops
+
+    async def _compute_score(self, outputs: list[Any], kwargs: dict[str, Any]) -> None:
+        """Before anything is scored, so that a reward can ask for it."""
+        rollout = self.config.actor_rollout_ref.rollout
+        for output in outputs:
+            room = min(rollout.response_length, rollout.max_model_len - len(output.prompt_ids))
+            output.extra_fields[TRUNCATED] = is_truncated(output.response_ids, output.response_mask, room, self.stops)
+        await super()._compute_score(outputs, kwargs=kwargs)
 
     async def _run_agent_loop(
         self, sampling_params: dict[str, Any], *, trajectory: dict[str, Any], session_id: int = 0, **prompt: Any
@@ -96,6 +112,7 @@ class RoundsWorker(SeededAgentLoopWorker):
                 "sample": sample,
                 "components": decode(outputs[-1].extra_fields["reward_extra_info"]),
                 "length": sum(outputs[-1].response_mask),
+                "truncated": outputs[-1].extra_fields[TRUNCATED],
             }
             for sample, (outputs, _) in sorted(held.items())
         ]

@@ -15,7 +15,7 @@ from mrpo.config.controller import received
 from mrpo.config.run import RewardConfig
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.scorer import Scorer
-from mrpo.rewards.wire import encode
+from mrpo.rewards.wire import TRUNCATED, encode
 from mrpo.verl_seam.text import ResponseDecoder
 
 
@@ -43,6 +43,7 @@ class MultiRewardManager(RewardManagerBase):
             **(fields.get("extra_info") or {}),
             "data_source": fields.get("data_source"),
             "response_tokens": length,
+            "truncated": fields["tool_extra_fields"].get(TRUNCATED),
         }
         outcomes = await self.scorer.score(
             list(fields["raw_prompt"]), response, fields["reward_model"]["ground_truth"], extra

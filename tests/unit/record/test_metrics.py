@@ -67,6 +67,10 @@ def test_verl_name_becomes_ours(verl: str, ours: str) -> None:
     assert rename({verl: 1.5}) == {ours: 1.5}
 
 
+def test_what_verl_calls_clipped_is_left_out() -> None:
+    assert rename({f"{of}_length/clip_ratio": 1.0 for of in ("prompt", "response")}) == {}
+
+
 def test_whole_step_of_verl_is_renamed_without_loss_or_collision() -> None:
     values = {name: float(place) for place, name in enumerate(VERL_STEP)}
     renamed = rename(values)

@@ -68,6 +68,8 @@ class FaultySeam:
         """Of the engines' probabilities with the ranks'."""
         self.difference = 0.0
         """Of the engines' probabilities from the ranks', which correlate."""
+        self.truncated: float | None = None
+        """Share of each prompt's responses that reach their limit."""
         self.failing_reward: str | None = None
         self.in_wait: Callable[[int], None] = lambda step: None
         """Called in each wait of a step."""
@@ -132,7 +134,10 @@ class FaultySeam:
         rows = []
         for uid in list(self.queue)[:prompts]:
             content, n = self.queue.pop(uid)
-            rows += [BatchRow(f"{uid}_{i}_0", self._rewards(content.ground_truth, i, n), 1 + i) for i in range(n)]
+            for i in range(n):
+                truncated = None if self.truncated is None else i < self.truncated * n
+                scores = self._rewards(content.ground_truth, i, n)
+                rows.append(BatchRow(f"{uid}_{i}_0", scores, 1 + i, truncated=truncated))
         return RowsInMemory(rows, {"engine_weights": self.engine_weights})
 
     def _rewards(self, number: int, sample: int, n: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mrpo.config.load import validate
+from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 from mrpo.step.agreement import SteadyAgreement
 from mrpo.step.budget import RolloutBudget
@@ -114,6 +115,26 @@ def test_engines_that_steadily_differ_end_the_run_with_the_step_recorded(tmp_pat
     with pytest.raises(RuntimeError, match=r"for 3 steps .* by 0\.007 .* less than 0\.001 \(rollout\.max_probs_diff\)"):
         run_step(3, run)
     assert [line["step"] for line in RunFolder(tmp_path).metrics()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("share", [None, 0.0, 0.5, 0.75])
+def test_truncated_responses_are_counted_and_a_run_of_mostly_these_warns_once(
+    share: float | None, tmp_path: Path
+) -> None:
+    seam, folder = FaultySeam(), RunFolder(tmp_path)
+    seam.truncated = share
+    run = parts(seam, tmp_path, budget={"rollouts_per_prompt": N})
+    metrics = [run_step(number, run) for number in (1, 2)]
+    assert [one.get("rollout/truncated_share") for one in metrics] == [share, share]
+    told = [row["truncated"] for row in folder.read_rollouts(1)]
+    assert told == (
+        [None] * len(told) if share is None else [row["sample"] < share * N for row in folder.read_rollouts(1)]
+    )
+    warnings = [event for event in folder.events() if event["phase"] == Phase.TRUNCATED]
+    assert [event["step"] for event in warnings] == ([1] if share == 0.75 else [])
+    assert all(
+        event["detail"].startswith("75% of the step's responses reached data.max_response") for event in warnings
+    )
 
 
 def test_a_reward_that_fails_ends_the_step_and_leaves_what_it_failed_on(tmp_path: Path) -> None:
