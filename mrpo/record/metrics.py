@@ -1,7 +1,8 @@
 """The one table of metric names: what they mean, and which of verl's names each one was.
 
 Namespaces: ``reward/<name>/…``, ``advantage/…``, ``budget/…``, ``rollout/…``, ``train/…``, ``time/…``,
-``validation/…``. What verl emits under a name that the table lacks keeps it under ``verl/…``, so nothing vanishes.
+``validation/…``. A data source in a name has ``%2F`` for each slash (``name_part``). What verl emits under a name that
+the table lacks keeps it under ``verl/…``, so nothing vanishes.
 Names are as of verl 0.9.1.
 """
 
@@ -27,6 +28,7 @@ class Metric(NamedTuple):
 TABLE = (
     # Ours alone: no name of verl's.
     Metric("", "reward/<name>/mean", "score", "mean of one reward over the step's rollouts that it applies to"),
+    Metric("", "reward/<name>/mean/<data source>", "score", "the same of one data source, where the run has several"),
     Metric("", "reward/<name>/std", "score", "its standard deviation over those rollouts"),
     Metric(
         "",
@@ -113,6 +115,15 @@ _OPEN_ENDS = ("/", "_")
 _RULES = sorted((row for row in TABLE if row.verl), key=lambda row: -len(row.verl))  # the longest match decides
 
 
+def name_part(text: str) -> str:
+    """Any text, a data source's name say, as one part of a metric's name: a slash would make two of it.
+
+    >>> name_part("openai/gsm8k"), name_part("100%")
+    ('openai%2Fgsm8k', '100%25')
+    """
+    return text.replace("%", "%25").replace("/", "%2F")
+
+
 def rename(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """A step's metrics under our names. Names that are ours already stay, so renaming twice changes nothing.
 
@@ -166,7 +177,7 @@ def reward_names(records: Iterable[Record]) -> list[str]:
     names: dict[str, None] = {}
     for record in records:
         for key in record:
-            if key.startswith("reward/") and key.endswith("/mean") and key.count("/") >= 2:
+            if key.startswith("reward/") and key.endswith("/mean") and key.count("/") == 2:
                 names.setdefault(key.removeprefix("reward/").removesuffix("/mean"))
     return list(names)
 

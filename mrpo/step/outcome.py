@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
 
+from mrpo.record.metrics import name_part
 from mrpo.step.rollouts import Rollouts
 from mrpo.step.seam import RolloutText
 
@@ -39,6 +41,21 @@ def reward_metrics(rollouts: Rollouts, names: Sequence[str]) -> dict[str, float]
         metrics |= {f"reward/{name}/failed/{cause}": n for cause, n in Counter(causes).items()}
         metrics[f"reward/{name}/missing_share"] = 1 - len(scored) / len(values)
     return metrics
+
+
+def source_metrics(scores: Mapping[tuple[str, str], Sequence[float]]) -> dict[str, float]:
+    """Mean of each reward over the rollouts of a data source that have its score.
+
+    Args:
+        scores: by reward and data source; NaN where there is none.
+
+    >>> source_metrics({("correct", "openai/gsm8k"): [1.0, 0.0, math.nan], ("correct", "aime"): [math.nan]})
+    {'reward/correct/mean/openai%2Fgsm8k': 0.5, 'reward/correct/mean/aime': nan}
+    """
+    known = {key: [score for score in of if not math.isnan(score)] for key, of in scores.items()}
+    return {
+        f"reward/{name}/mean/{name_part(source)}": fmean(of) if of else math.nan for (name, source), of in known.items()
+    }
 
 
 def truncated_share(truncated: Iterable[bool | None]) -> dict[str, float]:

@@ -41,7 +41,7 @@ from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 from mrpo.step.agreement import SteadyAgreement, require_agreement
 from mrpo.step.budget import BatchPlan, RolloutBudget
-from mrpo.step.outcome import failed_too_often, reward_metrics, rollout_records, truncated_share
+from mrpo.step.outcome import failed_too_often, reward_metrics, rollout_records, source_metrics, truncated_share
 from mrpo.step.position import Position
 from mrpo.step.rollouts import Rollouts, select_rollouts
 from mrpo.step.seam import Batch, Metrics, Seam
@@ -61,6 +61,10 @@ class Step:
     number: int
     plan: BatchPlan = field(default_factory=BatchPlan)
     batches: list[Batch] = field(default_factory=list)
+    source_of: dict[str, str] = field(default_factory=dict)
+    """Data source of each prompt, by its uid."""
+    scores: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    """By reward and data source."""
     records: list[dict[str, Any]] = field(default_factory=list)
     """A line a rollout, for the run folder."""
     timings: dict[str, float] = field(default_factory=dict)
@@ -81,6 +85,8 @@ class Parts:
     more_metrics: Callable[[], Metrics]
     """Metrics of what happened between steps."""
     agreement: SteadyAgreement
+    sources: set[str] = field(default_factory=set)
+    """Data sources that this attempt has seen: rewards are told apart by them from the second on."""
     warned: set[Phase] = field(default_factory=set)
     """Of what this attempt has warned already."""
 
@@ -142,6 +148,7 @@ def submit(step: Step, run: Parts, count: int) -> None:
         )
     prompts = run.seam.next_prompts(count)
     uids = run.position.uids(prompts)
+    step.source_of |= {uid: str(of.data_source) for uid, of in zip(uids, prompts.contents_G, strict=True)}
     plan.drop_all_but(run.seam.unfinished_prompts())  # what groups that were thrown away had goes to the new ones
     n_G = run.budget.plan(plan, uids)
     run.seam.submit(prompts, uids, n_G.tolist())
@@ -168,6 +175,9 @@ def assign_advantages(step: Step, run: Parts, batch: Batch) -> None:
     seam.write(batch, rollouts, advantages_N, result.keep_N, config.token_modulation)
     step.records += records(advantages_N, result.keep_N)
     batch.metrics |= correction | reward_metrics(rollouts, config.names) | result.diagnostics
+    for key, scores_K in zip(rollouts.keys, rollouts.rewards_NK.tolist(), strict=True):
+        for name, score in zip(config.names, scores_K, strict=True):
+            step.scores.setdefault((name, step.source_of[key.uid]), []).append(score)
     batch.metrics |= run.budget.observe(step.plan, rollouts, result.advantages_N, step.number)
     batch.metrics |= batch_metrics(step.plan, rollouts)
 
@@ -183,6 +193,8 @@ def batch_metrics(plan: BatchPlan, rollouts: Rollouts) -> Metrics:
 
 def record(step: Step, run: Parts, metrics: Metrics) -> Metrics:
     """Write what the step leaves, and send it to the tracking backends, under the same names."""
+    run.sources.update(source for _, source in step.scores)
+    metrics |= source_metrics(step.scores) if len(run.sources) > 1 else {}
     renamed = rename(run.seam.finish(step.batches, metrics)) | run.more_metrics()
     run.folder.write_rollouts(step.number, step.records)
     run.folder.write_metrics(step.number, renamed)

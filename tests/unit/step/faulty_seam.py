@@ -61,6 +61,8 @@ class FaultySeam:
         self.calls: list[str] = []
         self.logged: dict[int, Metrics] = {}
         self.written: list[torch.Tensor] = []
+        self.sources = ["test"]
+        """The prompts' data sources in turn."""
         # ---- faults ----
         self.failing_groups = 0
         """Prompt groups that fail before any succeeds."""
@@ -113,7 +115,11 @@ class FaultySeam:
         self.calls.append("next_prompts")
         numbers = [(self.fetched + i) % 16 for i in range(count)]
         self.fetched += count
-        return Prompts([PromptContent([{"role": "user", "content": str(n)}], n, "test") for n in numbers], None)
+        return Prompts([self.content(n) for n in numbers], None)
+
+    def content(self, number: int) -> PromptContent:
+        source = self.sources[number % len(self.sources)]
+        return PromptContent([{"role": "user", "content": str(number)}], number, source)
 
     def unfinished_prompts(self) -> set[str]:
         return set(self.queue)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
 
+from mrpo.budget.ids import prompt_id
 from mrpo.config.load import validate
+from mrpo.record.metrics import reward_names
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 from mrpo.step.agreement import SteadyAgreement
@@ -115,6 +118,24 @@ def test_engines_that_steadily_differ_end_the_run_with_the_step_recorded(tmp_pat
     with pytest.raises(RuntimeError, match=r"for 3 steps .* by 0\.007 .* less than 0\.001 \(rollout\.max_probs_diff\)"):
         run_step(3, run)
     assert [line["step"] for line in RunFolder(tmp_path).metrics()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("mini_batches", [1, 2])
+def test_rewards_are_told_apart_by_data_source_where_there_are_several(mini_batches: int, tmp_path: Path) -> None:
+    seam = FaultySeam(mini_batches=mini_batches)
+    seam.sources = ["openai/gsm8k", "letters"]
+    metrics = run_step(1, parts(seam, tmp_path, budget={"rollouts_per_prompt": N}))
+    scores: dict[str, list[float]] = {"reward/correct/mean/openai%2Fgsm8k": [], "reward/correct/mean/letters": []}
+    for row in RunFolder(tmp_path).read_rollouts(1):
+        (number,) = (n for n in range(16) if row["uid"].startswith(f"{prompt_id(*seam.content(n)):016x}"))
+        scores[list(scores)[number % 2]].append(row["rewards"]["correct"])
+    assert {name: metrics[name] for name in scores} == {name: fmean(of) for name, of in scores.items()}
+    assert reward_names([metrics]) == ["correct", "short"]
+
+
+def test_a_single_data_source_is_not_told_apart(tmp_path: Path) -> None:
+    metrics = run_step(1, parts(FaultySeam(), tmp_path))
+    assert not [name for name in metrics if name.endswith("/test") and name.startswith("reward/")]
 
 
 @pytest.mark.parametrize("share", [None, 0.0, 0.5, 0.75])
