@@ -39,6 +39,7 @@ FREE = {
     "rollout.max_num_seqs": "memory",
     "rollout.max_num_batched_tokens": "memory",
     "rollout.agent_workers": "processes",
+    "rollout.max_probs_diff": "when to stop",
     "rollout.val_kwargs.*": "how to look",
     "actor.ppo_max_token_len_per_gpu": "memory",
     "trainer.nnodes": "on how many nodes; the state is read by any number of ranks",

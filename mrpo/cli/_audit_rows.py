@@ -22,6 +22,7 @@ NOT_REWARDS = {
     *PROMPT_COLUMNS,
     *STEP_COLUMNS,
     *("id", "epoch", "index", "idx", "sample", "sample_id", "turn", "rank", "seed", "rollout_id", "advantage"),
+    "truncated",
     *("length", "prompt_length", "response_length", "completion_length", "num_tokens", "timestamp", "time"),
 }
 TOTALS = {"score", "reward", "total", "total_reward", "rewards.total"}

@@ -51,6 +51,7 @@ def read_rows(file: Path) -> Iterator[Row]:
         if not isinstance(info, dict):
             raise ConfigError(f"{place}: extra_info: given {info!r:.80}, allowed: an object.")
         extra = {**info, "data_source": record.get("data_source")}
+        extra |= {"truncated": record["truncated"]} if isinstance(record.get("truncated"), bool) else {}
         uid = record.get("uid")
         group = json.dumps([prompt, truth] if uid is None else [record.get("step"), uid], default=str)
         chat = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt

@@ -180,9 +180,8 @@ async def _score(
 
         async def one(prompt: str, response: Response) -> dict[str, Outcome]:
             chat = [{"role": "user", "content": prompt}]
-            return await scorer.score(
-                chat, response.text, truth, {"data_source": None, "response_tokens": response.tokens}
-            )
+            extra = {"data_source": None, "response_tokens": response.tokens, "truncated": response.truncated}
+            return await scorer.score(chat, response.text, truth, extra)
 
         return [
             [

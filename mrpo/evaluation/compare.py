@@ -19,7 +19,7 @@ from mrpo.record.jsonl import Record
 from mrpo.record.metrics import number
 
 LENGTH, TRUNCATED = "response length", "truncated"
-"""Measures beside the rewards: tokens of a response, and the share of responses that reached the maximum length."""
+"""Measures beside the rewards: tokens of a response, and the share that reached the maximum length before its end."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def compare(
     Args:
         models: by name, the rows that validation recorded (``RunFolder.read_validation``); the first is the baseline.
         rewards: the rewards' names with their ranges, if they declare one.
-        max_response_length: in tokens; a response of so many is truncated.
+        max_response_length: in tokens; a response of so many is truncated, where its row doesn't say.
         seed: of the bootstrap, the same for all lines.
 
     Raises:
@@ -108,10 +108,19 @@ def _values(rows: Sequence[Record], measure: str, of_rewards: bool, max_response
     """The measure of each of the R rows; NaN where there is none."""
     if of_rewards:
         found = [number(row["rewards"], measure) for row in rows]
+    elif measure == LENGTH:
+        found = [number(row, "tokens") for row in rows]
     else:
-        tokens = [number(row, "tokens") for row in rows]
-        found = tokens if measure == LENGTH else [n if n is None else float(n >= max_response_length) for n in tokens]
+        found = [_truncated(row, max_response_length) for row in rows]
     return np.array([math.nan if value is None else value for value in found], dtype=np.float64)
+
+
+def _truncated(row: Record, max_response_length: int) -> float | None:
+    """Whether the response was truncated. Rows of earlier versions don't say, and a length is all there is."""
+    if isinstance(known := row.get("truncated"), bool):
+        return float(known)
+    tokens = number(row, "tokens")
+    return None if tokens is None else float(tokens >= max_response_length)
 
 
 def _two_values(values: Any, bounds: tuple[float, float] | None) -> tuple[float, float] | None:

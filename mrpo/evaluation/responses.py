@@ -1,7 +1,7 @@
 """Responses of one model to a handful of prompts, by transformers alone: no Ray, no vLLM.
 
 Prompts go through the model's chat template, as in a run. Sampling is the engines': no top-k or repetition penalty of
-the model's own generation config.
+the model's own generation config, and none of the logits beyond the tokenizer's last token.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from mrpo.errors import ConfigError
 
 
 class Response(NamedTuple):
-    """A response, and its length in tokens with the one that ends it."""
+    """A response, its length in tokens with the one that ends it, and whether it reached its limit before that."""
 
     text: str
     tokens: int
+    truncated: bool
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def respond(
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
     from transformers.utils.logging import disable_progress_bar
 
-    from mrpo.verl_seam.text import ResponseDecoder  # the text that a run's rewards see
+    from mrpo.verl_seam.text import ResponseDecoder, is_truncated  # what a run's rewards see
 
     disable_progress_bar()
     try:
@@ -78,6 +79,7 @@ def respond(
         do_sample=sampled,
         max_new_tokens=sampling.max_tokens,
         eos_token_id=ends or None,
+        suppress_tokens=list(range(len(tokenizer), policy.config.get_text_config().vocab_size)) or None,
         pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(ends), 0),
         **({"temperature": sampling.temperature, "top_k": 0, "top_p": 1.0} if sampled else {}),
     )
@@ -92,7 +94,8 @@ def respond(
             torch.manual_seed(sampling.seed + number * sampling.n + sample)
             with torch.inference_mode():
                 ids = policy.generate(**inputs, generation_config=how)[0, start:].tolist()
-            responses.append(Response(decode(ids), len(ids)))
+            truncated = is_truncated(ids, [1] * len(ids), sampling.max_tokens, ends)
+            responses.append(Response(decode(ids), len(ids), truncated))
         found.append(responses)
         each()
     return found

@@ -10,7 +10,7 @@ from statistics import fmean, median_low
 
 from mrpo.record import metrics
 from mrpo.record.jsonl import Record
-from mrpo.record.phase import ENDS, Phase
+from mrpo.record.phase import ENDS, WARNINGS, Phase
 
 _RECENT = 9
 """Steps that the time left is judged by: enough for a median, few enough to follow a run that changes its pace."""
@@ -42,6 +42,8 @@ class Progress:
         self.phase: PhaseRecord | None = None
         self.began: float | None = None
         self.training = False
+        self.warnings: list[PhaseRecord] = []
+        """What this attempt has warned of."""
         self.end: PhaseRecord | None = None
         """How the run ended, one of ``ENDS``; None while it goes on."""
         self.writer: tuple[str, int] | None = None
@@ -74,6 +76,9 @@ class Progress:
         if name in ENDS:
             self.end = now
             return
+        if name in WARNINGS:
+            self.warnings.append(now)
+            return
         if step is not None and not self.training:
             self.training, self._step_began = True, event["time"]
         if not self.training:
@@ -82,6 +87,7 @@ class Progress:
 
     def _restart(self, time: float) -> None:
         self.startup, self.training, self.end, self.phase, self.began = [], False, None, None, time
+        self.warnings = []
         self._step_began = None
 
     def _plan(self, event: Record) -> None:

@@ -55,6 +55,7 @@ def write_report(folder: RunFolder) -> tuple[Path, Path]:
         name=folder.name,
         state=state,
         failure="" if progress.end is None else progress.end.detail,
+        warnings=[warning.detail for warning in progress.warnings],
         logs=folder.logs,
         png=_base64(folder.png),
         details=_details(folder, records, progress.rewards),

@@ -43,7 +43,7 @@ def llama_from_gguf(gguf: Path, tokenizer: PreTrainedTokenizerFast) -> LlamaForC
     missing, unexpected = model.load_state_dict(weights, strict=False)
     if set(missing) != {"lm_head.weight"} or unexpected:  # it is tied to the embedding
         raise RuntimeError(f"{gguf.name}: weights are missing ({missing}) or unknown ({unexpected}).")
-    if model.config.vocab_size != len(tokenizer):  # verl masks logits beyond the tokenizer, the engine doesn't
+    if model.config.vocab_size != len(tokenizer):
         raise RuntimeError(f"{gguf.name}: {model.config.vocab_size} logits for {len(tokenizer)} tokens.")
     model.tie_weights()
     model.generation_config = GenerationConfig(

@@ -88,7 +88,7 @@ def tiny_config(
 ) -> Qwen2Config:
     """Four heads of 32, the smallest that vLLM attends to on a CPU; ``more`` is passed on."""
     return Qwen2Config(
-        vocab_size=len(tokenizer),  # more would let engine and trainer disagree on probabilities
+        vocab_size=len(tokenizer),
         hidden_size=128,
         intermediate_size=intermediate,
         num_hidden_layers=layers,

@@ -1,7 +1,8 @@
 """The one table of metric names: what they mean, and which of verl's names each one was.
 
 Namespaces: ``reward/<name>/…``, ``advantage/…``, ``budget/…``, ``rollout/…``, ``train/…``, ``time/…``,
-``validation/…``. What verl emits under a name that the table lacks keeps it under ``verl/…``, so nothing vanishes.
+``validation/…``. A data source in a name has ``%2F`` for each slash (``name_part``). What verl emits under a name that
+the table lacks keeps it under ``verl/…``, so nothing vanishes.
 Names are as of verl 0.9.1.
 """
 
@@ -27,6 +28,7 @@ class Metric(NamedTuple):
 TABLE = (
     # Ours alone: no name of verl's.
     Metric("", "reward/<name>/mean", "score", "mean of one reward over the step's rollouts that it applies to"),
+    Metric("", "reward/<name>/mean/<data source>", "score", "the same of one data source, where the run has several"),
     Metric("", "reward/<name>/std", "score", "its standard deviation over those rollouts"),
     Metric(
         "",
@@ -38,15 +40,17 @@ TABLE = (
     Metric("", "reward/<name>/", "-", "more about one reward: see mrpo.advantages.diagnostics"),
     Metric("", "advantage/", "-", "the estimator's diagnostics, over rollouts: see mrpo.advantages.diagnostics"),
     Metric("", "budget/", "-", "how the step's rollouts were divided among prompts: see mrpo.budget.metrics"),
+    Metric("", "rollout/truncated_share", "share", "rollouts that reached the length limit before their end"),
+    Metric("", "validation/truncated_share", "share", "the same of a validation's responses"),
     # verl's names as they are, below a name of ours: val-core and val-aux, data source, reward, statistic.
     Metric(
         "", "validation/", "score", "of the validation set, in steps that validate; <reward>/mean@n: over n samples"
     ),
     # Generation.
-    Metric("response_length/", "rollout/response_length/", "tokens", "mean, max, min; clip_ratio: share cut off"),
+    Metric("response_length/", "rollout/response_length/", "tokens", "mean, max, min"),
     Metric("response_length_non_aborted/", "rollout/response_length_non_aborted/", "tokens", "without empty responses"),
     Metric("response/aborted_ratio", "rollout/aborted_ratio", "share", "rollouts with an empty response"),
-    Metric("prompt_length/", "rollout/prompt_length/", "tokens", "mean, max, min; clip_ratio: share cut off"),
+    Metric("prompt_length/", "rollout/prompt_length/", "tokens", "mean, max, min"),
     Metric("num_turns/", "rollout/num_turns/", "turns", "turns of a conversation"),
     Metric("tool_call_counts/", "rollout/tool_calls/", "calls", "tool calls of a conversation"),
     Metric("critic/score/", "rollout/score/", "score", "sum of token-level scores, as verl sees them"),
@@ -97,6 +101,9 @@ REPEATED = {
     "training/global_step": "the line's own step",
     "perf/time_per_step": "timing_s/step",
     "training/num_turns/": "num_turns/",
+    "response_length/clip_ratio": "share as long as the batch's longest; rollout/truncated_share says what it seems to",
+    "response_length_non_aborted/clip_ratio": "the same",
+    "prompt_length/clip_ratio": "share as long as the longest prompt; data.overlong says what becomes of long ones",
     "timing_s/start_profile": "a profiler's switch, not a part of the step",
     "timing_s/stop_profile": "a profiler's switch, not a part of the step",
 }
@@ -106,6 +113,15 @@ NAMESPACES = ("reward/", "advantage/", "budget/", "rollout/", "train/", "time/",
 
 _OPEN_ENDS = ("/", "_")
 _RULES = sorted((row for row in TABLE if row.verl), key=lambda row: -len(row.verl))  # the longest match decides
+
+
+def name_part(text: str) -> str:
+    """Any text, a data source's name say, as one part of a metric's name: a slash would make two of it.
+
+    >>> name_part("openai/gsm8k"), name_part("100%")
+    ('openai%2Fgsm8k', '100%25')
+    """
+    return text.replace("%", "%25").replace("/", "%2F")
 
 
 def rename(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +177,7 @@ def reward_names(records: Iterable[Record]) -> list[str]:
     names: dict[str, None] = {}
     for record in records:
         for key in record:
-            if key.startswith("reward/") and key.endswith("/mean") and key.count("/") >= 2:
+            if key.startswith("reward/") and key.endswith("/mean") and key.count("/") == 2:
                 names.setdefault(key.removeprefix("reward/").removesuffix("/mean"))
     return list(names)
 

@@ -53,6 +53,10 @@ class Phase(StrEnum):
     EXPORT = "export"
     """The trained model is written as a Hugging Face folder."""
 
+    # Warnings, which are no part of what a run does.
+    TRUNCATED = "truncated responses"
+    """Most responses of a step reached the limit before their end; its detail says how many."""
+
     # Faults.
     ENGINE_DIED = "engine died"
     ENGINE_REPLACED = "engine replaced"
@@ -68,6 +72,8 @@ class Phase(StrEnum):
     STOPPED = "stopped"
     """The run is saved, and goes on when it is started again."""
 
+
+WARNINGS = (Phase.TRUNCATED,)
 
 ENDS = (Phase.DONE, Phase.FAILED, Phase.STOPPED)
 

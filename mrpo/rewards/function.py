@@ -20,7 +20,7 @@ RewardFunction = Callable[[Any, str, Any, dict[str, Any]], Any]
 """``(prompt, response, ground_truth, extra)`` to a float, None or a dict with ``score``; or a coroutine of one.
 
 ``prompt`` is the chat's messages, ``response`` the decoded text, ``extra`` the row's ``extra_info`` plus what is known
-of the rollout: ``data_source``, ``response_tokens``.
+of the rollout: ``data_source``, ``response_tokens``, ``truncated``.
 """
 
 

@@ -57,7 +57,8 @@ class Scorer:
             prompt: the chat's messages, ``[{"role": ..., "content": ...}, ...]``.
             response: the decoded text.
             ground_truth: what the row gives to compare it with.
-            extra: the row's ``extra_info``, and what is known of the rollout: ``data_source``, ``response_tokens``.
+            extra: the row's ``extra_info``, and what is known of the rollout: ``data_source``, ``response_tokens``,
+                ``truncated``.
         """
         try:
             payload = pickle.dumps((prompt, response, ground_truth, extra), pickle.HIGHEST_PROTOCOL)

@@ -23,6 +23,9 @@ on a mapping."""
 RESPONSE = "response_text"
 """Key in a row's ``extra_fields``: the text that the rewards have seen."""
 
+TRUNCATED = "is_truncated"
+"""Key in a row's ``extra_fields``: whether the response reached its limit before its end."""
+
 SEEN = "seen_rollouts"
 """Key in a row's ``extra_fields``: every rollout of a prompt that was sampled in rounds, also those not selected."""
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
 
+from mrpo.record.metrics import name_part
 from mrpo.step.rollouts import Rollouts
 from mrpo.step.seam import RolloutText
 
@@ -41,6 +43,31 @@ def reward_metrics(rollouts: Rollouts, names: Sequence[str]) -> dict[str, float]
     return metrics
 
 
+def source_metrics(scores: Mapping[tuple[str, str], Sequence[float]]) -> dict[str, float]:
+    """Mean of each reward over the rollouts of a data source that have its score.
+
+    Args:
+        scores: by reward and data source; NaN where there is none.
+
+    >>> source_metrics({("correct", "openai/gsm8k"): [1.0, 0.0, math.nan], ("correct", "aime"): [math.nan]})
+    {'reward/correct/mean/openai%2Fgsm8k': 0.5, 'reward/correct/mean/aime': nan}
+    """
+    known = {key: [score for score in of if not math.isnan(score)] for key, of in scores.items()}
+    return {
+        f"reward/{name}/mean/{name_part(source)}": fmean(of) if of else math.nan for (name, source), of in known.items()
+    }
+
+
+def truncated_share(truncated: Iterable[bool | None]) -> dict[str, float]:
+    """The metric of how many responses reached their limit before their end; none where nobody knows.
+
+    >>> truncated_share([True, False, None]), truncated_share([None])
+    ({'truncated_share': 0.5}, {})
+    """
+    known = [one for one in truncated if one is not None]
+    return {"truncated_share": sum(known) / len(known)} if known else {}
+
+
 def rollout_records(
     rollouts: Rollouts,
     texts: Sequence[RolloutText],
@@ -62,6 +89,7 @@ def rollout_records(
             "advantage": float(advantages_N[n]),
             "keep": bool(keep_N[n]),
             "tokens": text.tokens,
+            "truncated": rollouts.truncated[n],
         }
         if rollouts.failures[n]:
             record["failures"] = rollouts.failures[n]

@@ -47,7 +47,9 @@ class BatchRow(NamedTuple):
     """Response tokens that the loss counts."""
     is_padding: bool = False
     seen: Sequence[Mapping[str, Any]] = ()
-    """All rollouts of the row's prompt, where it was sampled in rounds: sample, components, length."""
+    """All rollouts of the row's prompt, where it was sampled in rounds: sample, components, length, truncated."""
+    truncated: bool | None = None
+    """Whether the response reached its limit before its end; None: nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Rollouts:
     rollout_of_M: torch.Tensor
     failures: list[dict[str, str]]
     """Per rollout: the rewards that failed, with the cause."""
+    truncated: list[bool | None]
+    """Per rollout: whether its response reached its limit before its end; None: nobody knows."""
 
     @property
     def selected_N(self) -> torch.Tensor:
@@ -86,6 +90,7 @@ class _Rollout(NamedTuple):
     key: RowKey
     components: Mapping[str, Any]
     length: int
+    truncated: bool | None
     row: int
 
 
@@ -100,11 +105,12 @@ def select_rollouts(batch: Sequence[BatchRow], names: Sequence[str]) -> Rollouts
     for number, (key, row) in enumerate(zip(parsed, batch, strict=True)):
         known = rollouts.get((key.uid, key.sample))
         if not row.is_padding and (known is None or key.turn >= known.key.turn):
-            rollouts[key.uid, key.sample] = _Rollout(key, row.components, row.length, number)
+            rollouts[key.uid, key.sample] = _Rollout(key, row.components, row.length, row.truncated, number)
     for key, row in zip(parsed, batch, strict=True):
         for other in () if row.is_padding else row.seen:
             unselected = RowKey(key.uid, other["sample"], 0)
-            rollouts.setdefault(unselected[:2], _Rollout(unselected, other["components"], other["length"], -1))
+            found = _Rollout(unselected, other["components"], other["length"], other.get("truncated"), -1)
+            rollouts.setdefault(unselected[:2], found)
     # A sum depends on its order: it must not depend on who finished first.
     chosen = sorted(rollouts.values(), key=lambda r: r.key)
     number_of = {r.key[:2]: number for number, r in enumerate(chosen)}
@@ -121,4 +127,5 @@ def select_rollouts(batch: Sequence[BatchRow], names: Sequence[str]) -> Rollouts
             dtype=torch.int64,
         ),
         failures=[failures_of(r.components) for r in chosen],
+        truncated=[r.truncated for r in chosen],
     )

@@ -18,8 +18,10 @@ from mrpo.record.metrics import rename
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 from mrpo.record.writer import BackgroundWriter
+from mrpo.step.agreement import SteadyAgreement
 from mrpo.step.budget import RolloutBudget
 from mrpo.step.checkpointing import OWNERS_FOLDER, RANKS_FOLDER, RunCheckpoints, StopRequested
+from mrpo.step.outcome import truncated_share
 from mrpo.step.position import Position
 from mrpo.step.seam import Metrics, Seam
 from mrpo.step.step import Parts, run_step
@@ -165,8 +167,8 @@ class TrainingRun:
             self.owners.load(folder / OWNERS_FOLDER)
         self.note(Phase.UPDATE_WEIGHTS)
         seam.serve(self.step)
-        between = self._metrics_between_steps
-        return Parts(config, seam, budget, position, self.folder, self.note, self.validate, between, self.writer)
+        beside = self.folder, self.note, self.validate, self._metrics_between_steps, self.writer
+        return Parts(config, seam, budget, position, *beside, SteadyAgreement(config))
 
     def _metrics_between_steps(self) -> Metrics:
         return {"checkpoint/blocked_seconds": self.checkpoints.take_blocked_seconds()}
@@ -205,6 +207,7 @@ class TrainingRun:
         self.note(Phase.VALIDATE)
         metrics, rows = seam.validate(step)
         self.folder.write_validation(name, validation_records(rows, self.config.advantage.names))
+        metrics |= truncated_share(row.truncated for row in rows)
         return {f"validation/{name}": value for name, value in metrics.items()}
 
     def _make_up_validation(self, seam: Seam) -> None:

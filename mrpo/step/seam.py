@@ -65,6 +65,8 @@ class ValidationRow(NamedTuple):
     text: RolloutText
     components: Mapping[str, Any]
     """The rollout's scores and failures (``mrpo.rewards.wire``)."""
+    truncated: bool | None = None
+    """Whether the response reached its limit before its end; None: nobody knows."""
 
 
 class Seam(Protocol):

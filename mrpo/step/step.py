@@ -40,9 +40,9 @@ from mrpo.record.metrics import rename
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 from mrpo.record.writer import BackgroundWriter
-from mrpo.step.agreement import require_agreement
+from mrpo.step.agreement import SteadyAgreement, require_agreement
 from mrpo.step.budget import BatchPlan, RolloutBudget
-from mrpo.step.outcome import failed_too_often, reward_metrics, rollout_records
+from mrpo.step.outcome import failed_too_often, reward_metrics, rollout_records, source_metrics, truncated_share
 from mrpo.step.position import Position
 from mrpo.step.rollouts import Rollouts, select_rollouts
 from mrpo.step.seam import Batch, Metrics, Seam
@@ -50,6 +50,9 @@ from mrpo.step.seam import Batch, Metrics, Seam
 MAX_REFILLS = 8
 """A step may ask for this many times its prompts before the run stops: failed and filtered groups would be replaced for
 ever."""
+
+MOSTLY = 0.5
+"""Share of a step's responses that may be truncated without a warning."""
 
 
 @dataclass
@@ -59,6 +62,10 @@ class Step:
     number: int
     plan: BatchPlan = field(default_factory=BatchPlan)
     batches: list[Batch] = field(default_factory=list)
+    source_of: dict[str, str] = field(default_factory=dict)
+    """Data source of each prompt, by its uid."""
+    scores: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    """By reward and data source."""
     records: list[dict[str, Any]] = field(default_factory=list)
     """A line a rollout, for the run folder."""
     timings: dict[str, float] = field(default_factory=dict)
@@ -80,13 +87,18 @@ class Parts:
     """Metrics of what happened between steps."""
     writer: BackgroundWriter
     """Of what a step leaves."""
+    agreement: SteadyAgreement
+    sources: set[str] = field(default_factory=set)
+    """Data sources that this attempt has seen: rewards are told apart by them from the second on."""
+    warned: set[Phase] = field(default_factory=set)
+    """Of what this attempt has warned already."""
 
 
 def run_step(number: int, run: Parts) -> Metrics:
     """Do step ``number``; returns the metrics that it has recorded.
 
     Raises:
-        RuntimeError: rollouts and policy don't agree, a reward failed too often, or too many groups failed.
+        RuntimeError: engine and trainer don't agree, a reward failed too often, or too many groups failed.
     """
     step, seam, note = Step(number), run.seam, run.note
     with seam.timed_step(number, step.timings):
@@ -111,7 +123,9 @@ def run_step(number: int, run: Parts) -> Metrics:
     if is_validated(run, number):
         with seam.timed("testing"):
             metrics |= run.validate(number)
-    return record(step, run, metrics)
+    recorded = record(step, run, metrics)
+    run.agreement.end_step(recorded)
+    return recorded
 
 
 def is_validated(run: Parts, number: int) -> bool:
@@ -137,6 +151,7 @@ def submit(step: Step, run: Parts, count: int) -> None:
         )
     prompts = run.seam.next_prompts(count)
     uids = run.position.uids(prompts)
+    step.source_of |= {uid: str(of.data_source) for uid, of in zip(uids, prompts.contents_G, strict=True)}
     plan.drop_all_but(run.seam.unfinished_prompts())  # what groups that were thrown away had goes to the new ones
     n_G = run.budget.plan(plan, uids)
     run.seam.submit(prompts, uids, n_G.tolist())
@@ -163,13 +178,17 @@ def assign_advantages(step: Step, run: Parts, batch: Batch) -> None:
     seam.write(batch, rollouts, advantages_N, result.keep_N, config.token_modulation)
     step.records += records(advantages_N, result.keep_N)
     batch.metrics |= correction | reward_metrics(rollouts, config.names) | result.diagnostics
+    for key, scores_K in zip(rollouts.keys, rollouts.rewards_NK.tolist(), strict=True):
+        for name, score in zip(config.names, scores_K, strict=True):
+            step.scores.setdefault((name, step.source_of[key.uid]), []).append(score)
     batch.metrics |= run.budget.observe(step.plan, rollouts, result.advantages_N, step.number)
     batch.metrics |= batch_metrics(step.plan, rollouts)
 
 
 def batch_metrics(plan: BatchPlan, rollouts: Rollouts) -> Metrics:
     incomplete = sum(size < plan.n_by_uid[uid] for uid, size in rollouts.group_sizes.items())
-    return {
+    truncated = truncated_share(rollouts.truncated)
+    return {f"rollout/{name}": share for name, share in truncated.items()} | {
         "rollout/padding_rows": int((rollouts.rollout_of_M < 0).sum()),
         "rollout/incomplete_groups": incomplete,
     }
@@ -178,6 +197,8 @@ def batch_metrics(plan: BatchPlan, rollouts: Rollouts) -> Metrics:
 def record(step: Step, run: Parts, metrics: Metrics) -> Metrics:
     """Have what the step leaves written, and sent to the tracking backends under the same names. Nobody waits for it
     but a checkpoint."""
+    run.sources.update(source for _, source in step.scores)
+    metrics |= source_metrics(step.scores) if len(run.sources) > 1 else {}
     renamed = rename(run.seam.finish(step.batches, metrics)) | run.more_metrics()
 
     def write() -> None:
@@ -186,4 +207,14 @@ def record(step: Step, run: Parts, metrics: Metrics) -> Metrics:
         run.seam.log(renamed, step.number)
 
     run.writer.submit(write)
+    warn_of_truncation(step, run, renamed.get("rollout/truncated_share", 0.0))
     return renamed
+
+
+def warn_of_truncation(step: Step, run: Parts, share: float) -> None:
+    """Say once in an attempt that a step's responses are mostly without an end: rewards that look for one earn 0."""
+    if share > MOSTLY and Phase.TRUNCATED not in run.warned:
+        run.warned.add(Phase.TRUNCATED)
+        limit = run.config.data.max_response_length
+        detail = f"{share:.0%} of the step's responses reached data.max_response_length={limit} before their end"
+        run.folder.event(Phase.TRUNCATED, step=step.number, detail=detail)

@@ -44,6 +44,7 @@ def validation_records(rows: Sequence[ValidationRow], names: Sequence[str]) -> l
             "ground_truth": row.text.ground_truth,
             "rewards": {name: None if math.isnan(s) else s for name, s in zip(names, scores, strict=True)},
             "tokens": row.text.tokens,
+            "truncated": row.truncated,
         }
         if failures := failures_of(row.components):
             record["failures"] = failures

@@ -1,4 +1,4 @@
-"""A trainer rank: verl's, made fit for the CPU."""
+"""A trainer rank: verl's, made fit for the CPU and for models with more logits than tokens."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from verl.utils.fsdp_utils import load_fsdp_model_to_gpu, offload_fsdp_model_to_
 from verl.utils.model import get_hf_auto_model_class
 
 from mrpo.checkpoint.sharded import ShardedState
+from mrpo.verl_seam.patches import padded_vocabulary
 from mrpo.verl_seam.plugin import require_loaded
 
 
@@ -31,6 +32,7 @@ class ActorWorker(DetachActorWorker):
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)  # type: ignore[attr-defined]
     def init_model(self) -> None:
         require_loaded()
+        padded_vocabulary.apply()
         if get_device_name() == "cpu":  # verl's default, "cpu:gloo,cpu:gloo", names the device twice and is refused
             initialize_global_process_group_ray(backend="cpu:gloo")
         super().init_model()

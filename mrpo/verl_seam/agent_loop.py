@@ -31,9 +31,10 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 from mrpo.budget.ids import as_ids
 from mrpo.budget.sequential import Observed, ReinforceAda
 from mrpo.config.controller import received
-from mrpo.rewards.wire import RESPONSE, SEEN, decode
+from mrpo.rewards.wire import RESPONSE, SEEN, TRUNCATED, decode
 from mrpo.step.rollouts import RowKey
 from mrpo.verl_seam.node_roles import TRAINER_NODE, in_turn
+from mrpo.verl_seam.text import ResponseDecoder, is_truncated
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +78,8 @@ class SingleTurn(SingleTurnAgentLoop):
 
 
 class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignore[name-defined]
-    """Samples each rollout with a seed of (run's seed, step, prompt, sample), so that a run can be repeated, and stores
-    the rollouts of a prompt at once, when the last of them is scored.
+    """Samples each rollout with a seed of (run's seed, step, prompt, sample), so that a run can be repeated, says of
+    each output whether it was truncated, and stores the rollouts of a prompt at once, when the last of them is scored.
 
     verl makes an agent loop from the whole configuration, renders the prompt, sends a batch of tensors to a reward
     worker and stores a row for each rollout: most of what a rollout costs beside the engine.
@@ -87,6 +88,7 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.single_turn: SingleTurn | None = None
+        self.stops = ResponseDecoder.of_model(self.tokenizer, received(self.config).run.model.path).stops
         self.reward_workers = itertools.cycle(self.reward_loop_worker_handles or [])
 
     async def _run_prompt(
@@ -187,12 +189,16 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         return outputs
 
     async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict[str, Any]) -> None:
-        final = outputs[-1]
+        final, rollout = outputs[-1], self.config.actor_rollout_ref.rollout
+        for output in outputs:
+            room = min(rollout.response_length, rollout.max_model_len - len(output.prompt_ids))
+            output.extra_fields[TRUNCATED] = is_truncated(output.response_ids, output.response_mask, room, self.stops)
         if final.reward_score is not None or not self.reward_loop_worker_handles:
             return
         started = time.perf_counter()
         what = {name: kwargs.get(name) for name in ("raw_prompt", "reward_model", "data_source", "extra_info")}
-        result = await next(self.reward_workers).score.remote(response_ids=final.response_ids, **what)
+        what |= {"response_ids": final.response_ids, "truncated": final.extra_fields[TRUNCATED]}
+        result = await next(self.reward_workers).score.remote(**what)
         final.reward_score = result["reward_score"]
         final.extra_fields |= {name: result[name] for name in ("reward_extra_info", RESPONSE)}
         final.metrics.compute_score = time.perf_counter() - started
@@ -241,6 +247,7 @@ class RoundsWorker(SeededAgentLoopWorker):
                 "sample": sample,
                 "components": decode(outputs[-1].extra_fields["reward_extra_info"]),
                 "length": sum(outputs[-1].response_mask),
+                "truncated": outputs[-1].extra_fields[TRUNCATED],
             }
             for sample, outputs in held.items()
         ]

@@ -15,7 +15,7 @@ from mrpo.config.controller import received
 from mrpo.config.run import RewardConfig
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.scorer import Scorer
-from mrpo.rewards.wire import RESPONSE, encode
+from mrpo.rewards.wire import RESPONSE, TRUNCATED, encode
 from mrpo.verl_seam.text import ResponseDecoder
 
 
@@ -37,7 +37,8 @@ class MultiRewardManager(RewardManagerBase):
         ids, fields = row.batch["responses"], row.non_tensor_batch
         length = int(row.batch["attention_mask"][-ids.shape[-1] :].sum())
         what = {name: fields.get(name) for name in ("raw_prompt", "reward_model", "data_source", "extra_info")}
-        return await self.score(ids[:length].tolist(), **what)
+        truncated = fields["tool_extra_fields"].get(TRUNCATED)
+        return await self.score(ids[:length].tolist(), truncated=truncated, **what)
 
     async def score(
         self,
@@ -46,10 +47,12 @@ class MultiRewardManager(RewardManagerBase):
         reward_model: Mapping[str, Any],
         data_source: str,
         extra_info: Mapping[str, Any] | None,
+        truncated: bool | None,
     ) -> dict[str, Any]:
         """Score one response. ``reward_score`` is the weighted sum of the scores there are; verl shows it, our
         estimators don't use it."""
-        extra = {**(extra_info or {}), "data_source": data_source, "response_tokens": len(response_ids)}
+        known = {"data_source": data_source, "response_tokens": len(response_ids), "truncated": truncated}
+        extra = {**(extra_info or {}), **known}
         response = await self.loop.run_in_executor(None, self.decode, response_ids)
         outcomes = await self.scorer.score(list(raw_prompt), response, reward_model["ground_truth"], extra)
         total = self._weighted_sum(outcomes)

@@ -19,7 +19,7 @@ from verl.workers.utils.padding import response_to_nested
 
 from mrpo.advantages import modulate_tokens, write_tokens
 from mrpo.config.advantage import TokenModulation
-from mrpo.rewards.wire import FAILURES, RESPONSE, SCORE, SEEN, decode
+from mrpo.rewards.wire import FAILURES, RESPONSE, SCORE, SEEN, TRUNCATED, decode
 from mrpo.step.rollouts import BatchRow, Rollouts, RowKey
 from mrpo.step.seam import PromptContent, RolloutText, ValidationRow
 from mrpo.verl_seam.text import ResponseDecoder
@@ -80,7 +80,7 @@ def batch_rows(batch: KVBatchMeta, data: TensorDict, names: Sequence[str]) -> li
     """What is known of each of the M rows."""
     lengths = [int(mask.sum()) for mask in _ragged(data, "response_mask")]
     padding = [bool(tag.get("is_padding", False)) for tag in batch.tags]
-    columns = row_components(data, names, len(data)), lengths, padding, _seen(data, len(data))
+    columns = row_components(data, names, len(data)), lengths, padding, _seen(data, len(data)), _truncated(data)
     return list(map(BatchRow, batch.keys, *columns))
 
 
@@ -108,6 +108,11 @@ def _seen(data: Any, size: int) -> list[Sequence[dict[str, Any]]]:
     if "extra_fields" not in data:
         return [()] * size
     return [_plain(item).get(SEEN, ()) for item in data["extra_fields"]]
+
+
+def _truncated(data: Any) -> list[bool | None]:
+    """Of each row, as ``agent_loop.SeededAgentLoopWorker`` left it; None: another agent loop, which doesn't say."""
+    return [_plain(item).get(TRUNCATED) for item in data["extra_fields"]]
 
 
 def _plain(value: Any) -> Any:
@@ -149,7 +154,8 @@ def validation_rows(batch: KVBatchMeta, names: Sequence[str], decoder: ResponseD
         PromptContent(list(chat), reward["ground_truth"], source) for chat, reward, source in zip(*columns, strict=True)
     ]
     decoded = texts(data, range(len(data)), decoder)
-    return list(map(ValidationRow, batch.keys, prompts, decoded, row_components(data, names, len(data))))
+    columns = prompts, decoded, row_components(data, names, len(data)), _truncated(data)
+    return list(map(ValidationRow, batch.keys, *columns))
 
 
 def write(

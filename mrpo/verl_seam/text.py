@@ -1,4 +1,4 @@
-"""A response's text: all that the model wrote, but for the tokens that end it.
+"""A response's text: all that the model wrote, but for the tokens that end it. And whether it has an end at all.
 
 Many tokenizers call tags special (``<think>``, ``<tool_call>``). Decoding that skips special tokens would hide them
 from the rewards which look for them.
@@ -7,7 +7,7 @@ from the rewards which look for them.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from mrpo.config.model_files import find_model_file
@@ -23,8 +23,10 @@ class ResponseDecoder:
 
     def __init__(self, tokenizer: Any, stop_ids: int | Sequence[int] | None = None):
         more = [stop_ids] if isinstance(stop_ids, int) else list(stop_ids or ())
-        known = (tokenizer.eos_token_id, tokenizer.pad_token_id, *more)
-        self.tokenizer, self.ends = tokenizer, {token for token in known if token is not None}
+        self.tokenizer = tokenizer
+        self.stops = {token for token in (tokenizer.eos_token_id, *more) if token is not None}
+        """By these tokens the engine ends a response."""
+        self.ends = self.stops | ({tokenizer.pad_token_id} - {None})
 
     @classmethod
     def of_model(cls, tokenizer: Any, path: str) -> ResponseDecoder:
@@ -36,3 +38,19 @@ class ResponseDecoder:
         while end and int(ids[end - 1]) in self.ends:
             end -= 1
         return str(self.tokenizer.decode(ids[:end], skip_special_tokens=False))
+
+
+def is_truncated(response: Sequence[int], mask: Sequence[int], room: int, stops: Collection[int]) -> bool:
+    """Whether a response has reached its limit before its end, which is vLLM's finish reason "length". verl drops that
+    reason on its way, and calls a response truncated that ends exactly at the limit.
+
+    Args:
+        response: token ids, also of what tools wrote.
+        mask: 1 for each token that the model wrote.
+        room: the limit, in tokens.
+        stops: tokens that end a response.
+
+    >>> is_truncated([5, 6, 7], [1, 1, 1], 3, {0}), is_truncated([5, 6, 0], [1, 1, 1], 3, {0})
+    (True, False)
+    """
+    return 0 < room <= len(response) and not (mask[-1] and response[-1] in stops)

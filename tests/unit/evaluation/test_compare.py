@@ -53,6 +53,17 @@ def test_failed_and_inapplicable_rewards_are_counted_and_in_no_mean() -> None:
     assert found.mean.value == 1.0
 
 
+def test_a_response_that_ends_exactly_at_the_limit_is_not_truncated() -> None:
+    rows = [
+        row("a", 1.0, tokens=10, truncated=False),
+        row("b", 1.0, tokens=10, truncated=True),
+        row("c", 1.0, tokens=10),
+    ]
+    truncated = of(compare({"base": rows}, {"r": None}, 10), "base", TRUNCATED)
+    assert truncated.mean is not None
+    assert truncated.mean.value == pytest.approx(2 / 3)  # the third doesn't say, and counts by its length
+
+
 def test_length_and_truncated_share() -> None:
     rows = [row("a", 1.0, tokens=10), row("a", 1.0, tokens=2), row("b", 1.0, tokens=6)]
     lines = compare({"base": rows}, REWARDS, 10)

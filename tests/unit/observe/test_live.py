@@ -14,6 +14,7 @@ from rich.console import Console
 from mrpo.observe.live import LiveDisplay, watch
 from mrpo.observe.panel import draw
 from mrpo.observe.report import read_progress
+from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 
 from .runs import metrics_of, new_run, recorded_run
@@ -66,6 +67,15 @@ def test_failed_run_tells_its_cause_and_the_path_of_its_logs(tmp_path: Path) -> 
         assert "KeyError: 'x'" in text
         assert "logs: " in text
     assert str(folder.logs) in "\n".join(_plain(folder))
+
+
+def test_a_warning_is_told_in_words_and_is_no_phase_of_the_run(tmp_path: Path) -> None:
+    folder = recorded_run(tmp_path, steps=3, end="")
+    folder.event("update_actor", step=4)
+    folder.event(Phase.TRUNCATED, step=3, detail="80% of the step's responses")
+    assert _plain(folder)[-1] == "warning: 80% of the step's responses"
+    assert "warning: 80% of the step's responses" in _drawn(folder)
+    assert "update_actor" in _drawn(folder)
 
 
 def test_each_line_is_printed_once_however_often_it_polls(tmp_path: Path) -> None:

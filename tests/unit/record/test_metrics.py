@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mrpo
-from mrpo.record.metrics import NAMESPACES, REPEATED, TABLE, rename, reward_names, series, validation
+from mrpo.record.metrics import NAMESPACES, REPEATED, TABLE, name_part, rename, reward_names, series, validation
 from mrpo.record.phase import STEP_PHASES
 
 pytestmark = pytest.mark.unit
@@ -67,6 +67,16 @@ def test_verl_name_becomes_ours(verl: str, ours: str) -> None:
     assert rename({verl: 1.5}) == {ours: 1.5}
 
 
+@given(st.text(), st.text())
+def test_two_data_sources_never_share_a_part_of_a_name(one: str, other: str) -> None:
+    assert "/" not in name_part(one)
+    assert (name_part(one) == name_part(other)) == (one == other)
+
+
+def test_what_verl_calls_clipped_is_left_out() -> None:
+    assert rename({f"{of}_length/clip_ratio": 1.0 for of in ("prompt", "response")}) == {}
+
+
 def test_whole_step_of_verl_is_renamed_without_loss_or_collision() -> None:
     values = {name: float(place) for place, name in enumerate(VERL_STEP)}
     renamed = rename(values)
@@ -116,7 +126,7 @@ def test_every_metric_family_of_estimator_and_budget_is_documented_where_the_tab
 def test_validation_of_a_reward_is_the_mean_over_its_data_sources() -> None:
     records: list[dict[str, Any]] = [
         {"step": 1, "reward/a/mean": 1.0},
-        {"step": 2, "validation/val-aux/x/y/a/mean@1": 0.5, "validation/val-core/z/a/mean@4": 1.0},
+        {"step": 2, "validation/val-aux/x%2Fy/a/mean@1": 0.5, "validation/val-core/z/a/mean@4": 1.0},
         {"step": 3, "validation/val-aux/x/ba/mean@1": 0.5, "validation/val-aux/x/a/std@4": 1.0, "a/mean@1": 1.0},
         {"step": 4, "validation/val-aux/x/a/mean@1": 0.0, "validation/val-aux/z/a/mean@1": None},
     ]

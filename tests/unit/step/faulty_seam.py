@@ -61,11 +61,17 @@ class FaultySeam:
         self.calls: list[str] = []
         self.logged: dict[int, Metrics] = {}
         self.written: list[torch.Tensor] = []
+        self.sources = ["test"]
+        """The prompts' data sources in turn."""
         # ---- faults ----
         self.failing_groups = 0
         """Prompt groups that fail before any succeeds."""
         self.correlation = 1.0
         """Of the engines' probabilities with the ranks'."""
+        self.difference = 0.0
+        """Of the engines' probabilities from the ranks', which correlate."""
+        self.truncated: float | None = None
+        """Share of each prompt's responses that reach their limit."""
         self.failing_reward: str | None = None
         self.in_wait: Callable[[int], None] = lambda step: None
         """Called in each wait of a step."""
@@ -109,7 +115,11 @@ class FaultySeam:
         self.calls.append("next_prompts")
         numbers = [(self.fetched + i) % 16 for i in range(count)]
         self.fetched += count
-        return Prompts([PromptContent([{"role": "user", "content": str(n)}], n, "test") for n in numbers], None)
+        return Prompts([self.content(n) for n in numbers], None)
+
+    def content(self, number: int) -> PromptContent:
+        source = self.sources[number % len(self.sources)]
+        return PromptContent([{"role": "user", "content": str(number)}], number, source)
 
     def unfinished_prompts(self) -> set[str]:
         return set(self.queue)
@@ -130,7 +140,10 @@ class FaultySeam:
         rows = []
         for uid in list(self.queue)[:prompts]:
             content, n = self.queue.pop(uid)
-            rows += [BatchRow(f"{uid}_{i}_0", self._rewards(content.ground_truth, i, n), 1 + i) for i in range(n)]
+            for i in range(n):
+                truncated = None if self.truncated is None else i < self.truncated * n
+                scores = self._rewards(content.ground_truth, i, n)
+                rows.append(BatchRow(f"{uid}_{i}_0", scores, 1 + i, truncated=truncated))
         return RowsInMemory(rows, {"engine_weights": self.engine_weights})
 
     def _rewards(self, number: int, sample: int, n: int) -> dict[str, Any]:
@@ -145,7 +158,7 @@ class FaultySeam:
         self.calls.append("old_log_probs")
         return {
             "training/rollout_actor_probs_pearson_corr": self.correlation,
-            "training/rollout_probs_diff_mean": 1 - self.correlation,
+            "training/rollout_probs_diff_mean": 1 - self.correlation + self.difference,
         }
 
     def read(self, batch: Any) -> tuple[list[BatchRow], Metrics]:

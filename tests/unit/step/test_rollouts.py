@@ -54,6 +54,14 @@ def test_of_several_outputs_the_last_stands_for_the_rollout_and_all_belong_to_it
     assert rollouts.rollout_of_M.tolist() == [0, 1, 0, 0]
 
 
+def test_whether_a_response_was_truncated_stays_with_its_key_for_unselected_ones_too() -> None:
+    seen = [{"sample": s, "components": component("a", s), "length": 7, "truncated": s == 2} for s in range(3)]
+    batch = [row("b_0_0", truncated=True), row("a_1_0", seen=seen, truncated=False), row("p_0_0", is_padding=True)]
+    rollouts = select_rollouts([*batch, row("c_0_1", truncated=True), row("c_0_0", truncated=False)], NAMES)
+    of_key = {(key.uid, key.sample): one for key, one in zip(rollouts.keys, rollouts.truncated, strict=True)}
+    assert of_key == {("a", 0): False, ("a", 1): False, ("a", 2): True, ("b", 0): True, ("c", 0): True}
+
+
 def test_rollouts_that_were_seen_but_not_selected_count_without_a_row() -> None:
     seen = [{"sample": s, "components": component("a", s), "length": 10 + s} for s in range(4)]
     rollouts = select_rollouts([row("a_3_0", seen=seen), row("b_0_0"), row("a_1_0", seen=seen)], NAMES)

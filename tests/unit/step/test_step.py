@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
 
+from mrpo.budget.ids import prompt_id
 from mrpo.config.load import validate
+from mrpo.record.metrics import reward_names
+from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 from mrpo.record.writer import BackgroundWriter
+from mrpo.step.agreement import SteadyAgreement
 from mrpo.step.budget import RolloutBudget
 from mrpo.step.position import Position
 from mrpo.step.seam import Metrics
@@ -45,6 +50,7 @@ def parts(seam: FaultySeam, folder: Path, phases: list[str] | None = None, **sec
         validate=lambda step: {f"validation/{name}": value for name, value in seam.validate(step)[0].items()},
         more_metrics=lambda: {"checkpoint/blocked_seconds": 0.0},
         writer=BackgroundWriter(),
+        agreement=SteadyAgreement(config),
     )
 
 
@@ -111,6 +117,55 @@ def test_rollouts_of_another_policy_are_not_learned_from(tmp_path: Path) -> None
     with pytest.raises(RuntimeError, match="the weights did not arrive"):
         one_step(parts(seam, tmp_path))
     assert not {"write", "update_actor", "update_weights"} & set(seam.calls)
+
+
+def test_engines_that_steadily_differ_end_the_run_with_the_step_recorded(tmp_path: Path) -> None:
+    seam = FaultySeam()
+    seam.difference = 0.007
+    run = parts(seam, tmp_path, model={"path": "m", "dtype": "float32"}, rollout={"dtype": "float32"})
+    one_step(run)
+    run_step(2, run)
+    with pytest.raises(RuntimeError, match=r"for 3 steps .* by 0\.007 .* less than 0\.001 \(rollout\.max_probs_diff\)"):
+        run_step(3, run)
+    assert [line["step"] for line in RunFolder(tmp_path).metrics()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("mini_batches", [1, 2])
+def test_rewards_are_told_apart_by_data_source_where_there_are_several(mini_batches: int, tmp_path: Path) -> None:
+    seam = FaultySeam(mini_batches=mini_batches)
+    seam.sources = ["openai/gsm8k", "letters"]
+    metrics = one_step(parts(seam, tmp_path, budget={"rollouts_per_prompt": N}))
+    scores: dict[str, list[float]] = {"reward/correct/mean/openai%2Fgsm8k": [], "reward/correct/mean/letters": []}
+    for row in RunFolder(tmp_path).read_rollouts(1):
+        (number,) = (n for n in range(16) if row["uid"].startswith(f"{prompt_id(*seam.content(n)):016x}"))
+        scores[list(scores)[number % 2]].append(row["rewards"]["correct"])
+    assert {name: metrics[name] for name in scores} == {name: fmean(of) for name, of in scores.items()}
+    assert reward_names([metrics]) == ["correct", "short"]
+
+
+def test_a_single_data_source_is_not_told_apart(tmp_path: Path) -> None:
+    metrics = one_step(parts(FaultySeam(), tmp_path))
+    assert not [name for name in metrics if name.endswith("/test") and name.startswith("reward/")]
+
+
+@pytest.mark.parametrize("share", [None, 0.0, 0.5, 0.75])
+def test_truncated_responses_are_counted_and_a_run_of_mostly_these_warns_once(
+    share: float | None, tmp_path: Path
+) -> None:
+    seam, folder = FaultySeam(), RunFolder(tmp_path)
+    seam.truncated = share
+    run = parts(seam, tmp_path, budget={"rollouts_per_prompt": N})
+    metrics = [run_step(number, run) for number in (1, 2)]
+    assert [one.get("rollout/truncated_share") for one in metrics] == [share, share]
+    told = [row["truncated"] for row in folder.read_rollouts(1)]
+    assert told == (
+        [None] * len(told) if share is None else [row["sample"] < share * N for row in folder.read_rollouts(1)]
+    )
+    warnings = [event for event in folder.events() if event["phase"] == Phase.TRUNCATED]
+    assert [event["step"] for event in warnings] == ([1] if share == 0.75 else [])
+    assert all(
+        event["detail"].startswith("75% of the step's responses reached data.max_response") for event in warnings
+    )
 
 
 def test_a_reward_that_fails_ends_the_step_and_leaves_what_it_failed_on(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def test_a_record_says_all_and_its_uid_is_the_prompts_content() -> None:
         "ground_truth": "4",
         "rewards": {"correct": 1.0, "short": None},
         "tokens": 7,
+        "truncated": None,
         "failures": {"short": "timeout: no score within 60 s"},
     }
 

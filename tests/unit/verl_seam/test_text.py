@@ -9,7 +9,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from mrpo.prepare.tiny_model import byte_tokenizer
-from mrpo.verl_seam.text import ResponseDecoder
+from mrpo.verl_seam.text import ResponseDecoder, is_truncated
 
 pytestmark = pytest.mark.unit
 
@@ -46,3 +46,31 @@ def test_what_the_generation_config_says_ends_a_response_too(
     ids = tokenizer.encode(f"{TEXT}<eot>")
     assert ResponseDecoder(tokenizer)(ids) == f"{TEXT}<eot>"
     assert ResponseDecoder.of_model(tokenizer, str(tmp_path))(ids) == TEXT
+
+
+def test_padding_ends_no_response(tokenizer: PreTrainedTokenizerFast) -> None:
+    decoder = ResponseDecoder(tokenizer, [tokenizer.convert_tokens_to_ids("<eot>")])
+    assert decoder.stops == {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<eot>")}
+    assert decoder.ends == decoder.stops | {tokenizer.pad_token_id}
+
+
+@pytest.mark.parametrize(
+    ("response", "mask", "truncated"),
+    [
+        ([7, 7, 7, 7], [1, 1, 1, 1], True),
+        ([7, 7, 7, 0], [1, 1, 1, 1], False),  # its end is the last token that there was room for
+        ([7, 7, 0], [1, 1, 1], False),
+        ([7, 7, 7], [1, 1, 1], False),  # ended by something else, a stop string say
+        ([7, 0, 7, 0], [1, 1, 0, 0], True),  # a tool wrote up to the limit, and nobody could answer
+        ([7, 0, 7, 7, 7], [1, 1, 0, 1, 1], True),
+        ([], [], False),
+    ],
+)
+def test_a_response_is_truncated_if_it_reaches_its_limit_before_its_end(
+    response: list[int], mask: list[int], truncated: bool
+) -> None:
+    assert is_truncated(response, mask, 4, {0}) is truncated
+
+
+def test_without_room_nothing_was_truncated() -> None:
+    assert not is_truncated([], [], 0, {0})
