@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 import yaml
 from rich.console import Console
+from rich.table import Table
 
 from mrpo.cli._app import Overrides, examples, new_app
 from mrpo.cli._table import table
@@ -28,6 +29,7 @@ from mrpo.config.plan import GIB, Plan, Sizes, make_plan
 from mrpo.config.run import RunConfig
 from mrpo.data.cached import job_of, make_rows
 from mrpo.data.check import Report
+from mrpo.data.sources import applicable, require_rewards, source_counts
 from mrpo.errors import ConfigError, MrpoError
 from mrpo.exit_code import ExitCode
 from mrpo.launch.cluster_file import load_any_cluster, take_cluster
@@ -84,7 +86,9 @@ def read_rows(run: CheckedRun) -> Report | str:
     if find_model_file(str(job.tokenizer), "tokenizer_config.json") is None:
         job = job.model_copy(update={"tokenizer": None})
     try:
-        return make_rows(job)[1]
+        report = make_rows(job)[1]
+        require_rewards(config, report)
+        return report
     except MrpoError as error:
         return str(error)
 
@@ -145,6 +149,7 @@ def show(console: Console, config: RunConfig, plan: Plan, report: Report | None,
     actors = f"Actors: {total} {plan.device.upper()} devices, at most {largest} on a node"
     for drawn in (
         table("Data", ("field", "rows", "tokens of a prompt", "file"), _data(config, report), text_columns=4),
+        *_sources(config, report),
         table("Rewards", ("reward", "function", "weight", "options and more"), _rewards(config), text_columns=4),
         table(actors, ("actor", "number", "devices each", "where"), plan.actors, text_columns=4),
         table("Nodes", ("node", "devices", "CPUs for Ray", "holds"), _nodes(plan), text_columns=4),
@@ -160,6 +165,19 @@ def show(console: Console, config: RunConfig, plan: Plan, report: Report | None,
         console.print(f"note: {note}", soft_wrap=True)
     for problem in plan.problems:
         console.print(f"problem: {problem}", style="red", soft_wrap=True)
+
+
+def _sources(config: RunConfig, report: Report | None) -> Iterator[Table]:
+    """A table of the data sources and the rewards of each, where there are several."""
+    if report is None or len(everywhere := source_counts(report)) < 2:
+        return
+    trained, validated = source_counts(report, "data.train_files"), source_counts(report, "data.val_files")
+    rows = (
+        (source, ", ".join(applicable(config.rewards, source)), f"{trained[source]:,}", f"{validated[source]:,}")
+        for source in everywhere
+    )
+    headings = ("data source", "rewards", "training rows", "validation rows")
+    yield table("Data sources", headings, rows, text_columns=2)
 
 
 def _data(config: RunConfig, report: Report | None) -> Iterator[tuple[str, str, str, str]]:
@@ -182,7 +200,8 @@ def _rewards(config: RunConfig) -> Iterator[tuple[object, ...]]:
     for name, reward in config.rewards.items():
         conditions = {f"requires {other}": minimum for other, minimum in reward.requires.items()}
         model = {"model": reward.model.path} if reward.model else {}
-        shown = {**reward.options, **conditions, **model}
+        sources = {"sources": " ".join(reward.sources)} if reward.sources else {}
+        shown = {**reward.options, **conditions, **model, **sources}
         yield name, reward.function, reward.weight, ", ".join(f"{key}={value}" for key, value in shown.items())
 
 

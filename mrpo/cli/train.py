@@ -16,6 +16,7 @@ from mrpo.checkpoint.storage import open_storage
 from mrpo.cli._app import Overrides, examples, new_app, show_notes
 from mrpo.config.checked_run import CheckedRun
 from mrpo.data.cached import job_of, make_rows
+from mrpo.data.sources import require_rewards
 from mrpo.driver.interruption import Interruption
 from mrpo.errors import ConfigError, MrpoError, RunFailed, usable
 from mrpo.exit_code import ExitCode
@@ -79,7 +80,7 @@ def _check_rows(run: CheckedRun) -> None:
     """Refuse rows that can't be used before making a run folder, where they are there already."""
     files = (*run.config.data.train_files, *run.config.data.val_files, run.config.model.path)
     if all(Path(file).expanduser().exists() for file in files):
-        make_rows(job_of(run.config, run.verl_config(Path("run"))))
+        require_rewards(run.config, make_rows(job_of(run.config, run.verl_config(Path("run"))))[1])
 
 
 def _report(folder: RunFolder) -> str:

@@ -8,6 +8,7 @@ a row is refused.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -66,6 +67,8 @@ class FileReport(BaseModel):
     """Rows whose prompt is longer than the limit, which are left out."""
     truncated: int = 0
     """Prompts that are longer than the limit, and will be cut on their left."""
+    sources: dict[str, int] = {}
+    """Rows of each data source that verl gets."""
     lengths: Lengths | None = None
     """Of all rows of the file; None: without a tokenizer."""
     prompts: list[str] = []
@@ -98,6 +101,7 @@ def check(job: Job, out: Path) -> Report:
     report = Report(files=[])
     for field, path in job.files.items():
         rows[field], of_file = _read(job, field, path, renderer)
+        of_file.sources = dict(Counter(row["data_source"] for row in rows[field]))
         report.files.append(of_file)
     trained = sum(len(found) for field, found in rows.items() if field.startswith("data.train_files"))
     if trained < job.train_batch_size:

@@ -18,6 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mrpo.config.run import RunConfig
 from mrpo.data.cached import folder_of, job_of, make_rows, use_rows
+from mrpo.data.sources import require_rewards
 from mrpo.driver.interruption import Interruption
 from mrpo.driver.processes import Processes
 from mrpo.errors import RunFailed
@@ -125,7 +126,8 @@ def _use_checked_rows(config: RunConfig, verl: DictConfig, folder: RunFolder, po
     if not folder_of(job).exists():
         folder.event(Phase.CHECK_ROWS)
         poll()
-    made, _ = make_rows(job, poll)
+    made, report = make_rows(job, poll)
+    require_rewards(config, report)
     use_rows(verl, job, made)
 
 

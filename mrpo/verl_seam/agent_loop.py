@@ -22,7 +22,7 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 from mrpo.budget.ids import as_ids
 from mrpo.budget.sequential import Observed, ReinforceAda
 from mrpo.config.controller import received
-from mrpo.rewards.wire import SEEN, decode
+from mrpo.rewards.wire import FAILURES, SEEN, decode
 from mrpo.verl_seam.node_roles import TRAINER_NODE, in_turn
 
 logger = logging.getLogger(__name__)
@@ -91,6 +91,8 @@ class RoundsWorker(SeededAgentLoopWorker):
                 for i in range(len(held), len(held) + n)
             ]
             await asyncio.gather(*samples)
+            if self._unscored(held):  # the deciding reward has nothing to say about this prompt; others may have
+                break
         seen = [
             {
                 "sample": sample,
@@ -99,7 +101,9 @@ class RoundsWorker(SeededAgentLoopWorker):
             }
             for sample, (outputs, _) in sorted(held.items())
         ]
-        for sample in sampler.select(self._observed(held)).tolist():
+        unscored = self._unscored(held)
+        selected = sorted(held)[: self.rounds.keep] if unscored else sampler.select(self._observed(held)).tolist()
+        for sample in selected:
             outputs, kwargs = held[sample]
             for output in outputs:
                 output.extra_fields[SEEN] = seen
@@ -111,10 +115,15 @@ class RoundsWorker(SeededAgentLoopWorker):
         scores = [self._score(held[sample][0][-1]) for sample in samples]
         return Observed(np.array(samples, dtype=np.int64), as_ids([0] * len(held)), np.array(scores, dtype=float))
 
+    def _unscored(self, held: dict[int, tuple[list[Any], dict[str, Any]]]) -> bool:
+        return bool(np.isnan(self._observed(held).reward_N).all())
+
     def _score(self, output: Any) -> float:
+        scores = decode(output.extra_fields["reward_extra_info"])
         if self.rounds.reward == "total":
-            return float(output.reward_score)
-        value = decode(output.extra_fields["reward_extra_info"])[self.rounds.reward]
+            there = any(score is not None for name, score in scores.items() if name != FAILURES)
+            return float(output.reward_score) if there else float("nan")
+        value = scores[self.rounds.reward]
         return float("nan") if value is None else float(value)
 
     async def _agent_loop_postprocess(self, output: Any, validate: bool, **kwargs: Any) -> None:
