@@ -44,6 +44,7 @@ FREE = {
     "trainer.nnodes": "on how many nodes; the state is read by any number of ranks",
     "trainer.n_gpus_per_node": "on how many devices; the state is read by any number of ranks",
     "trainer.fork_workers": "processes",
+    "trainer.ray": "where",
     "trainer.total_training_steps": "how far, not which way",
     "trainer.test_freq": "when to look",
     "trainer.val_before_train": "when to look",

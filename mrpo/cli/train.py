@@ -18,6 +18,7 @@ from mrpo.config.checked_run import CheckedRun
 from mrpo.data.cached import job_of, make_rows
 from mrpo.data.sources import require_rewards
 from mrpo.driver.interruption import Interruption
+from mrpo.driver.machine import require_machine
 from mrpo.errors import ConfigError, MrpoError, RunFailed, usable
 from mrpo.exit_code import ExitCode
 from mrpo.export.error import ExportError
@@ -42,6 +43,7 @@ def train(overrides: Overrides = None) -> ExitCode:
     show_notes(run.notes)
     if run.config.checkpoint.folder is not None:
         open_storage(run.config.checkpoint.folder, Path("run"))  # refuse a bad one before making a run folder
+    require_machine(run.config)
     _check_rows(run)
     interrupt = run.config.interrupt
     interruption = Interruption(interrupt.grace, interrupt.wall_clock, interrupt.slurm_margin)

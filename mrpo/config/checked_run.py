@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,12 +59,19 @@ class CheckedRun:
         """The run of a run folder's ``config.yaml``, with overrides, to be used on this machine. Raises ConfigError."""
         notes: list[str] = []
         config = load_saved_config(file, overrides, notes.append)
+        if config.trainer.ray == "join" and not os.environ.get("RAY_ADDRESS"):  # a cluster's run, looked at elsewhere
+            config = config.model_copy(update={"trainer": config.trainer.model_copy(update={"ray": "own"})})
         return cls._checked(config, find_recipe(config.recipe), device_here(config), notes, None, here=True)
 
     @classmethod
     def _checked(
         cls, config: RunConfig, recipe: Recipe, device: Device, notes: list[str], volume: Path | None, here: bool
     ) -> CheckedRun:
+        if here and config.trainer.ray == "own" and (address := os.environ.get("RAY_ADDRESS")):
+            notes = [
+                *notes,
+                f"RAY_ADDRESS is {address}, but this run starts a Ray of its own; trainer.ray=join joins that",
+            ]
         run = cls(config, recipe, prepared_folder(recipe, config.prepare, config.seed), device, tuple(notes))
         check_files(_without_files_below(config, volume), recipe, run.prepared)
         run = replace(run, notes=(*notes, *reward_notes(config, here)))

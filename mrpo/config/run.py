@@ -250,6 +250,9 @@ class TrainerConfig(StrictModel):
     determinism: Literal["default", "strict"] = "default"
     """strict: an engine's answer doesn't depend on what else it works on, so that a run can be repeated bit for bit.
     On a CPU the engines then take one sequence at a time; beside GPUs vLLM's batch invariance is switched on."""
+    ray: Literal["own", "join"] = "own"
+    """own: a Ray for this run alone, whatever else runs on the machine. join: the one at the address that the
+    environment variable RAY_ADDRESS names, as ``mrpo launch`` starts it over several nodes."""
     fork_workers: bool = True
     """Fork worker processes from one that has done the imports, instead of importing in each (CPU only)."""
 
