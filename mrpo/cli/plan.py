@@ -26,6 +26,7 @@ from mrpo.config.flatten import flatten
 from mrpo.config.model_files import find_model_file
 from mrpo.config.model_size import ModelShape, Quantity, UnknownSize, read_shape
 from mrpo.config.plan import GIB, Plan, Sizes, make_plan
+from mrpo.config.positions import UnknownLength, policy_positions
 from mrpo.config.run import RunConfig
 from mrpo.data.cached import job_of, make_rows
 from mrpo.data.check import Report
@@ -61,6 +62,7 @@ def plan(
     prompts = sum(file.rows for file in report.files if file.field.startswith("data.train")) if report else None
     kv_space = float(os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1"))
     planned = make_plan(config, sizes, prompts, run.device, groups, timed[0] if timed else None, kv_space)
+    planned.batch["tokens of a rollout, most"] = longest_rollout(config)
     planned.problems += [checked] if isinstance(checked, str) and checked else []
     planned.notes += list(_notes(run, timed))
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False)
@@ -102,6 +104,15 @@ def read_sizes(config: RunConfig) -> dict[str, ModelShape | str]:
         except UnknownSize as error:
             found[path] = str(error)
     return found
+
+
+def longest_rollout(config: RunConfig) -> Quantity:
+    prompt, response = config.data.max_prompt_length, config.data.max_response_length
+    try:
+        known = f"the model takes {policy_positions(config):,}"
+    except UnknownLength as error:
+        known = f"how many the model takes is unknown: {error}"
+    return Quantity(prompt + response, f"{prompt} + {response}; {known}")
 
 
 def seconds_per_step(recipe: str) -> tuple[float, Path] | None:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from mrpo.config.check import check_files, reward_notes
 from mrpo.config.device import Device, device_here
 from mrpo.config.load import load_run_config, load_saved_config, prepared_folder
+from mrpo.config.positions import require_positions
 from mrpo.config.recipes import Recipe, find_recipe
 from mrpo.config.run import RunConfig
 from mrpo.config.verl import to_verl
@@ -74,6 +75,7 @@ class CheckedRun:
             ]
         run = cls(config, recipe, prepared_folder(recipe, config.prepare, config.seed), device, tuple(notes))
         check_files(_without_files_below(config, volume), recipe, run.prepared)
+        require_positions(config)
         run = replace(run, notes=(*notes, *reward_notes(config, here)))
         run.verl_config(Path("run"))  # refuses what verl would
         return run
