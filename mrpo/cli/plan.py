@@ -21,6 +21,7 @@ from rich.table import Table
 from mrpo.cli._app import Overrides, examples, new_app
 from mrpo.cli._table import table
 from mrpo.config.checked_run import CheckedRun
+from mrpo.config.data_files import is_there
 from mrpo.config.device import device_on
 from mrpo.config.flatten import flatten
 from mrpo.config.model_files import find_model_file
@@ -81,8 +82,7 @@ def plan(
 def read_rows(run: CheckedRun) -> Report | str:
     """What becomes of the data files' rows; why they can't be used; or an empty text if they aren't all there yet."""
     config = run.config
-    files = [Path(file).expanduser() for file in (*config.data.train_files, *config.data.val_files)]
-    if not all(file.exists() for file in files):
+    if not all(map(is_there, (*config.data.train_files, *config.data.val_files))):
         return ""
     job = job_of(config, run.verl_config(Path("run")))
     if find_model_file(str(job.tokenizer), "tokenizer_config.json") is None:
