@@ -63,18 +63,20 @@ def simulated(
     """Asks any estimator for its expected squared advantage by drawing groups from the evidence.
 
     ``advantage(rewards_NK, group_N) -> [N]`` is the estimator. A reward that is only ever 0 or 1 is drawn so, any other
-    from the normal with its mean and variance; rewards are drawn independently, since the history keeps no
-    correlations. All prompts share the same random numbers, so equal prompts get equal answers.
+    from the normal with its mean and variance; one that a prompt has no score of is NaN. They are drawn independently,
+    since the history keeps no correlations. All prompts share the same random numbers, so equal ones get equal answers.
     """
 
     def expected_square(evidence: Evidence, group_size: int) -> FloatArray:
         rewards = evidence.rewards
         mean, variance = evidence.mean_GC[:, :rewards], evidence.variance_GC[:, :rewards]
-        known = np.flatnonzero((~np.isnan(mean) & ~np.isnan(variance)).all(axis=1))
+        never, measured = np.isnan(mean), ~np.isnan(variance)  # a reward that never scored isn't applicable there
+        known = np.flatnonzero((never | measured).all(axis=1) & measured.any(axis=1))
         rng = np.random.default_rng(seed)
         uniform, normal = rng.random((draws * group_size, rewards)), rng.standard_normal((draws * group_size, rewards))
         m, v, binary = mean[known, None], variance[known, None], evidence.binary_GC[known, None, :rewards]
         drawn = np.where(binary, uniform < m, m + np.sqrt(v) * normal).astype(np.float64)
+        drawn[np.broadcast_to(np.isnan(m), drawn.shape)] = np.nan
         group = np.arange(len(known) * draws).repeat(group_size)
         advantages = np.asarray(advantage(drawn.reshape(-1, rewards), group), dtype=np.float64)
         square = np.full(len(mean), np.nan)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from mrpo.checkpoint.files import measure
 from mrpo.checkpoint.manifest import packages
+from mrpo.config.data_files import files_of, split_of
 from mrpo.config.flatten import flatten
 from mrpo.config.run import RunConfig
 from mrpo.errors import ConfigError
@@ -45,6 +46,7 @@ FREE = {
     "trainer.nnodes": "on how many nodes; the state is read by any number of ranks",
     "trainer.n_gpus_per_node": "on how many devices; the state is read by any number of ranks",
     "trainer.fork_workers": "processes",
+    "trainer.ray": "where",
     "trainer.total_training_steps": "how far, not which way",
     "trainer.test_freq": "when to look",
     "trainer.val_before_train": "when to look",
@@ -90,7 +92,7 @@ def describe(config: RunConfig, reward_sources: Mapping[str, Path]) -> dict[str,
     """
     fields = {field: value for field, value in flatten(config.model_dump(mode="json")) if value != {}}
     for name in ("train_files", "val_files"):
-        fields[f"data.{name}"] = [fingerprint(Path(file).expanduser()) for file in getattr(config.data, name)]
+        fields[f"data.{name}"] = [_of_data(given) for given in getattr(config.data, name)]
     for name, reward in config.rewards.items():
         fields[f"rewards.{name}.function"] = f"{reward.function} with code {_code_hash(reward_sources[name])}"
     return fields | {f"versions.{name}": version for name, version in packages().items()}
@@ -132,6 +134,12 @@ def require_compatible(saved: Mapping[str, Any], current: Mapping[str, Any], all
             f"Undo that, start a new run in another run_dir, or go on with the difference: resume.allow=[{wanted}]"
         )
     return found
+
+
+def _of_data(given: str) -> str | list[str]:
+    """The content of a data file; of a split its name and the files that decide its rows."""
+    found = list(map(fingerprint, files_of(given)))
+    return [given, *found] if split_of(given) is not None else found[0]
 
 
 def fingerprint(file: Path) -> str:

@@ -26,6 +26,7 @@ from mrpo.cli._evaluation_table import show
 from mrpo.config.checked_run import CheckedRun
 from mrpo.config.overrides import take
 from mrpo.driver.interruption import Interruption
+from mrpo.driver.machine import require_machine
 from mrpo.errors import ConfigError, MrpoError
 from mrpo.evaluation.compare import compare
 from mrpo.evaluation.targets import Step, Target, groups, of_model, require_distinct, resolve, run_of, slug
@@ -72,6 +73,7 @@ def evaluate(
     if home is not None and not trust:
         home.require_own()
     targets = _targets(given, step, checked, home)
+    require_machine(checked.config)
     show_notes([*checked.notes, *_notes(targets)])
     folder = _folder(checked, home, targets)
     console = Console()

@@ -16,18 +16,22 @@ from typing import Annotated
 import typer
 import yaml
 from rich.console import Console
+from rich.table import Table
 
 from mrpo.cli._app import Overrides, examples, new_app
 from mrpo.cli._table import table
 from mrpo.config.checked_run import CheckedRun
+from mrpo.config.data_files import is_there
 from mrpo.config.device import device_on
 from mrpo.config.flatten import flatten
 from mrpo.config.model_files import find_model_file
 from mrpo.config.model_size import ModelShape, Quantity, UnknownSize, read_shape
 from mrpo.config.plan import GIB, Plan, Sizes, make_plan
+from mrpo.config.positions import UnknownLength, policy_positions
 from mrpo.config.run import RunConfig
 from mrpo.data.cached import job_of, make_rows
 from mrpo.data.check import Report
+from mrpo.data.sources import applicable, require_rewards, source_counts
 from mrpo.errors import ConfigError, MrpoError
 from mrpo.exit_code import ExitCode
 from mrpo.launch.cluster_file import load_any_cluster, take_cluster
@@ -59,6 +63,7 @@ def plan(
     prompts = sum(file.rows for file in report.files if file.field.startswith("data.train")) if report else None
     kv_space = float(os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1"))
     planned = make_plan(config, sizes, prompts, run.device, groups, timed[0] if timed else None, kv_space)
+    planned.batch["tokens of a rollout, most"] = longest_rollout(config)
     planned.problems += [checked] if isinstance(checked, str) and checked else []
     planned.notes += list(_notes(run, timed))
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False)
@@ -81,14 +86,15 @@ def read_rows(run: CheckedRun, **changes: object) -> Report | str:
         changes: fields of the job of reading them that differ.
     """
     config = run.config
-    files = [Path(file).expanduser() for file in (*config.data.train_files, *config.data.val_files)]
-    if not all(file.exists() for file in files):
+    if not all(map(is_there, (*config.data.train_files, *config.data.val_files))):
         return ""
     job = job_of(config, run.verl_config(Path("run"))).model_copy(update=changes)
     if find_model_file(str(job.tokenizer), "tokenizer_config.json") is None:
         job = job.model_copy(update={"tokenizer": None})
     try:
-        return make_rows(job)[1]
+        report = make_rows(job)[1]
+        require_rewards(config, report)
+        return report
     except MrpoError as error:
         return str(error)
 
@@ -102,6 +108,15 @@ def read_sizes(config: RunConfig) -> dict[str, ModelShape | str]:
         except UnknownSize as error:
             found[path] = str(error)
     return found
+
+
+def longest_rollout(config: RunConfig) -> Quantity:
+    prompt, response = config.data.max_prompt_length, config.data.max_response_length
+    try:
+        known = f"the model takes {policy_positions(config):,}"
+    except UnknownLength as error:
+        known = f"how many the model takes is unknown: {error}"
+    return Quantity(prompt + response, f"{prompt} + {response}; {known}")
 
 
 def seconds_per_step(recipe: str) -> tuple[float, Path] | None:
@@ -149,6 +164,7 @@ def show(console: Console, config: RunConfig, plan: Plan, report: Report | None,
     actors = f"Actors: {total} {plan.device.upper()} devices, at most {largest} on a node"
     for drawn in (
         table("Data", ("field", "rows", "tokens of a prompt", "file"), _data(config, report), text_columns=4),
+        *_sources(config, report),
         table("Rewards", ("reward", "function", "weight", "options and more"), _rewards(config), text_columns=4),
         table(actors, ("actor", "number", "devices each", "where"), plan.actors, text_columns=4),
         table("Nodes", ("node", "devices", "CPUs for Ray", "holds"), _nodes(plan), text_columns=4),
@@ -164,6 +180,19 @@ def show(console: Console, config: RunConfig, plan: Plan, report: Report | None,
         console.print(f"note: {note}", soft_wrap=True)
     for problem in plan.problems:
         console.print(f"problem: {problem}", style="red", soft_wrap=True)
+
+
+def _sources(config: RunConfig, report: Report | None) -> Iterator[Table]:
+    """A table of the data sources and the rewards of each, where there are several."""
+    if report is None or len(everywhere := source_counts(report)) < 2:
+        return
+    trained, validated = source_counts(report, "data.train_files"), source_counts(report, "data.val_files")
+    rows = (
+        (source, ", ".join(applicable(config.rewards, source)), f"{trained[source]:,}", f"{validated[source]:,}")
+        for source in everywhere
+    )
+    headings = ("data source", "rewards", "training rows", "validation rows")
+    yield table("Data sources", headings, rows, text_columns=2)
 
 
 def _data(config: RunConfig, report: Report | None) -> Iterator[tuple[str, str, str, str]]:
@@ -186,7 +215,8 @@ def _rewards(config: RunConfig) -> Iterator[tuple[object, ...]]:
     for name, reward in config.rewards.items():
         conditions = {f"requires {other}": minimum for other, minimum in reward.requires.items()}
         model = {"model": reward.model.path} if reward.model else {}
-        shown = {**reward.options, **conditions, **model}
+        sources = {"sources": " ".join(reward.sources)} if reward.sources else {}
+        shown = {**reward.options, **conditions, **model, **sources}
         yield name, reward.function, reward.weight, ", ".join(f"{key}={value}" for key, value in shown.items())
 
 

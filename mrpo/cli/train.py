@@ -15,8 +15,11 @@ from mrpo.checkpoint.manifest import CheckpointError
 from mrpo.checkpoint.storage import open_storage
 from mrpo.cli._app import Overrides, examples, new_app, show_notes
 from mrpo.config.checked_run import CheckedRun
+from mrpo.config.data_files import is_there
 from mrpo.data.cached import job_of, make_rows
+from mrpo.data.sources import require_rewards
 from mrpo.driver.interruption import Interruption
+from mrpo.driver.machine import require_machine
 from mrpo.errors import ConfigError, MrpoError, RunFailed, usable
 from mrpo.exit_code import ExitCode
 from mrpo.export.error import ExportError
@@ -41,6 +44,7 @@ def train(overrides: Overrides = None) -> ExitCode:
     show_notes(run.notes)
     if run.config.checkpoint.folder is not None:
         open_storage(run.config.checkpoint.folder, Path("run"))  # refuse a bad one before making a run folder
+    require_machine(run.config)
     _check_rows(run)
     interrupt = run.config.interrupt
     interruption = Interruption(interrupt.grace, interrupt.wall_clock, interrupt.slurm_margin)
@@ -77,9 +81,9 @@ def train(overrides: Overrides = None) -> ExitCode:
 
 def _check_rows(run: CheckedRun) -> None:
     """Refuse rows that can't be used before making a run folder, where they are there already."""
-    files = (*run.config.data.train_files, *run.config.data.val_files, run.config.model.path)
-    if all(Path(file).expanduser().exists() for file in files):
-        make_rows(job_of(run.config, run.verl_config(Path("run"))))
+    data, model = run.config.data, Path(run.config.model.path).expanduser()
+    if all(map(is_there, (*data.train_files, *data.val_files))) and model.exists():
+        require_rewards(run.config, make_rows(job_of(run.config, run.verl_config(Path("run"))))[1])
 
 
 def _report(folder: RunFolder) -> str:

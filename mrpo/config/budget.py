@@ -31,7 +31,8 @@ class RoundsConfig(StrictModel):
     stop: Literal["balanced", "positive"] = "balanced"
     """Enough is: ``keep``/2 on each side, or one above."""
     reward: str = "total"
-    """The reward that decides, or the weighted sum of those a rollout has (``total``)."""
+    """The reward that decides, or the weighted sum of those a rollout has (``total``). A prompt that it scores no
+    rollout of is sampled in one round."""
     threshold: float = 0.0
     """A rollout is above if it scores more than this."""
 
@@ -66,7 +67,8 @@ class BudgetConfig(StrictModel):
     """Whose variance counts: of "total above 0", of the total, of each reward, or what the estimator expects."""
     filter_groups: str | None = None
     """Dynamic sampling (DAPO): a prompt whose rollouts all score the same in this reward, or in the weighted sum of
-    those it has (``total``), is thrown away and another prompt drawn for it. Unset: none is."""
+    those it has (``total``), is thrown away and another prompt drawn for it. One with fewer than two scores stays.
+    Unset: none is thrown away."""
     rounds: RoundsConfig | None = None
     """Sample prompts in rounds. All rollouts seen count in the estimator's statistics and in the history; those kept
     are trained on. Unset: one round, all kept."""

@@ -6,6 +6,7 @@ import ast
 import shlex
 from pathlib import Path
 
+from mrpo.config.data_files import is_hub_name, split_of
 from mrpo.config.recipes import Recipe
 from mrpo.config.run import RewardConfig, RunConfig
 from mrpo.errors import ConfigError, unknown_name
@@ -40,10 +41,13 @@ def check_files(config: RunConfig, recipe: Recipe, prepared: Path) -> None:
     if nameless := [field for field, path in _models(config).items() if not path]:
         raise ConfigError(f"{nameless[0]}.path: given '', allowed: a folder, or a name on the hub.")
     for field, file in named:
+        if field.startswith("data.") and split_of(file) is not None:
+            continue  # found when its rows are read
         path = Path(file).expanduser()
         to_be_made = config.prepare is not None and path.is_relative_to(prepared) and not prepared.exists()
         if not path.exists() and not to_be_made:
-            raise ConfigError(f"{field}: no such file: {file}")
+            split = f". A data set of the hub is named with its split: {file}:train." if is_hub_name(file) else ""
+            raise ConfigError(f"{field}: no such file: {file}{split if field.startswith('data.') else ''}")
     for name, reward in config.rewards.items():
         check_reward(f"rewards.{name}", reward, recipe.folder)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from omegaconf import DictConfig
 from mrpo.config.check import check_files, reward_notes
 from mrpo.config.device import Device, device_here
 from mrpo.config.load import load_run_config, load_saved_config, prepared_folder
+from mrpo.config.positions import require_positions
 from mrpo.config.recipes import Recipe, find_recipe
 from mrpo.config.run import RunConfig
 from mrpo.config.verl import to_verl
@@ -58,14 +60,22 @@ class CheckedRun:
         """The run of a run folder's ``config.yaml``, with overrides, to be used on this machine. Raises ConfigError."""
         notes: list[str] = []
         config = load_saved_config(file, overrides, notes.append)
+        if config.trainer.ray == "join" and not os.environ.get("RAY_ADDRESS"):  # a cluster's run, looked at elsewhere
+            config = config.model_copy(update={"trainer": config.trainer.model_copy(update={"ray": "own"})})
         return cls._checked(config, find_recipe(config.recipe), device_here(config), notes, None, here=True)
 
     @classmethod
     def _checked(
         cls, config: RunConfig, recipe: Recipe, device: Device, notes: list[str], volume: Path | None, here: bool
     ) -> CheckedRun:
+        if here and config.trainer.ray == "own" and (address := os.environ.get("RAY_ADDRESS")):
+            notes = [
+                *notes,
+                f"RAY_ADDRESS is {address}, but this run starts a Ray of its own; trainer.ray=join joins that",
+            ]
         run = cls(config, recipe, prepared_folder(recipe, config.prepare, config.seed), device, tuple(notes))
         check_files(_without_files_below(config, volume), recipe, run.prepared)
+        require_positions(config)
         run = replace(run, notes=(*notes, *reward_notes(config, here)))
         run.verl_config(Path("run"))  # refuses what verl would
         return run

@@ -36,9 +36,10 @@ class DataConfig(StrictModel):
     ``data_source``, ``extra_info``) or ``columns`` of other names."""
 
     train_files: list[str] = Field(min_length=1)
-    """Files of training prompts."""
+    """Files of training prompts; or a Hugging Face data set's split, ``OWNER/NAME:SPLIT`` or
+    ``OWNER/NAME:CONFIGURATION:SPLIT``, also of a repository's folder on this machine."""
     val_files: list[str] = Field(min_length=1)
-    """Files of validation prompts."""
+    """Files (or splits) of validation prompts."""
     train_batch_size: int = Field(ge=1)
     """Prompts per step. Times ``budget.rollouts_per_prompt`` this is the rollouts per step, a fixed number."""
     val_batch_size: int | None = Field(default=None, ge=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from pathlib import Path
 
@@ -24,12 +23,12 @@ class Device(StrEnum):
 
 
 def device_here(config: RunConfig) -> Device:
-    """The device of a run that starts on this machine, or on the Ray cluster of RAY_ADDRESS.
+    """The device of a run that starts on this machine, or on the Ray cluster that it joins.
 
     Raises:
         ConfigError: GPUs are asked for, and there are none.
     """
-    found = any(Path("/dev").glob("nvidia[0-9]*")) or bool(os.environ.get("RAY_ADDRESS"))
+    found = any(Path("/dev").glob("nvidia[0-9]*")) or config.trainer.ray == "join"
     if config.trainer.device == "gpu" and not found:
         raise ConfigError("trainer.device: given gpu, but this machine has none. Allowed here: cpu, auto.")
     return Device.GPU if found and config.trainer.device != "cpu" else Device.CPU

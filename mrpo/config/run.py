@@ -66,7 +66,10 @@ class RewardConfig(StrictModel):
     range: Bounds | None = None
     """Its bounds [low, high]. Estimators that compare rewards' scales need them."""
     requires: dict[str, float] = Field(default_factory=dict)
-    """It counts only in rollouts in which each reward named here reaches the value given here."""
+    """It counts only in rollouts in which each reward named here reaches the value given here, and is 0 in others. One
+    without a score reaches nothing."""
+    sources: list[str] | None = Field(default=None, min_length=1)
+    """The data sources (``data_source`` of a row) that it applies to; it isn't applicable to any other. Unset: all."""
     noise_variance: float | None = Field(default=None, ge=0)
     """Variance of its score over scorings of the same response, if it is noisy."""
     timeout: float = Field(default=60.0, gt=0)
@@ -95,6 +98,14 @@ class RewardConfig(StrictModel):
         if isinstance(given, dict) and given.get("model") is not None:
             return {"function": "reward_model", **given}
         return given
+
+
+def _require_common_source(name: str, reward: RewardConfig, other: str, required: RewardConfig) -> None:
+    if reward.sources and required.sources and not {*reward.sources} & {*required.sources}:
+        raise ConfigError(
+            f"rewards.{name}.requires: given {other}, which applies to {', '.join(required.sources)} only, while "
+            f"{name} applies to {', '.join(reward.sources)}. Allowed: a reward with a data source in common."
+        )
 
 
 class ScoringConfig(StrictModel):
@@ -243,6 +254,9 @@ class TrainerConfig(StrictModel):
     determinism: Literal["default", "strict"] = "default"
     """strict: an engine's answer doesn't depend on what else it works on, so that a run can be repeated bit for bit.
     On a CPU the engines then take one sequence at a time; beside GPUs vLLM's batch invariance is switched on."""
+    ray: Literal["own", "join"] = "own"
+    """own: a Ray for this run alone, whatever else runs on the machine. join: the one at the address that the
+    environment variable RAY_ADDRESS names, as ``mrpo launch`` starts it over several nodes."""
     fork_workers: bool = True
     """Fork worker processes from one that has done the imports, instead of importing in each (CPU only)."""
 
@@ -336,6 +350,7 @@ class RunConfig(StrictModel):
             for other in reward.requires:
                 if other not in self.rewards:
                     raise unknown_name(f"rewards.{name}.requires", other, self.rewards)
+                _require_common_source(name, reward, other, self.rewards[other])
         known = [*self.rewards, "total"]
         if self.budget.filter_groups is not None and self.budget.filter_groups not in known:
             raise unknown_name("budget.filter_groups", self.budget.filter_groups, known)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from mrpo.config.data_files import files_of
 from mrpo.config.run import RunConfig
 from mrpo.data.check import Job, Report, name_of
 from mrpo.errors import ConfigError, RunFailed
@@ -50,8 +51,9 @@ def folder_of(job: Job) -> Path:
     tokenizer = Path(job.tokenizer or "no tokenizer").expanduser()
     of_tokenizer = [file for pattern in TOKENIZER_FILES for file in sorted(tokenizer.glob(pattern))]
     code = sorted(Path(__file__).parent.glob("*.py"))
-    for file in [*map(Path, job.files.values()), *of_tokenizer, *code]:
-        with open(file.expanduser(), "rb") as content:
+    of_data = [file for given in job.files.values() for file in files_of(given)]
+    for file in [*of_data, *of_tokenizer, *code]:
+        with open(file, "rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
     return cache_root() / f"rows-{digest.hexdigest()[:16]}"
 

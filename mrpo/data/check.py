@@ -8,7 +8,7 @@ a row is refused.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,9 @@ import numpy as np
 from pydantic import BaseModel
 
 from mrpo.config.base import StrictModel
-from mrpo.data.files import read_records
+from mrpo.config.data_files import split_of
+from mrpo.data.files import read_records, read_split
+from mrpo.data.kinds import Kinds
 from mrpo.data.render import Renderer, opened_tag
 from mrpo.data.rows import make_row
 from mrpo.errors import ConfigError
@@ -66,6 +68,8 @@ class FileReport(BaseModel):
     """Rows whose prompt is longer than the limit, which are left out."""
     truncated: int = 0
     """Prompts that are longer than the limit, and will be cut on their left."""
+    sources: dict[str, int] = {}
+    """Rows of each data source that verl gets."""
     lengths: Lengths | None = None
     """Of all rows of the file; None: without a tokenizer."""
     prompts: list[str] = []
@@ -95,24 +99,28 @@ def check(job: Job, out: Path) -> Report:
     if job.tokenizer is not None:
         renderer = Renderer(job.tokenizer, job.template_options, job.template, job.trust_remote_code)
     rows: dict[str, list[Row]] = {}
+    kinds = Kinds()
     report = Report(files=[])
     for field, path in job.files.items():
-        rows[field], of_file = _read(job, field, path, renderer)
+        rows[field], of_file = _read(job, field, path, renderer, kinds)
+        of_file.sources = dict(Counter(row["data_source"] for row in rows[field]))
         report.files.append(of_file)
     trained = sum(len(found) for field, found in rows.items() if field.startswith("data.train_files"))
     if trained < job.train_batch_size:
         raise ConfigError(
             f"data.train_batch_size: given {job.train_batch_size}, allowed: at most the {trained} rows of the files"
         )
-    _write(rows, job, out)
+    _write(rows, kinds, out)
     (out / "report.json").write_text(report.model_dump_json(indent=1), encoding="utf-8")
     return report
 
 
-def _read(job: Job, field: str, path: str, renderer: Renderer | None) -> tuple[list[Row], FileReport]:
-    file = Path(path).expanduser()
+def _read(job: Job, field: str, path: str, renderer: Renderer | None, kinds: Kinds) -> tuple[list[Row], FileReport]:
+    file, split = Path(path).expanduser(), split_of(path)
+    source = file.stem if split is None else split.data_set.rstrip("/")
+    source = Path(source).name if split is not None and split.is_folder else source
     try:
-        records = list(read_records(file))
+        records = list(read_records(file) if split is None else read_split(split))
     except ConfigError as error:
         raise ConfigError(f"{field}: {path} {error}") from None
     if not records:
@@ -121,13 +129,14 @@ def _read(job: Job, field: str, path: str, renderer: Renderer | None) -> tuple[l
     texts: list[str] = []
     for number, record in records:
         try:
-            rows.append(make_row(record, number, job.columns, file.stem))
+            rows.append(make_row(record, number, job.columns, source))
             if renderer is not None:
                 texts.append(renderer.render(rows[-1]["prompt"]))
                 if tag := opened_tag(texts[-1]):
                     rows[-1]["extra_info"]["opened_tag"] = tag
         except ConfigError as error:
             raise ConfigError(f"{field}: {path}: row {number}: {error}") from None
+        kinds.see(rows[-1], f"{path} row {number}")
     report = FileReport(field=field, path=path, rows=len(rows), prompts=texts[:SHOWN])
     if renderer is None:
         return rows, report
@@ -156,7 +165,7 @@ def _read(job: Job, field: str, path: str, renderer: Renderer | None) -> tuple[l
     return [row for row, drop in zip(rows, too_long, strict=True) if not drop], report
 
 
-def _write(rows: dict[str, list[Row]], job: Job, out: Path) -> None:
+def _write(rows: dict[str, list[Row]], kinds: Kinds, out: Path) -> None:
     """All files with one schema, since verl concatenates them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -165,33 +174,9 @@ def _write(rows: dict[str, list[Row]], job: Job, out: Path) -> None:
     try:
         schema = pa.schema(list(pa.array(everything).type))
     except (pa.ArrowException, TypeError) as error:
-        raise ConfigError(_mixed(rows, job) or f"data: the rows don't fit into one table: {error}") from None
+        raise ConfigError(kinds.conflict or f"data: the rows don't fit into one table: {error}") from None
     for field, found in rows.items():
         pq.write_table(pa.Table.from_pylist(found, schema=schema), out / name_of(field))
-
-
-def _mixed(rows: dict[str, list[Row]], job: Job) -> str:
-    """Which value is of another type than the same field elsewhere, and in which files; empty if none is found."""
-    first: dict[str, tuple[type, str]] = {}
-    for field, found in rows.items():
-        for number, row in enumerate(found, 1):
-            for name, value in _leaves(row):
-                kind, where = first.setdefault(name, (type(value), f"{job.files[field]} row {number}"))
-                if kind is not type(value) and {kind, type(value)} != {int, float}:
-                    here = f"{job.files[field]} row {number}"
-                    return (
-                        f"data: {name} is {kind.__name__} in {where} and {type(value).__name__} in {here}. "
-                        "Allowed: one type in all rows of all files."
-                    )
-    return ""
-
-
-def _leaves(row: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(row, dict):
-        for key, value in row.items():
-            yield from _leaves(value, f"{name}.{key}" if name else str(key))
-    elif row is not None:
-        yield name, row
 
 
 def main(job_file: str, out: str) -> int:

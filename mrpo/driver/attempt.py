@@ -16,8 +16,10 @@ import ray
 from omegaconf import DictConfig, OmegaConf
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from mrpo.config.positions import require_positions
 from mrpo.config.run import RunConfig
 from mrpo.data.cached import folder_of, job_of, make_rows, use_rows
+from mrpo.data.sources import require_rewards
 from mrpo.driver.interruption import Interruption
 from mrpo.driver.processes import Processes
 from mrpo.errors import RunFailed
@@ -125,7 +127,9 @@ def _use_checked_rows(config: RunConfig, verl: DictConfig, folder: RunFolder, po
     if not folder_of(job).exists():
         folder.event(Phase.CHECK_ROWS)
         poll()
-    made, _ = make_rows(job, poll)
+    made, report = make_rows(job, poll)
+    require_rewards(config, report)
+    require_positions(config)  # of a model that has just been prepared
     use_rows(verl, job, made)
 
 

@@ -37,6 +37,8 @@ SHARED_MEMORY = "MRPO_SHARED_MEMORY"
 RAY_SOCKET = "ray/session_2026-01-31_12-00-00_000000_4194304/sockets/plasma_store"
 """The longest name of a socket below the folder."""
 MAX_SOCKET_PATH = 107
+MIN_FREE_MIB = 128
+"""Of a run's temporary folder: Ray's session, the logs of all processes until they are collected, sockets."""
 FALLBACK = Path("/tmp")
 """For a TMPDIR so long that a socket's path wouldn't fit, which Linux limits."""
 
@@ -52,6 +54,7 @@ class PrivateFolder:
         parent = temporary_folder() if parent is None else parent
         if reason := untrusted(parent):
             raise ConfigError(f"TMPDIR: given {parent}, allowed: one in which nobody else renames files ({reason}).")
+        require_usable(parent)
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         require_private(self.path)
         self.ray, self.tmp, self.token = (self.path / name for name in ("ray", "tmp", "token"))
@@ -121,6 +124,22 @@ def require_private(folder: Path) -> None:
     """Raises PermissionError unless ``folder`` is this user's, and nobody else can open it."""
     if not _is_private(folder):
         raise PermissionError(f"{folder} is not a folder of this user's alone")
+
+
+def require_usable(folder: Path) -> None:
+    """Raises ConfigError unless programs can be started from ``folder``, and it has room for Ray's session and logs."""
+    what = f"TMPDIR: given {folder}" if os.environ.get("TMPDIR") else f"TMPDIR: not set, so {folder} is used"
+    try:
+        status = os.statvfs(folder)
+    except OSError as error:
+        raise ConfigError(f"{what}, which can't be used: {error.strerror}.") from None
+    if status.f_flag & os.ST_NOEXEC:
+        raise ConfigError(f"{what}, which is mounted noexec. Allowed: a folder that programs can be started from.")
+    free = status.f_bavail * status.f_frsize >> 20
+    if free < MIN_FREE_MIB:
+        raise ConfigError(f"{what}, where {free} MiB are free. Allowed: a folder with {MIN_FREE_MIB} MiB.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"{what}, where this user can't make files. Allowed: a folder in which it can.")
 
 
 def untrusted(folder: Path) -> str:

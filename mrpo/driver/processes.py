@@ -29,7 +29,7 @@ class Processes:
 
     def __init__(self, folder: RunFolder):
         self.folder = folder
-        self.own_ray = not os.environ.get("RAY_ADDRESS")
+        self.own_ray = True
         self.fork_server: ForkServer | None = None
         self.logs: Path | None = None
         self.job: str | None = None
@@ -41,7 +41,9 @@ class Processes:
 
     def start(self, config: RunConfig, device: str, variables: dict[str, str]) -> None:
         """Start them with these environment ``variables``."""
+        self.own_ray = config.trainer.ray == "own"
         if self.own_ray:
+            os.environ.pop("RAY_ADDRESS", None)  # of another Ray, which nobody here shall join
             variables = variables | self.private.environment()
         runtime_env: dict[str, Any] = {"env_vars": variables}
         if device == "cpu" and config.trainer.fork_workers and self.own_ray:  # a fork server belongs to one raylet
@@ -125,9 +127,9 @@ def _require_tokens(token: Path) -> None:
 
 
 def _start_ray(config: RunConfig, device: str, private: PrivateFolder, runtime_env: dict[str, Any]) -> None:
-    """A Ray of our own, or the one that RAY_ADDRESS names."""
+    """A Ray of our own, or the one that RAY_ADDRESS names (``trainer.ray``)."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": runtime_env}
-    if os.environ.get("RAY_ADDRESS"):
+    if config.trainer.ray == "join":
         ray.init(**quiet)
         return
     _require_tokens(private.token)
@@ -144,7 +146,7 @@ def _start_ray(config: RunConfig, device: str, private: PrivateFolder, runtime_e
         local |= {"num_gpus": slots, "num_cpus": 16 + 4 * slots + config.scoring.workers}
     for retries_left in (2, 1, 0):
         try:
-            ray.init(**local, **quiet)
+            ray.init("local", **local, **quiet)  # else it would join one that somebody has started here
             return
         except Exception as error:
             # Ray gives its own node 30 s, whatever the machine: too little where other work keeps the cores busy.

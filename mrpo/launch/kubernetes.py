@@ -62,8 +62,8 @@ def _resource(kind: str, job: Job, cluster: KubernetesCluster, spec: dict[str, A
 
 
 def _command(job: Job, cluster: KubernetesCluster) -> str:
-    more = ["trainer.device=cpu"] if on_cpu(cluster.groups) and job.config.trainer.device == "auto" else []
-    return shlex.join(job.command(*more))
+    cpu = on_cpu(cluster.groups) and job.config.trainer.device == "auto"
+    return shlex.join(job.command("trainer.ray=join", *(["trainer.device=cpu"] if cpu else [])))
 
 
 def _exec(job: Job, cluster: KubernetesCluster) -> str:

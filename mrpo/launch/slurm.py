@@ -84,7 +84,7 @@ def _setup(cluster: SlurmCluster, venv: Path) -> list[str]:
 
 
 def _command(job: Job, cluster: SlurmCluster, cpu: bool) -> list[str]:
-    more = ["trainer.device=cpu"] if cpu and job.config.trainer.device == "auto" else []
+    more = ["trainer.ray=join", *(["trainer.device=cpu"] if cpu and job.config.trainer.device == "auto" else [])]
     if not cluster.seeds:
         return job.command(*more)
     return [*job.command(*more, f"seed={ARRAY_TASK}")[:-1], override("run_dir", f"{job.run_dir}-seed-{ARRAY_TASK}")]

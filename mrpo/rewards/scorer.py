@@ -36,6 +36,7 @@ class Scorer:
     """
 
     def __init__(self, rewards: Mapping[str, RewardConfig], folder: Path, python: str = sys.executable):
+        self.sources = {name: reward.sources for name, reward in rewards.items()}
         self.pools = {name: Pool(_task(reward, folder), reward.processes, python) for name, reward in rewards.items()}
 
     async def start(self) -> None:
@@ -64,8 +65,14 @@ class Scorer:
             payload = pickle.dumps((prompt, response, ground_truth, extra), pickle.HIGHEST_PROTOCOL)
         except Exception as error:
             return dict.fromkeys(self.pools, Outcome.raised(error))
-        outcomes = await asyncio.gather(*(pool.submit(payload) for pool in self.pools.values()))
-        return dict(zip(self.pools, outcomes, strict=True))
+        asked = [name for name in self.pools if self._applies(name, extra.get("data_source"))]
+        outcomes = await asyncio.gather(*(self.pools[name].submit(payload) for name in asked))
+        return dict.fromkeys(self.pools, Outcome()) | dict(zip(asked, outcomes, strict=True))
+
+    def _applies(self, name: str, source: str | None) -> bool:
+        """Whether the reward has to do with this data source; one that isn't known keeps none from scoring."""
+        sources = self.sources[name]
+        return sources is None or source is None or source in sources
 
     async def close(self) -> None:
         """End the processes and whatever they started."""

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from mrpo.advantages import compute_advantages
+from mrpo.advantages.conditioning import condition_rewards
+from mrpo.advantages.groups import Groups
 from mrpo.budget.allocate import allocate
 from mrpo.budget.history import PromptHistory
 from mrpo.budget.ids import content_ids
@@ -22,6 +24,22 @@ from mrpo.budget.weights import rollout_weights
 from mrpo.config.advantage import AdvantageConfig
 from mrpo.config.budget import BudgetConfig
 from mrpo.step.rollouts import Rollouts
+
+
+def totals(rollouts: Rollouts, rewards: AdvantageConfig) -> torch.Tensor:
+    """What each rollout's rewards come to together, float64[N]: the weighted sum that GRPO compares within a group.
+
+    A reward that isn't applicable to any rollout of a group is left out there; a score that is missing beside others
+    stands at their mean. NaN for a rollout without any score.
+    """
+    weights_K = torch.tensor([reward.weight for reward in rewards.rewards], dtype=torch.float64)
+    scores_NK = condition_rewards(rollouts.rewards_NK, rewards.names, rewards.conditions)
+    valid_NK = ~scores_NK.isnan() & (weights_K > 0)
+    groups = Groups.of(rollouts.group_ids_N)
+    count_GK = groups.sum(valid_NK.double()).clamp(min=1)
+    mean_GK = groups.sum(scores_NK.masked_fill(~valid_NK, 0.0)) / count_GK
+    total_N = (weights_K * torch.where(valid_NK, scores_NK, groups.rows(mean_GK))).sum(dim=1)
+    return total_N.masked_fill(~valid_NK.any(dim=1), torch.nan)
 
 
 @dataclass
@@ -100,8 +118,7 @@ class RolloutBudget:
             raise RuntimeError(f"rollouts of prompts that this step didn't plan: {sorted(unplanned)[:3]}")
         plan.observed |= set(uids)
         rewards_NK = rollouts.rewards_NK.numpy()
-        active = self.weights_K > 0
-        total_N = (rewards_NK[:, active] * self.weights_K[active]).sum(axis=1)
+        total_N = totals(rollouts, self.rewards).numpy()
         self.history.observe(content_ids(uids), rewards_NK, total_N, length_N=rollouts.lengths_N.numpy(), step=step)
         sizes = rollouts.group_sizes
         n_G = np.array(list(sizes.values()))

@@ -25,7 +25,7 @@ from mrpo.step.outcome import truncated_share
 from mrpo.step.position import Position
 from mrpo.step.seam import Metrics, Seam
 from mrpo.step.step import Parts, run_step
-from mrpo.step.validation import validation_records
+from mrpo.step.validation import validation_records, with_gaps
 from mrpo.step.watchdog import GAVE_UP, Watchdog
 
 
@@ -206,7 +206,10 @@ class TrainingRun:
     def _validate(self, seam: Seam, step: int, name: int | str) -> Metrics:
         self.note(Phase.VALIDATE)
         metrics, rows = seam.validate(step)
-        self.folder.write_validation(name, validation_records(rows, self.config.advantage.names))
+        records = validation_records(rows, self.config.advantage.names)
+        self.folder.write_validation(name, records)
+        weights = {reward: of.weight for reward, of in self.config.rewards.items()}
+        metrics = with_gaps(metrics, records, weights, self.config.rollout.val_kwargs.n)
         metrics |= truncated_share(row.truncated for row in rows)
         return {f"validation/{name}": value for name, value in metrics.items()}
 

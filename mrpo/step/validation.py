@@ -7,14 +7,57 @@ the same in every validation of every run, and what two models answered is joine
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from mrpo.budget.ids import prompt_id
 from mrpo.rewards.wire import failures_of, scores_of
 from mrpo.step.rollouts import RowKey
 from mrpo.step.seam import ValidationRow
+
+
+def with_gaps(
+    metrics: Mapping[str, Any], records: Sequence[Mapping[str, Any]], weights: Mapping[str, float], n: int
+) -> dict[str, Any]:
+    """A validation's metrics, with means that leave missing scores out and cover all prompts.
+
+    verl averages prompts with all of their scores and prompts without some apart (``mean@4``, ``mean@3``), and counts a
+    rollout without any score as a total of 0. Where a score is missing, the mean is of the prompts' means over the
+    scores that there are, as ``mean@n``; it is absent where there is none.
+
+    Args:
+        metrics: verl's, under our names: ``kind/data source/reward/statistic``.
+        records: of ``validation_records``.
+        weights: of all rewards.
+        n: responses to each prompt.
+    """
+    found = dict(metrics)
+    for source in {record["data_source"] for record in records}:
+        of_source = [record for record in records if record["data_source"] == source]
+        for name in (*weights, "total"):
+            scores = [_score(record["rewards"], name, weights) for record in of_source]
+            if None not in scores:
+                continue
+            of_verl = re.compile(rf"val-(core|aux)/{re.escape(source)}/{name}/mean@\d+")
+            found = {key: value for key, value in found.items() if not of_verl.fullmatch(key)}
+            prompts: dict[str, list[float]] = {}
+            for record, score in zip(of_source, scores, strict=True):
+                if score is not None:
+                    prompts.setdefault(record["uid"], []).append(score)
+            if prompts:
+                kind = "core" if name == "total" else "aux"
+                found[f"val-{kind}/{source}/{name}/mean@{n}"] = fmean(map(fmean, prompts.values()))
+    return found
+
+
+def _score(rewards: Mapping[str, float | None], name: str, weights: Mapping[str, float]) -> float | None:
+    if name != "total":
+        return rewards[name]
+    known = [weights[reward] * s for reward, s in rewards.items() if s is not None and weights[reward] > 0]
+    return sum(known) if known else None
 
 
 def validation_records(rows: Sequence[ValidationRow], names: Sequence[str]) -> list[dict[str, Any]]:

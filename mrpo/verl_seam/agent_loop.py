@@ -31,7 +31,7 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 from mrpo.budget.ids import as_ids
 from mrpo.budget.sequential import Observed, ReinforceAda
 from mrpo.config.controller import received
-from mrpo.rewards.wire import RESPONSE, SEEN, TRUNCATED, decode
+from mrpo.rewards.wire import FAILURES, RESPONSE, SEEN, TRUNCATED, decode
 from mrpo.step.rollouts import RowKey
 from mrpo.verl_seam.node_roles import TRAINER_NODE, in_turn
 from mrpo.verl_seam.text import ResponseDecoder, is_truncated
@@ -242,6 +242,8 @@ class RoundsWorker(SeededAgentLoopWorker):
         while n := int(sampler.next_round(self._observed(held))[0]):
             samples = range(len(held), len(held) + n)
             held |= await self._run_samples(samples, prompt, sampling_params, trajectory)
+            if self._unscored(held):  # the deciding reward has nothing to say about this prompt; others may have
+                break
         seen = [
             {
                 "sample": sample,
@@ -251,7 +253,9 @@ class RoundsWorker(SeededAgentLoopWorker):
             }
             for sample, outputs in held.items()
         ]
-        selected = {sample: held[sample] for sample in sampler.select(self._observed(held)).tolist()}
+        unscored = self._unscored(held)
+        chosen = list(held)[: self.rounds.keep] if unscored else sampler.select(self._observed(held)).tolist()
+        selected = {sample: held[sample] for sample in chosen}
         for outputs in selected.values():
             for output in outputs:
                 output.extra_fields[SEEN] = seen
@@ -261,10 +265,15 @@ class RoundsWorker(SeededAgentLoopWorker):
         scores = [self._score(outputs[-1]) for outputs in held.values()]
         return Observed(np.array(list(held), dtype=np.int64), as_ids([0] * len(held)), np.array(scores, dtype=float))
 
+    def _unscored(self, held: dict[int, list[AgentLoopOutput]]) -> bool:
+        return bool(np.isnan(self._observed(held).reward_N).all())
+
     def _score(self, output: AgentLoopOutput) -> float:
+        scores = decode(output.extra_fields["reward_extra_info"])
         if self.rounds.reward == "total":
-            return float(output.reward_score or 0.0)
-        value = decode(output.extra_fields["reward_extra_info"])[self.rounds.reward]
+            there = any(score is not None for name, score in scores.items() if name != FAILURES)
+            return float(output.reward_score or 0.0) if there else float("nan")
+        value = scores[self.rounds.reward]
         return float("nan") if value is None else float(value)
 
 

@@ -80,7 +80,7 @@ def batch_rows(batch: KVBatchMeta, data: TensorDict, names: Sequence[str]) -> li
     """What is known of each of the M rows."""
     lengths = [int(mask.sum()) for mask in _ragged(data, "response_mask")]
     padding = [bool(tag.get("is_padding", False)) for tag in batch.tags]
-    columns = row_components(data, names, len(data)), lengths, padding, _seen(data, len(data)), _truncated(data)
+    columns = row_components(data, names, len(data)), lengths, padding, seen_rollouts(data, len(data)), _truncated(data)
     return list(map(BatchRow, batch.keys, *columns))
 
 
@@ -103,7 +103,7 @@ def on_wire(names: Iterable[str]) -> list[str]:
     return [SCORE + name for name in names]
 
 
-def _seen(data: Any, size: int) -> list[Sequence[dict[str, Any]]]:
+def seen_rollouts(data: Any, size: int) -> list[Sequence[dict[str, Any]]]:
     """All rollouts of each row's prompt, as ``agent_loop.RoundsWorker`` left them; empty for a prompt sampled once."""
     if "extra_fields" not in data:
         return [()] * size

@@ -62,6 +62,7 @@ from mrpo.record.phase import Phase
 from mrpo.step.rollouts import BatchRow, Rollouts, RowKey
 from mrpo.step.seam import Batch, Metrics, PromptContent, Prompts, RolloutText, ValidationRow
 from mrpo.verl_seam import rows
+from mrpo.verl_seam.group_filter import GroupFilter
 from mrpo.verl_seam.recovery import EngineKeeper, PersistentClient
 from mrpo.verl_seam.reward_models import RewardModels
 from mrpo.verl_seam.rows import VerlBatch
@@ -113,6 +114,8 @@ class VerlSeam:
         self.buffer = self.trainer.replay_buffer
         self.buffer.poll_interval = ROLLOUT_POLL_SECONDS
         self._watch_waiting()
+        if (name := ours.run.budget.filter_groups) is not None:
+            GroupFilter(self.buffer, {n: r.weight if name == "total" else float(n == name) for n, r in rewards.items()})
         self.validated: list[ValidationRow] = []
         self._keep_validated()
         self.engines: EngineKeeper | None = None

@@ -124,6 +124,53 @@ def test_missing_score_is_not_a_zero(form: dict[str, Any]) -> None:
     assert with_missing[:3] == pytest.approx(advantages(rewards[:3], [0] * 3, form), abs=1e-6)
 
 
+SOURCES = {
+    "letters": [[1.0, NAN, 0.5], [0.0, NAN, 0.2], [1.0, NAN, 0.9], [0.0, NAN, 0.1], [0.0, NAN, 0.4], [1.0, NAN, 0.8]],
+    "chat": [[NAN, 0.3, 0.0], [NAN, 0.9, 0.6], [NAN, 0.4, 0.3], [NAN, 0.5, 0.9], [NAN, 0.1, 0.0], [NAN, 0.2, 0.7]],
+}
+"""Rewards ``letters``, ``chat`` and ``both`` of two groups of three for each data source: two sources, each with a
+reward of its own, which isn't applicable to the other."""
+LETTERS, CHAT = slice(0, 6), slice(6, 12)
+
+
+def of_sources(form: dict[str, Any], **options: Any) -> list[float]:
+    outcome = {"outcome": "both", "outcome_threshold": 0.3} if form["estimator"] == "papo" else {}
+    names, rewards = ["letters", "chat", "both"], SOURCES["letters"] + SOURCES["chat"]
+    config = {"names": names, "batch_norm": "none", **form, **outcome, **options}
+    groups = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3])
+    result = compute_advantages(torch.tensor(rewards, dtype=torch.float64), groups, config)
+    assert result.diagnostics["advantage/unscored_share"] == 0
+    return result.advantages_N.tolist()
+
+
+@every_form
+@pytest.mark.parametrize(("source", "column", "rows"), [("letters", 1, LETTERS), ("chat", 0, CHAT)])
+def test_a_source_is_compared_as_if_it_had_only_its_own_rewards(
+    form: dict[str, Any], source: str, column: int, rows: slice
+) -> None:
+    """Estimators that weigh rewards by all that the batch has of them: up to one factor, where each has one reward."""
+    weighs = form["estimator"] in ("saw", "sa_mrpo") or form.get("form") == "gdpo"
+    outcome = {"outcome": "b", "outcome_threshold": 0.3} if form["estimator"] == "papo" else {}
+    own = [[score for k, score in enumerate(row) if k != column] for row in SOURCES[source]]
+    options = {"batch_norm": "none", "weights": {"a": 1.0, "b": 0.0 if weighs else 1.0}}
+    alone = advantages(own, [0, 0, 0, 1, 1, 1], {**form, **outcome}, **options)
+    mixed = of_sources(form, weights={"letters": 1.0, "chat": 1.0, "both": 0.0 if weighs else 1.0})[rows]
+    factor = max(map(abs, mixed)) / max(map(abs, alone)) if weighs else 1.0
+    assert mixed == pytest.approx([factor * advantage for advantage in alone], abs=1e-6)
+    assert max(map(abs, mixed)) > 0
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form.get("form") != "gdpo" and form["estimator"] != "papo"])
+def test_a_reward_that_requires_one_of_another_source_teaches_nothing_there(form: dict[str, Any]) -> None:
+    """It counts 0 in all of a group's rollouts, which is what they have in common (``saw`` weighs by its spread)."""
+    condition = [{"reward": "both", "requires": "letters", "threshold": 1.0}]
+    conditioned = of_sources(form, conditions=condition)
+    without = of_sources(form, weights={"letters": 1.0, "chat": 1.0, "both": 0.0})
+    if form["estimator"] != "saw":
+        assert conditioned[CHAT] == pytest.approx(without[CHAT], abs=1e-6)
+    assert conditioned[LETTERS] != pytest.approx(of_sources(form)[LETTERS], abs=1e-6)
+
+
 @settings(max_examples=40, deadline=None)
 @given(batches(rewards=(2, 3), group_sizes=(3, 5), missing=True))
 def test_grpo_sums_as_if_a_missing_score_were_its_groups_mean(batch: Batch) -> None:

@@ -41,6 +41,15 @@ def test_best_is_found_in_manifests_of_an_earlier_process(tmp_path: Path) -> Non
     assert (store.steps(), hidden(tmp_path)) == ([2, 4], [])
 
 
+def test_a_checkpoint_whose_metric_has_no_value_doesnt_compete(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    for step, metrics in ((1, {"score": 0.2}), (2, {"score": float("nan")}), (3, {"other": 0.9}), (4, {"score": 0.1})):
+        publish(store, step, **metrics)
+    publish(store, 5)
+    assert store.retain(CheckpointConfig(keep_last=1, keep_best=2, best_metric="score")) == [2, 3]
+    assert store.retain(CheckpointConfig(keep_last=1, keep_best=1, best_metric="score", best_mode="min")) == [1]
+
+
 @pytest.mark.parametrize("damage", [remove, flip_a_bit])
 def test_damaged_checkpoint_does_not_count_and_is_left(tmp_path: Path, damage: Damage) -> None:
     stored(tmp_path, 4, 8, 12)

@@ -119,6 +119,22 @@ def test_the_table_says_who_is_better_by_how_much_and_never_cuts_a_number_off() 
     assert "correct failed in 1 responses of step 7 to math" in shown
 
 
+def test_a_reward_that_doesnt_apply_to_a_data_source_is_a_dash_there() -> None:
+    def rows(of_code: float) -> list[dict[str, Any]]:
+        code = {"data_source": "code", "rewards": {"right": None, "passes": of_code}}
+        return [row("a", None, rewards={"right": 1.0, "passes": None}), row("b", None, **code)]
+
+    out = io.StringIO()
+    lines = compare({"base": rows(0.0), "step 7": rows(1.0)}, {"right": (0.0, 1.0), "passes": None}, 10)
+    show(Console(file=out, width=100), lines)
+    cells = [line.split() for line in out.getvalue().splitlines() if line.split()[:1] in (["right"], ["passes"])]
+    assert cells == [
+        ["right", "base", "–", "–"], ["passes", "base", "0.000", "–"],
+        ["right", "base", "1.000", "–"], ["passes", "base", "–", "–"],
+    ]  # fmt: skip
+    assert "failed" not in out.getvalue()
+
+
 def test_a_single_model_has_no_change() -> None:
     out = io.StringIO()
     show(Console(file=out, width=100), compare({"step 7": [row("a", 1.0), row("b", 0.5)]}, {"correct": None}, 10))

@@ -67,7 +67,22 @@ def test_the_device_here_is_what_there_is(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(ConfigError, match="given gpu, but this machine has none"):
         device_here(asks_for_gpu)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert device_here(asks_for_gpu) is Device.GPU
+    with pytest.raises(ConfigError, match="given gpu, but this machine has none"):
+        device_here(asks_for_gpu)  # it isn't asked to join that
+    joins = asks_for_gpu.model_copy(update={"trainer": asks_for_gpu.trainer.model_copy(update={"ray": "join"})})
+    assert device_here(joins) is Device.GPU
+
+
+def test_another_ray_is_joined_only_if_the_run_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    saved = tmp_path / "config.yaml"
+    saved.write_text(load("trainer.ray=join", "trainer.device=cpu").config.as_yaml())
+    assert CheckedRun.load_saved(saved, []).config.trainer.ray == "own"  # the cluster of a run that was
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert CheckedRun.load_saved(saved, []).config.trainer.ray == "join"
+    assert load().notes == (
+        "RAY_ADDRESS is 10.0.0.1:6379, but this run starts a Ray of its own; trainer.ray=join joins that",
+    )
+    assert not load("trainer.ray=join", "trainer.device=cpu").notes
 
 
 def test_elsewhere_the_config_decides_before_the_cluster() -> None:

@@ -128,6 +128,52 @@ def test_values_of_different_types_name_the_field_and_both_files(job: Job, tmp_p
         check(job.model_copy(update={"files": files}), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("integer", "fraction", "field"),
+    [
+        ({"level": 1}, {"level": 0.5}, "extra_info.level"),
+        ({"reward_model": {"ground_truth": 7}}, {"reward_model": {"ground_truth": 7.25}}, "reward_model.ground_truth"),
+        ({"tests": [{"in": [1, 2]}]}, {"tests": [{"in": [0.5]}]}, r"extra_info.tests\[\].in\[\]"),
+        ({"index": 1}, {"index": 2.0}, "extra_info.index"),
+    ],
+)
+def test_an_integer_beside_fractions_is_refused_and_not_made_one(
+    job: Job, tmp_path: Path, integer: dict[str, Any], fraction: dict[str, Any], field: str
+) -> None:
+    whole, parts = write(tmp_path / "x.jsonl", "1", "2", **integer), write(tmp_path / "y.json", "1", **fraction)
+    for first, second, kinds in ((whole, parts, ("int", "float")), (parts, whole, ("float", "int"))):
+        files = {"data.train_files[0]": first, "data.val_files[0]": second}
+        with pytest.raises(
+            ConfigError, match=rf"{field} is {kinds[0]} in .* row 1 and {kinds[1]} in .* row 1\. Allowed"
+        ):
+            check(job.model_copy(update={"files": files}), tmp_path)
+    check(job.model_copy(update={"files": {"data.train_files[0]": whole}}), tmp_path)
+    assert type(rows_of(tmp_path, "data.train_files[0]")[0]["extra_info"]["index"]) is int
+
+
+def test_a_mix_within_one_list_is_named_too(job: Job, tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl"
+    write(file, "1", tests=[1, 2])
+    file.write_text(
+        file.read_text()
+        + "\n\n"
+        + json.dumps({"prompt": "1", "reward_model": {"ground_truth": "2"}, "tests": [1, 2.5]})
+    )
+    with pytest.raises(
+        ConfigError, match=r"extra_info\.tests\[\] is int in .*x\.jsonl row 1 and float in .*x\.jsonl row 3"
+    ):
+        check(job.model_copy(update={"files": {"data.train_files[0]": str(file)}}), tmp_path)
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
+def test_an_integer_that_no_column_holds_is_refused(job: Job, tmp_path: Path, number: int) -> None:
+    file, largest = write(tmp_path / "x.jsonl", "1", level=number), write(tmp_path / "y.jsonl", "1", level=2**63 - 1)
+    with pytest.raises(ConfigError, match=r"extra_info\.level is -?9223372036854775\d+ in .*x\.jsonl row 1\. Allowed"):
+        check(job.model_copy(update={"files": {"data.train_files[0]": file}}), tmp_path)
+    check(job.model_copy(update={"files": {"data.train_files[0]": largest}}), tmp_path)
+    assert rows_of(tmp_path, "data.train_files[0]")[0]["extra_info"]["level"] == 2**63 - 1
+
+
 def test_a_template_that_refuses_a_role_is_said_with_the_row(job: Job, tmp_path: Path) -> None:
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1+1"}]
     files = {"data.train_files[0]": write(tmp_path / "x.jsonl", "1", chat)}

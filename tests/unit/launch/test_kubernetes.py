@@ -99,7 +99,7 @@ def test_the_entrypoint_is_the_training_command_and_runs_as_written() -> None:
     [text] = render_kubernetes(job, kubernetes()).values()
     program, command, *rest = shlex.split(list(yaml.safe_load_all(text))[-1]["spec"]["entrypoint"])
     assert (program, command) == ("mrpo", "train")
-    assert rest == ["recipe=quickstart", *odd, "trainer.device=cpu", f"run_dir={job.run_dir}"]
+    assert rest == ["recipe=quickstart", *odd, "trainer.ray=join", "trainer.device=cpu", f"run_dir={job.run_dir}"]
     config, _ = load_run_config(rest)
     assert (config.trainer.project_name, config.run_dir, config.trainer.device) == ("a b", job.run_dir, "cpu")
 

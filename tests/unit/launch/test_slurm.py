@@ -120,6 +120,7 @@ def test_overrides_reach_mrpo_train_verbatim(texts: list[str]) -> None:
         "train",
         "recipe=quickstart",
         *texts,
+        "trainer.ray=join",
         f"run_dir={job.run_dir}",
     ]
 

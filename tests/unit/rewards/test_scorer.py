@@ -90,6 +90,23 @@ def test_outcomes_are_their_callers(folder: Path) -> None:
     assert [outcome["naps"].score for outcome in outcomes] == [10**n for n in range(20)]
 
 
+def test_a_reward_isnt_asked_about_another_data_source(folder: Path) -> None:
+    rewards = {
+        "everywhere": RewardConfig(function="rewards.py:same"),
+        "elsewhere": RewardConfig(function="rewards.py:sleeps", sources=["openai/gsm8k"], timeout=0.1),
+    }
+
+    async def score() -> list[dict[str, Outcome]]:
+        async with Scorer(rewards, folder) as asked:
+            sources: list[dict[str, Any]] = [{"data_source": "chat"}, {"data_source": "openai/gsm8k"}, {}]
+            return [await asked.score([], "a", "a", extra) for extra in sources]
+
+    other, own, unknown = asyncio.run(score())
+    assert other == {"everywhere": Outcome(1.0), "elsewhere": Outcome()}
+    assert list(other) == list(rewards)
+    assert own["elsewhere"].cause == unknown["elsewhere"].cause == "timeout"
+
+
 def test_a_large_response_passes(folder: Path) -> None:
     (outcomes,) = asyncio.run(score_all(scorer(folder, "length"), ["é" * 5_000_000]))
     assert outcomes["length"] == Outcome(5_000_000)

@@ -8,7 +8,7 @@ import torch
 from mrpo.budget.ids import content_ids, prompt_uid
 from mrpo.config.advantage import as_config
 from mrpo.config.allocators import method_config
-from mrpo.step.budget import BatchPlan, RolloutBudget
+from mrpo.step.budget import BatchPlan, RolloutBudget, totals
 from mrpo.step.rollouts import Rollouts, RowKey
 
 pytestmark = pytest.mark.unit
@@ -149,3 +149,47 @@ def test_a_token_budget_divides_tokens_once_lengths_are_known() -> None:
     spent = sum(count * length for count, length in zip(n.tolist(), lengths, strict=True))
     assert 8 * 8 * 20 - 30 < spent <= 8 * 8 * 20
     assert n[1:4].min() > n[4:].max()  # of equally uncertain prompts the cheaper get more
+
+
+NAN = float("nan")
+
+
+def of_groups(scores: list[list[float]], groups: list[int]) -> Rollouts:
+    keys = [RowKey(str(group), sample, 0) for sample, group in enumerate(groups)]
+    index, rewards_NK = torch.arange(len(keys)), torch.tensor(scores, dtype=torch.float64)
+    return Rollouts(keys, rewards_NK, torch.tensor(groups), torch.ones(len(keys)), index, index, [{}] * len(keys))
+
+
+def test_a_total_is_of_the_rewards_that_apply() -> None:
+    rewards = as_config({"names": ("a", "b", "watched"), "weights": {"a": 1.0, "b": 0.5, "watched": 0.0}})
+    scores = [[1, NAN, 9], [0, NAN, NAN], [NAN, 1, 9], [NAN, 0, 9], [NAN, NAN, 9], [NAN, NAN, 9]]
+    found = totals(of_groups(scores, [0, 0, 1, 1, 2, 2]), rewards)
+    assert found.tolist() == pytest.approx([1, 0, 0.5, 0, NAN, NAN], nan_ok=True)
+
+
+def test_a_score_that_is_missing_beside_others_moves_no_total() -> None:
+    rewards = as_config({"names": ("a", "b")})
+    assert totals(of_groups([[1, 1], [1, NAN], [1, 0.5]], [0, 0, 0]), rewards).tolist() == [2, 1.75, 1.5]
+
+
+def test_a_total_counts_a_conditioned_reward_as_the_estimator_does() -> None:
+    conditions = [{"reward": "b", "requires": "a", "threshold": 1.0}]
+    rewards = as_config({"names": ("a", "b"), "conditions": conditions})
+    assert totals(of_groups([[1, 0.5], [0, 0.5], [NAN, 0.5]], [0, 0, 1]), rewards).tolist() == [1.5, 0, 0]
+
+
+@pytest.mark.parametrize("signal", ["bernoulli", "total_variance", "per_reward", "estimator"])
+def test_history_learns_of_prompts_that_have_only_one_of_the_rewards(signal: str) -> None:
+    """Half the prompts have reward a, the others b; prompt 0 is mastered."""
+    owner = budget(signal=signal)
+    names, batch = uids(), BatchPlan()
+    owner.plan(batch, names)
+    rows = rollouts(names, batch.n_by_uid)
+    rows.rewards_NK[:, 1] = 2 * rows.rewards_NK[:, 0]  # of weight 0.5
+    of_a = rows.group_ids_N < PROMPTS // 2
+    rows.rewards_NK[of_a, 1], rows.rewards_NK[~of_a, 0] = NAN, NAN
+    metrics = owner.observe(batch, rows, torch.where(of_a, rows.rewards_NK[:, 0], rows.rewards_NK[:, 1]), step=1)
+    assert metrics["budget/zero_signal"] == pytest.approx(1 / PROMPTS)
+    again = owner.plan(BatchPlan(), uids(draw=100))
+    assert again[0] == 1
+    assert again[1:].min() > 4  # the estimator expects half as much of b, by its weight

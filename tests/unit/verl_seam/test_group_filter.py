@@ -1,0 +1,92 @@
+"""Which groups dynamic sampling drops, where a reward has no score in some rollouts; asked by verl's own buffer."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+import transfer_queue as tq
+from omegaconf import OmegaConf
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+
+from mrpo.rewards.wire import FAILURES, SEEN
+from mrpo.step.rollouts import BatchRow, select_rollouts
+from mrpo.verl_seam.group_filter import GroupFilter, shared_scores
+
+pytestmark = pytest.mark.unit
+NAMES = ["a", "b"]
+
+
+def group(uid: str, scores: list[tuple[float | None, float | None]], failed: str = "") -> list[BatchRow]:
+    failures = json.dumps({failed: "timeout: no score"}) if failed else ""
+    return [BatchRow(f"{uid}_{i}_0", {"a": a, "b": b, FAILURES: failures}, 1) for i, (a, b) in enumerate(scores)]
+
+
+@pytest.mark.parametrize(
+    ("scores", "of_a", "of_total"),
+    [
+        ([(1, 0), (1, 0)], 1, 1),
+        ([(1, 0), (1, 1)], 1, None),
+        ([(1, None), (1, None)], 1, 1),
+        ([(None, 1), (None, 0)], None, None),
+        ([(None, 1), (None, 1)], None, 0.5),
+        ([(None, None), (None, None)], None, None),
+        ([(1, None), (None, 1)], None, None),
+        ([(1, None), (1, None), (None, None)], 1, 1),
+        ([(1, None)], None, None),
+        ([(0.1, 0)] * 7, 0.1, 0.1),
+    ],
+)
+def test_a_group_is_dropped_where_all_scores_that_there_are_agree(
+    scores: list[tuple[float | None, float | None]], of_a: float | None, of_total: float | None
+) -> None:
+    rollouts = select_rollouts(group("x", scores), NAMES)
+    assert shared_scores(rollouts, {"a": 1.0, "b": 0.0}).get("x") == of_a
+    assert shared_scores(rollouts, {"a": 1.0, "b": 0.5}).get("x") == of_total
+
+
+def test_a_group_with_a_failed_reward_stays_so_that_the_failure_is_counted() -> None:
+    rollouts = select_rollouts(group("x", [(1, None), (1, None)], failed="b"), NAMES)
+    assert shared_scores(rollouts, {"a": 1.0, "b": 0.5}) == {}
+    assert shared_scores(rollouts, {"a": 1.0, "b": 0.0}) == {"x": 1}
+
+
+def test_rollouts_that_were_seen_and_not_selected_count() -> None:
+    seen = [{"sample": i, "components": {"a": float(i > 1), "b": None, FAILURES: ""}, "length": 1} for i in range(3)]
+    rows = [BatchRow(f"x_{i}_0", {"a": 0.0, "b": None, FAILURES: ""}, 1, seen=seen) for i in range(2)]
+    assert shared_scores(select_rollouts(rows, NAMES), {"a": 1.0, "b": 0.0}) == {}
+
+
+def test_verls_buffer_asks_once_for_each_finished_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores: dict[str, Any] = {
+        "u1_0_0": 1.0,
+        "u1_1_0": 1.0,
+        "u2_0_0": None,
+        "u2_1_0": None,
+        "u3_0_0": 0.0,
+        "u3_1_0": 1.0,
+    }
+    asked: list[str] = []
+
+    def stored(keys: list[str], **_: Any) -> Any:
+        """Faulty where verl's own decision fails: some rollouts have no score."""
+        asked.extend(keys)
+        return {
+            "extra_fields": [{"reward_extra_info": {"score_a": scores[key], FAILURES: ""}, SEEN: ()} for key in keys]
+        }
+
+    monkeypatch.setattr(tq, "kv_batch_get", stored)
+    config = OmegaConf.create({})
+    how: dict[str, Any] = {"max_off_policy_threshold": None, "max_off_policy_strategy": "drop"}
+    buffer = ReplayBuffer("sync", config, sampler_kwargs=config, refill_fn=print, filter_groups_metric="score_a", **how)
+    buffer.partitions["train"] = {key: {} for key in scores}
+    buffer.finished_keys["train"] = {"u1", "u2", "u3"}
+    GroupFilter(buffer, {"a": 1.0})
+    reasons = buffer._terminal_eviction_reasons(1, "train")
+    assert (reasons[1], reasons[3]) == ({"u1"}, Counter({1.0: 1}))
+    assert buffer._sampleable_terminal_keys("train", reasons) == {"u2", "u3"}
+    assert buffer._terminal_eviction_reasons(1, "train")[1] == {"u1"}
+    assert sorted(asked) == sorted(scores)
+    assert buffer._terminal_eviction_reasons(1, "val")[1] == set()
