@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mrpo.rewards.wire import failures_of, scores_of
+from mrpo.rewards.wire import details_of, failures_of, scores_of
 
 
 class RowKey(NamedTuple):
@@ -69,6 +69,8 @@ class Rollouts:
     rollout_of_M: torch.Tensor
     failures: list[dict[str, str]]
     """Per rollout: the rewards that failed, with the cause."""
+    details: list[dict[str, Any]]
+    """Per rollout: what reward functions returned besides their scores, by reward."""
 
     @property
     def selected_N(self) -> torch.Tensor:
@@ -121,4 +123,5 @@ def select_rollouts(batch: Sequence[BatchRow], names: Sequence[str]) -> Rollouts
             dtype=torch.int64,
         ),
         failures=[failures_of(r.components) for r in chosen],
+        details=[details_of(r.components) for r in chosen],
     )
