@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,12 +69,28 @@ def _read_table(file: Path) -> pa.Table:
     if file.stat().st_size == 0:
         raise ConfigError(f"{file}: no rollouts in it.")
     try:
-        table = paj.read_json(file, read_options=paj.ReadOptions(block_size=1 << 24))
+        table = paj.read_json(_without_details(file), read_options=paj.ReadOptions(block_size=1 << 24))
     except pa.ArrowInvalid as error:
         raise ConfigError(f"{file}: not JSON lines: {error}") from error
     while any(pa.types.is_struct(field.type) for field in table.schema):
         table = table.flatten()
     return table
+
+
+def _without_details(file: Path) -> Any:
+    """``file``, or its content without what reward functions told besides their scores: that is no reward, and may be a
+    number in one line and a text in the next, which a table can't hold."""
+    if b'"details":' not in (content := file.read_bytes()):
+        return file
+    lines = []
+    for line in content.splitlines():
+        if b'"details":' in line:
+            with contextlib.suppress(ValueError):  # the reader of tables says it better
+                record = json.loads(line)
+                if isinstance(record, dict) and isinstance(record.pop("details", None), dict):
+                    line = json.dumps(record).encode()
+        lines.append(line)
+    return io.BytesIO(b"\n".join(lines))
 
 
 def _prompt_column(table: pa.Table, given: str | None) -> str:

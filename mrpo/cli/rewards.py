@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import json
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -28,7 +31,7 @@ from mrpo.exit_code import ExitCode
 from mrpo.record import jsonl
 from mrpo.registry import module_names
 from mrpo.rewards.outcome import Outcome
-from mrpo.rewards.scorer import Scorer
+from mrpo.rewards.scorer import Scorer, calls_of
 from mrpo.rewards.source import LIBRARY
 
 app = new_app(help=__doc__)
@@ -56,7 +59,7 @@ def check(
     A row of FILE has prompt, response (or responses), ground_truth (or reward_model.ground_truth), and if there are
     any extra_info, data_source, response_tokens; the rollouts of a run are such rows. Rows with one uid, or without it
     with one prompt, are a group. The exit code is 1 if a reward failed in too many rows, 2 if the input is wrong and
-    nothing was scored.
+    nothing was scored. What reward functions print is in files that are named at the end.
     """
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise ConfigError(f"--out: given {out}, allowed: a file in a folder that exists.")
@@ -69,13 +72,19 @@ def check(
                 f"that runs, and rewards.{name}.options.model."
             )
     rows, note = count_tokens(list(read_rows(file)), config)
-    scored = asyncio.run(score(rows, config.rewards, found.folder))
+    logs = Path(tempfile.mkdtemp(prefix="mrpo-rewards-"))
+    try:
+        scored = asyncio.run(score(rows, config.rewards, found.folder, logs))
+    except BaseException:
+        shutil.rmtree(logs, ignore_errors=True)
+        raise
+    printed = _printed(logs)
     if out is not None:
         with usable("--out", out):
             jsonl.replace(out, records(rows, scored))
     console = Console()
     show(console, scored, [row.group for row in rows], [row.place for row in rows])
-    for line in (note, f"rows with their scores: {out}" if out is not None else ""):
+    for line in (note, *printed, f"rows with their scores: {out}" if out is not None else ""):
         if line:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     if too_many := failures_above(max_failure_rate, scored):
@@ -91,35 +100,42 @@ def list_library() -> ExitCode:
     return ExitCode.DONE
 
 
-async def score(rows: list[Row], rewards: Mapping[str, RewardConfig], folder: Path) -> dict[str, Scored]:
-    """Every row by every reward, no more at once than its processes take, so that the times are those of a score."""
-    scorers = {name: Scorer({name: reward}, folder) for name, reward in rewards.items()}
+async def score(
+    rows: list[Row], rewards: Mapping[str, RewardConfig], folder: Path, logs: Path | None = None
+) -> dict[str, Scored]:
+    """Every row by every reward, no more at once than its processes take, so that the times are those of a score.
+
+    What reward functions print goes into files in ``logs``; by default to standard error.
+    """
+    scorers = {names: Scorer({name: rewards[name] for name in names}, folder, logs=logs) for names in calls_of(rewards)}
     scored = {name: Scored(reward) for name, reward in rewards.items()}
     errors = await asyncio.gather(*(scorer.start() for scorer in scorers.values()), return_exceptions=True)
     progress = Console(stderr=True)
 
-    async def run(name: str, bar: Progress) -> None:
-        task = bar.add_task(name, total=len(rows))
-        loaded = scorers[name].pools[name].processes[0].loaded
+    async def run(names: tuple[str, ...], bar: Progress) -> None:
+        task = bar.add_task(", ".join(names), total=len(rows))
+        loaded = scorers[names].pools[names].processes[0].loaded
         each = 1 if loaded is None else loaded["concurrency"]
-        results: list[tuple[Outcome, float] | None] = [None] * len(rows)
+        results: list[tuple[dict[str, Outcome], float] | None] = [None] * len(rows)
         left = iter(enumerate(rows))
 
         async def lane() -> None:
             for n, row in left:
                 start = time.perf_counter()
-                outcome = (await scorers[name].score(row.prompt, row.response, row.ground_truth, row.extra))[name]
-                results[n] = (outcome, time.perf_counter() - start)
+                outcomes = await scorers[names].score(row.prompt, row.response, row.ground_truth, row.extra)
+                results[n] = (outcomes, time.perf_counter() - start)
                 bar.advance(task)
 
-        await asyncio.gather(*(lane() for _ in range(each * rewards[name].processes)))
-        scored[name] = replace(scored[name], results=[result for result in results if result is not None])
+        await asyncio.gather(*(lane() for _ in range(each * rewards[names[0]].processes)))
+        for name in names:
+            results_of_one = [(result[0][name], result[1]) for result in results if result is not None]
+            scored[name] = replace(scored[name], results=results_of_one)
 
     try:
         if wrong := [str(error) for error in errors if error is not None]:
             raise ConfigError("\n".join(wrong))
         with Progress(console=progress, transient=True, disable=not progress.is_terminal) as bar:
-            await asyncio.gather(*(run(name, bar) for name in rewards))
+            await asyncio.gather(*(run(names, bar) for names in scorers))
     finally:
         await asyncio.gather(*(scorer.close() for scorer in scorers.values()))
     return scored
@@ -138,8 +154,22 @@ def records(rows: list[Row], scored: Mapping[str, Scored]) -> Iterator[dict[str,
             "ground_truth": row.ground_truth,
             "rewards": {name: outcome.score for name, outcome in outcomes.items()},
             "failures": {name: outcome.failure for name, outcome in outcomes.items() if outcome.failure is not None},
+            "details": {name: json.loads(outcome.details) for name, outcome in outcomes.items() if outcome.details},
             "tokens": row.extra["response_tokens"],
         }
+
+
+def _printed(logs: Path) -> list[str]:
+    """Where to read what reward functions have printed, a line for each that has; without any, nothing is left."""
+    found = []
+    for log in sorted(logs.iterdir()):
+        if log.stat().st_size:
+            found.append(f"printed by {log.name.partition('.')[0].replace('+', ', ')}: {log}")
+        else:
+            log.unlink()
+    if not found:
+        logs.rmdir()
+    return found
 
 
 def _library() -> Iterator[tuple[str, str, str, str]]:

@@ -8,9 +8,10 @@
       events.jsonl         a line as each phase begins: time, phase, step or null, detail
       metrics.jsonl        a line a step: step, time, and every metric under its name (mrpo.record.metrics)
       rollouts/<step>.jsonl  a line a rollout: step, uid, sample, prompt, response, ground_truth, rewards by name
-                           (null: not applicable or failed), advantage, keep, tokens, truncated
+                           (null: not applicable or failed), advantage, keep, tokens, truncated; where there are any,
+                           failures and details (what else reward functions returned) by reward
       validation_rollouts/<step>.jsonl  the same for a validation, and data_source; a prompt's uid is its content's
-      logs/                what every actor printed
+      logs/                what every actor printed, and in rewards/ what reward functions did
       checkpoints/         a folder a checkpoint, each with a manifest
       model/               what was trained, as a Hugging Face folder (trainer.export)
       stop                 made to ask the run to save and end
@@ -45,6 +46,7 @@ class RunFolder:
             self.path / name for name in ("config.yaml", "events.jsonl", "metrics.jsonl")
         )
         self.rollouts, self.logs, self.checkpoints = (self.path / n for n in ("rollouts", "logs", "checkpoints"))
+        self.reward_logs = self.logs / "rewards"
         self.model = self.path / "model"
         self.validation_rollouts = self.path / "validation_rollouts"
         self.scratch = self.path / "scratch"

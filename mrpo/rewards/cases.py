@@ -14,7 +14,10 @@ they are a function's arguments and result. Code becomes one case an assert.
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
+import sys
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 
@@ -26,6 +29,18 @@ class Case(NamedTuple):
     expected: Any = None
 
 
+@contextlib.contextmanager
+def any_digits() -> Iterator[None]:
+    """Have Python convert integers of any length to text and back, which it refuses beyond 4300 digits."""
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        yield
+    finally:
+        sys.set_int_max_str_digits(before)
+
+
+@any_digits()
 def read_cases(ground_truth: Any) -> list[Case]:
     """
     Raises:
@@ -73,7 +88,17 @@ def _case(function: str | None, given: Any, expected: Any) -> Case:
             expected = json.loads(expected) if isinstance(expected, str) else expected
         except ValueError:
             raise ValueError(f"ground truth: arguments and result of {function} that aren't JSON") from None
-    return Case("call", [function, list(given)], expected)
+    try:  # as a result arrives, which is sent as JSON: tuples become lists, all keys texts
+        given, expected = json.loads(json.dumps([list(given), expected], default=_plain))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"ground truth: arguments and result of {function} that can't be JSON: {error}") from None
+    return Case("call", [function, given], expected)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"a {type(value).__name__} in it")
 
 
 def _text(lines: Any) -> str:

@@ -68,12 +68,12 @@ def _serve(task: Task, connection: socket.socket, calls: io.BufferedIOBase) -> N
         number, body = _read(calls)
         start = time.monotonic()
         try:
-            outcome = Outcome.of(function(*pickle.loads(body)), task["key"], task["range"])
+            outcomes = Outcome.several(function(*pickle.loads(body)), task["scores"])
         except BaseException as error:  # sys.exit, too, ends the call and not the process
-            outcome = Outcome.raised(error)
+            outcomes = [Outcome.raised(error)]
         if time.monotonic() - start > task["timeout"]:
-            outcome = Outcome.late(task["timeout"])
-        connection.sendall(_answer(number, outcome))
+            outcomes = [Outcome.late(task["timeout"])]
+        connection.sendall(_answer(number, outcomes))
 
 
 async def _serve_async(task: Task, connection: socket.socket) -> None:
@@ -84,10 +84,10 @@ async def _serve_async(task: Task, connection: socket.socket) -> None:
     async def score(number: int, body: bytes) -> None:
         try:
             async with asyncio.timeout(task["timeout"]) as limit:
-                outcome = Outcome.of(await function(*pickle.loads(body)), task["key"], task["range"])
+                outcomes = Outcome.several(await function(*pickle.loads(body)), task["scores"])
         except BaseException as error:
-            outcome = Outcome.late(task["timeout"]) if limit.expired() else Outcome.raised(error)
-        writer.write(_answer(number, outcome))
+            outcomes = [Outcome.late(task["timeout"]) if limit.expired() else Outcome.raised(error)]
+        writer.write(_answer(number, outcomes))
 
     reader, writer = await asyncio.open_connection(sock=connection)
     running: set[asyncio.Task[None]] = set()  # the loop itself holds its tasks only weakly
@@ -133,10 +133,11 @@ def _read(calls: io.BufferedIOBase) -> tuple[int, bytes]:
     return number, calls.read(length)
 
 
-def _answer(number: int, outcome: Outcome) -> bytes:
+def _answer(number: int, outcomes: list[Outcome]) -> bytes:
+    """``outcomes``: one a reward, or a single failure of all of them."""
     if os.getpid() != OWN:  # a copy that the function forked and let return
         os._exit(0)
-    return frame(number, json.dumps([outcome.score, outcome.failure]).encode())
+    return frame(number, json.dumps([[one.score, one.failure, one.details] for one in outcomes]).encode())
 
 
 def _leave() -> NoReturn:

@@ -2,7 +2,8 @@
 
 A frame is a call's number, the body's length, the body. Frame 0 opens either direction: the ``Task``, pickled, towards
 the process, and ``Loaded`` as JSON back. Then come calls, pickled ``(prompt, response, ground_truth, extra)``, and
-answers ``[score, failure]`` as JSON, so that nothing a reward function returns is ever unpickled by the pool.
+answers ``[[score, failure, details], …]`` as JSON, so that nothing that a reward function returns is ever unpickled by
+the pool.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:  # the process that scores imports this module, and asyncio on
 
 HEADER = struct.Struct("!QI")
 """A frame's number and the length of its body in bytes."""
-MAX_ANSWER = 1 << 16
+MAX_ANSWER = 1 << 20
 """Bytes of a frame from a process; more is garbage."""
 READ = 1 << 18
 
@@ -29,8 +30,8 @@ class Task(TypedDict):
     function: str
     folder: str
     options: dict[str, Any]
-    key: str
-    range: tuple[float, float] | None
+    scores: list[tuple[str, tuple[float, float] | None]]
+    """Key and range of each reward that it gives."""
     timeout: float
     """Seconds a call."""
     memory: float | None

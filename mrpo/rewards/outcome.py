@@ -11,8 +11,11 @@ reward names itself by raising ``RewardError``: the library's ``server``, ``judg
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from mrpo.rewards.details import details_of
 
 MAX_FAILURE = 500
 """Characters of a failure's text; the rest is cut."""
@@ -32,11 +35,26 @@ class Outcome:
 
     score: float | None = None
     failure: str | None = None
+    details: str = field(default="", compare=False, repr=False)
+    """What else the function returned, as a JSON object; "" for nothing."""
 
     @property
     def cause(self) -> str | None:
         """What failures are grouped by: the text before the failure's first colon."""
         return None if self.failure is None else self.failure.partition(":")[0]
+
+    @classmethod
+    def several(cls, returned: Any, scores: Sequence[tuple[str, tuple[float, float] | None]]) -> list[Outcome]:
+        """The outcomes of the rewards that one function gives, by each one's key and range; see ``of``.
+
+        The first has the entries that are none of their scores as its ``details``.
+        """
+        found = [cls.of(returned, key, range) for key, range in scores]
+        if isinstance(returned, tuple):
+            returned = {str(n): value for n, value in enumerate(returned)}
+        if isinstance(returned, dict):
+            found[0] = replace(found[0], details=details_of(returned, {key for key, _ in scores}))
+        return found
 
     @classmethod
     def of(cls, returned: Any, key: str = "score", range: tuple[float, float] | None = None) -> Outcome:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from pathlib import Path
 
 from mrpo.errors import ConfigError
 from mrpo.rewards.connection import Task
@@ -29,10 +30,11 @@ CLOSING = 5.0
 
 
 class Pool:
-    """``count`` processes that score as ``task`` says. Lives in one event loop, that of the first call."""
+    """``count`` processes that score as ``task`` says and print into ``log``. Lives in one event loop, that of the
+    first call."""
 
-    def __init__(self, task: Task, count: int, python: str):
-        self.task, self.count, self.python = task, count, python
+    def __init__(self, task: Task, count: int, python: str, log: Path | None = None):
+        self.task, self.count, self.python, self.log = task, count, python, log
         self.queue: deque[Call] = deque()
         self.processes: list[Process] = []
         self.leaving: set[Process] = set()
@@ -53,8 +55,9 @@ class Pool:
         if any(errors) or not self.processes:
             raise ConfigError(next((error for error in errors if error), self.error))
 
-    def submit(self, payload: bytes) -> asyncio.Future[Outcome]:
-        """The outcome of a call with the pickled arguments ``payload``."""
+    def submit(self, payload: bytes) -> asyncio.Future[list[Outcome]]:
+        """What a call with the pickled arguments ``payload`` comes to: an outcome for each of the task's scores, or a
+        single failure of all of them."""
         call = Call(payload, asyncio.get_running_loop().create_future())
         self.queue.append(call)
         self._dispatch()
@@ -115,7 +118,7 @@ class Pool:
         now = asyncio.get_running_loop().time()
         while len(self.processes) < self.count and now >= self.not_before and not self.closed:
             try:
-                self.processes.append(Process(self.task, self.python, self._dispatch, self._replace))
+                self.processes.append(Process(self.task, self.python, self.log, self._dispatch, self._replace))
             except OSError as error:
                 self._not_loaded(f"no process can be started: {error}")
 

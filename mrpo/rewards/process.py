@@ -23,6 +23,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from pathlib import Path
+from typing import IO, Any
 
 from mrpo.rewards.connection import Connection, Loaded, Task
 from mrpo.rewards.outcome import Outcome
@@ -48,21 +50,23 @@ class Call:
     """One response to score."""
 
     payload: bytes
-    outcome: asyncio.Future[Outcome]
+    outcome: asyncio.Future[list[Outcome]]
+    """One a reward, or a single failure of all of them."""
     since: float = 0.0
     """When it began in its process."""
     alone: bool = False
     """It was there when a process died: it gets one to itself."""
 
-    def settle(self, outcome: Outcome) -> None:
+    def settle(self, *outcomes: Outcome) -> None:
         if not self.outcome.done():  # it is where its caller has gone
-            self.outcome.set_result(outcome)
+            self.outcome.set_result(list(outcomes))
 
 
 class Process:
     """A process that scores as ``task`` says, under the interpreter ``python``, started at once.
 
     Args:
+        log: the file that what it prints is added to; None: this process's standard error.
         on_room: called when it may have room for a call that it hadn't room for.
         on_gone: called once, when it was killed: with it, the calls it held, eldest first, and why.
 
@@ -74,10 +78,11 @@ class Process:
         self,
         task: Task,
         python: str,
+        log: Path | None,
         on_room: Callable[[], None],
         on_gone: Callable[[Process, list[Call], Outcome], None],
     ):
-        self.on_room, self.on_gone = on_room, on_gone
+        self.on_room, self.on_gone, self.count = on_room, on_gone, len(task["scores"])
         self.timeout, self.patience = task["timeout"], task["timeout"] * 1.1 + GRACE
         self.loop, self.state = asyncio.get_running_loop(), State.LOADING
         self.calls: dict[int, Call] = {}
@@ -91,7 +96,7 @@ class Process:
         self.exited: asyncio.Future[None] = self.loop.create_future()
         self.folder = tempfile.mkdtemp(prefix="mrpo-reward-")
         try:
-            ours, self.popen = self._start(python)
+            ours, self.popen = self._start(python, log)
         except OSError:
             os.rmdir(self.folder)
             raise
@@ -100,13 +105,18 @@ class Process:
         self.timer: asyncio.TimerHandle | None = self.loop.call_later(MAX_LOADING, self._check)
         threading.Thread(target=_watch, args=(self.loop, self.popen.pid, self._exit), daemon=True).start()
 
-    def _start(self, python: str) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    def _start(self, python: str, log: Path | None) -> tuple[socket.socket, subprocess.Popen[bytes]]:
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, contextlib.ExitStack() as stack:
+            printed: int | IO[bytes] = 2
+            if log is not None:
+                with contextlib.suppress(OSError):  # what is printed isn't worth a reward
+                    printed = stack.enter_context(open(log, "ab"))
             popen = subprocess.Popen(
                 [python, "-P", "-m", SUPERVISOR, str(theirs.fileno()), str(os.getpid()), self.folder],
                 stdin=subprocess.DEVNULL,
-                stdout=2,
+                stdout=printed,
+                stderr=printed,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
                 env={
@@ -152,7 +162,7 @@ class Process:
         try:
             for number, content in self.connection.receive():
                 if number:
-                    self.calls.pop(number).settle(Outcome(*content))
+                    self.calls.pop(number).settle(*self._outcomes(content))
                 else:
                     self._take_loaded(content)
         except (ValueError, TypeError, KeyError):
@@ -162,6 +172,11 @@ class Process:
             failure = Outcome.failed("crash", "the process that scored it closed its connection")
             self.loop.call_later(MAX_CLOSING, self.end, failure)
         self.on_room()
+
+    def _outcomes(self, content: list[Any]) -> list[Outcome]:
+        if len(content) not in (1, self.count):
+            raise ValueError(f"{len(content)} outcomes of {self.count} rewards")
+        return [Outcome(*one) for one in content]
 
     def _take_loaded(self, loaded: Loaded) -> None:
         if self.loading.done():

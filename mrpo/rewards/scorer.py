@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pickle
+import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,8 @@ if TYPE_CHECKING:  # the config's check reads this package's grammar
 
 
 class Scorer:
-    """The rewards of a run, each in processes of its own. Used in one event loop, best as ``async with``.
+    """The rewards of a run, each in processes of its own, or those that one function gives in the same
+    (``calls_of``). Used in one event loop, best as ``async with``.
 
     >>> from mrpo.config.run import RewardConfig
     >>> async def score(response):
@@ -33,11 +36,24 @@ class Scorer:
         rewards: what to score by, under the names that outcomes have.
         folder: what the rewards' ``FILE.py`` are relative to.
         python: the interpreter of the processes.
+        logs: folder for what reward functions print, a file a function (``log_file``). Default: standard error.
     """
 
-    def __init__(self, rewards: Mapping[str, RewardConfig], folder: Path, python: str = sys.executable):
+    def __init__(
+        self,
+        rewards: Mapping[str, RewardConfig],
+        folder: Path,
+        python: str = sys.executable,
+        logs: Path | None = None,
+    ):
         self.sources = {name: reward.sources for name, reward in rewards.items()}
-        self.pools = {name: Pool(_task(reward, folder), reward.processes, python) for name, reward in rewards.items()}
+        self.pools: dict[tuple[str, ...], Pool] = {}
+        if logs is not None:
+            with contextlib.suppress(OSError):
+                logs.mkdir(parents=True, exist_ok=True)
+        for names in calls_of(rewards):
+            task, count = _task([rewards[name] for name in names], folder), rewards[names[0]].processes
+            self.pools[names] = Pool(task, count, python, logs and log_file(logs, names))
 
     async def start(self) -> None:
         """Start the processes and load the functions. Without it that happens at the first score.
@@ -46,7 +62,7 @@ class Scorer:
             ConfigError: functions can't be loaded: which, and the last lines of each error.
         """
         results = await asyncio.gather(*(pool.start() for pool in self.pools.values()), return_exceptions=True)
-        errors = [(name, error) for name, error in zip(self.pools, results, strict=True) if error is not None]
+        errors = [(names[0], error) for names, error in zip(self.pools, results, strict=True) if error is not None]
         if errors:
             await self.close()
             raise ConfigError("\n".join(f"rewards.{name}: {error}" for name, error in errors))
@@ -64,10 +80,14 @@ class Scorer:
         try:
             payload = pickle.dumps((prompt, response, ground_truth, extra), pickle.HIGHEST_PROTOCOL)
         except Exception as error:
-            return dict.fromkeys(self.pools, Outcome.raised(error))
-        asked = [name for name in self.pools if self._applies(name, extra.get("data_source"))]
-        outcomes = await asyncio.gather(*(self.pools[name].submit(payload) for name in asked))
-        return dict.fromkeys(self.pools, Outcome()) | dict(zip(asked, outcomes, strict=True))
+            return dict.fromkeys(self.sources, Outcome.raised(error))
+        applies = {name: self._applies(name, extra.get("data_source")) for name in self.sources}
+        asked = {names: pool for names, pool in self.pools.items() if any(applies[name] for name in names)}
+        answers = await asyncio.gather(*(pool.submit(payload) for pool in asked.values()))
+        by_name: dict[str, Outcome] = {}
+        for names, outcomes in zip(asked, answers, strict=True):
+            by_name |= zip(names, outcomes if len(outcomes) == len(names) else outcomes * len(names), strict=True)
+        return {name: by_name[name] if applies[name] else Outcome() for name in self.sources}
 
     def _applies(self, name: str, source: str | None) -> bool:
         """Whether the reward has to do with this data source; one that isn't known keeps none from scoring."""
@@ -86,13 +106,44 @@ class Scorer:
         await self.close()
 
 
-def _task(reward: RewardConfig, folder: Path) -> Task:
+def calls_of(rewards: Mapping[str, RewardConfig]) -> list[tuple[str, ...]]:
+    """The names of the rewards that one call gives: those whose function, options and processes are the same, whatever
+    their keys.
+
+    >>> from mrpo.config.run import RewardConfig
+    >>> both = {key: RewardConfig(function="rewards.py:both", key=key) for key in ("correct", "short")}
+    >>> calls_of(both | {"polite": RewardConfig(function="rewards.py:polite")})
+    [('correct', 'short'), ('polite',)]
+    """
+    found: list[tuple[str, ...]] = []
+    for name, reward in rewards.items():
+        same = next((names for names in found if _call(rewards[names[0]]) == _call(reward)), None)
+        if same is None:
+            found.append((name,))
+        else:
+            found[found.index(same)] = (*same, name)
+    return found
+
+
+def log_file(logs: Path, names: Sequence[str]) -> Path:
+    """What the function that gives the rewards ``names`` prints on this machine.
+
+    Several processes may add to a file; several machines may not, on a file system that they share.
+    """
+    return logs / f"{'+'.join(names)[:100]}.{socket.gethostname()[:60]}.log"
+
+
+def _call(reward: RewardConfig) -> tuple[Any, ...]:
+    return reward.function, reward.options, reward.timeout, reward.processes, reward.memory
+
+
+def _task(rewards: Sequence[RewardConfig], folder: Path) -> Task:
+    reward = rewards[0]
     return Task(
         function=reward.function,
         folder=str(folder.resolve()),
         options=reward.options,
-        key=reward.key,
-        range=reward.range,
+        scores=[(one.key, one.range) for one in rewards],
         timeout=reward.timeout,
         memory=reward.memory,
         pythonpath=os.environ.get("PYTHONPATH"),

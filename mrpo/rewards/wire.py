@@ -20,6 +20,9 @@ FAILURES = "reward_failures"
 """Key of the failures. They are JSON ("" if there are none): verl's validation metrics skip strings, and would choke
 on a mapping."""
 
+DETAILS = "reward_details"
+"""Key of what reward functions returned besides their scores, by reward; JSON as FAILURES is."""
+
 RESPONSE = "response_text"
 """Key in a row's ``extra_fields``: the text that the rewards have seen."""
 
@@ -33,22 +36,27 @@ SEEN = "seen_rollouts"
 def encode(outcomes: Mapping[str, Outcome]) -> dict[str, float | str | None]:
     """The mapping that travels with a rollout.
 
-    >>> encode({"correct": Outcome(1.0), "polite": Outcome.failed("timeout", "no score within 60 s")})
-    {'score_correct': 1.0, 'score_polite': None, 'reward_failures': '{"polite": "timeout: no score within 60 s"}'}
+    >>> encode({"correct": Outcome(1.0), "polite": Outcome.failed("timeout", "late")})
+    {'score_correct': 1.0, 'score_polite': None, 'reward_failures': '{"polite": "timeout: late"}', 'reward_details': ''}
     """
     scores: dict[str, float | str | None] = {SCORE + name: outcome.score for name, outcome in outcomes.items()}
     failures = {name: outcome.failure for name, outcome in outcomes.items() if outcome.failure is not None}
-    return {**scores, FAILURES: json.dumps(failures) if failures else ""}
+    details = {name: json.loads(outcome.details) for name, outcome in outcomes.items() if outcome.details}
+    return {
+        **scores,
+        FAILURES: json.dumps(failures) if failures else "",
+        DETAILS: json.dumps(details) if details else "",
+    }
 
 
 def decode(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A rollout's components: each reward's score by its name, and the failures.
+    """A rollout's components: each reward's score by its name, the failures and the details.
 
     >>> decode({"score_correct": 1.0, "reward_failures": "", "entropy": 0.5})
     {'correct': 1.0, 'reward_failures': ''}
     """
     scores = {name.removeprefix(SCORE): value for name, value in fields.items() if name.startswith(SCORE)}
-    return scores | {name: fields[name] for name in (FAILURES,) if name in fields}
+    return scores | {name: fields[name] for name in (FAILURES, DETAILS) if name in fields}
 
 
 def scores_of(fields: Mapping[str, Any], names: Sequence[str], rollout: object) -> list[float]:
@@ -70,3 +78,13 @@ def failures_of(fields: Mapping[str, Any]) -> dict[str, str]:
     """
     failures: dict[str, str] = json.loads(fields.get(FAILURES) or "{}")
     return failures
+
+
+def details_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What reward functions returned besides their scores, by reward.
+
+    >>> details_of({"reward_details": '{"correct": {"extracted": "5"}}'})
+    {'correct': {'extracted': '5'}}
+    """
+    details: dict[str, Any] = json.loads(fields.get(DETAILS) or "{}")
+    return details

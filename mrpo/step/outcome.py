@@ -93,5 +93,7 @@ def rollout_records(
         }
         if rollouts.failures[n]:
             record["failures"] = rollouts.failures[n]
+        if rollouts.details[n]:
+            record["details"] = rollouts.details[n]
         records.append(record)
     return records

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mrpo.rewards.wire import failures_of, scores_of
+from mrpo.rewards.wire import details_of, failures_of, scores_of
 
 
 class RowKey(NamedTuple):
@@ -73,6 +73,8 @@ class Rollouts:
     """Per rollout: the rewards that failed, with the cause."""
     truncated: list[bool | None]
     """Per rollout: whether its response reached its limit before its end; None: nobody knows."""
+    details: list[dict[str, Any]]
+    """Per rollout: what reward functions returned besides their scores, by reward."""
 
     @property
     def selected_N(self) -> torch.Tensor:
@@ -128,4 +130,5 @@ def select_rollouts(batch: Sequence[BatchRow], names: Sequence[str]) -> Rollouts
         ),
         failures=[failures_of(r.components) for r in chosen],
         truncated=[r.truncated for r in chosen],
+        details=[details_of(r.components) for r in chosen],
     )

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from mrpo.budget.ids import prompt_id
-from mrpo.rewards.wire import failures_of, scores_of
+from mrpo.rewards.wire import details_of, failures_of, scores_of
 from mrpo.step.rollouts import RowKey
 from mrpo.step.seam import ValidationRow
 
@@ -91,6 +91,8 @@ def validation_records(rows: Sequence[ValidationRow], names: Sequence[str]) -> l
         }
         if failures := failures_of(row.components):
             record["failures"] = failures
+        if details := details_of(row.components):
+            record["details"] = details
         found.append(record)
     # Copies of a prompt have the same sample numbers: their responses put them in an order, and they are counted anew.
     found.sort(key=lambda record: (record["uid"], record["sample"], record["response"]))

@@ -13,6 +13,7 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from mrpo.config.controller import received
 from mrpo.config.run import RewardConfig
+from mrpo.record.run_folder import RunFolder
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.scorer import Scorer
 from mrpo.rewards.wire import RESPONSE, TRUNCATED, encode
@@ -28,8 +29,9 @@ class MultiRewardManager(RewardManagerBase):
         self.decode = ResponseDecoder.of_model(tokenizer, ours.run.model.path)
         self.weights = {name: reward.weight for name, reward in ours.run.rewards.items()}
         rewards = with_models(ours.run.rewards, ours.reward_model_urls)
-        require_loadable(rewards, ours.recipe_folder)
-        self.scorer = Scorer(rewards, ours.recipe_folder)
+        logs = RunFolder(ours.run_dir).reward_logs
+        require_loadable(rewards, ours.recipe_folder, logs)
+        self.scorer = Scorer(rewards, ours.recipe_folder, logs=logs)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """verl's way to ask: score the last sequence of ``data``."""
@@ -62,11 +64,11 @@ class MultiRewardManager(RewardManagerBase):
         return sum(self.weights[name] * o.score for name, o in outcomes.items() if o.score is not None)
 
 
-def require_loadable(rewards: Mapping[str, RewardConfig], folder: Path) -> None:
+def require_loadable(rewards: Mapping[str, RewardConfig], folder: Path, logs: Path | None = None) -> None:
     """Load every reward function once. Raises ConfigError with each one's error, before there is a rollout to score."""
 
     async def load() -> None:
-        async with Scorer(rewards, folder):
+        async with Scorer(rewards, folder, logs=logs):
             pass
 
     with ThreadPoolExecutor(1) as thread:  # an actor's constructor may run inside its event loop

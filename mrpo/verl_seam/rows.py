@@ -19,7 +19,7 @@ from verl.workers.utils.padding import response_to_nested
 
 from mrpo.advantages import modulate_tokens, write_tokens
 from mrpo.config.advantage import TokenModulation
-from mrpo.rewards.wire import FAILURES, RESPONSE, SCORE, SEEN, TRUNCATED, decode
+from mrpo.rewards.wire import DETAILS, FAILURES, RESPONSE, SCORE, SEEN, TRUNCATED, decode
 from mrpo.step.rollouts import BatchRow, Rollouts, RowKey
 from mrpo.step.seam import PromptContent, RolloutText, ValidationRow
 from mrpo.verl_seam.text import ResponseDecoder
@@ -92,7 +92,7 @@ def row_components(data: Any, names: Sequence[str], size: int) -> list[dict[str,
     """
     nested = [_plain(item) for item in data["extra_fields"]] if "extra_fields" in data else [{}] * size
     rows = [dict(item.get("reward_extra_info") or {}) for item in nested]
-    for name in (*on_wire(names), FAILURES):
+    for name in (*on_wire(names), FAILURES, DETAILS):
         if name in data:
             for row, value in zip(rows, data[name], strict=True):
                 row[name] = _plain(value)

@@ -12,14 +12,17 @@ traced, so no program can answer for another case. A fork costs milliseconds, a 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import json
 import mmap
 import os
+import resource
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import types
@@ -30,6 +33,10 @@ MAX_TEXT = 1 << 20
 """Bytes of a text that a case may print or return; more is ``wrong``. The same for all, whatever they expect."""
 MAX_ANSWERS = 8 << 20
 """Bytes of answers after which the others are for another sandbox."""
+STACK = 128 << 20
+"""Bytes of a program's stack, for recursion as deep as its own limit allows; the usual 8 MiB end some of it."""
+FILE = "/tmp/main.py"
+"""What a program's file is called. There is none."""
 BUG, WRONG = 1, 3
 """Exit codes."""
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
@@ -44,6 +51,7 @@ def main() -> None:
     word = memoryview(page)[:WORD]
     os.readv(descriptor := int(sys.argv[1]), [word])
     os.close(descriptor)
+    sys.set_int_max_str_digits(0)  # here, and for the programs: most judges' Python had no such limit
     task = json.load(sys.stdin)
     with contextlib.redirect_stdout(sys.stderr):
         exec(task["preamble"], {})  # so that its imports are there in every fork
@@ -73,8 +81,7 @@ def run(task: dict[str, Any], case: dict[str, Any], seconds: float) -> tuple[str
             os.setsid()
             os.dup2(given.fileno(), 0)
             os.dup2(printed.fileno(), 1)
-            sys.stdin = os.fdopen(0, closefd=False)
-            sys.stdout = os.fdopen(1, "w", closefd=False)
+            begin()
             leave(attempt(task, case, returned))
         status = wait(child, seconds)
         clear()
@@ -83,10 +90,20 @@ def run(task: dict[str, Any], case: dict[str, Any], seconds: float) -> tuple[str
         return "done", (read(printed), read(returned))
 
 
+def begin() -> None:
+    """Make this process what a program finds that was started by itself."""
+    sys.stdin = sys.__stdin__ = os.fdopen(0, closefd=False)  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", closefd=False)  # type: ignore[misc]
+    sys.argv = [FILE]
+    most = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    resource.setrlimit(resource.RLIMIT_STACK, (STACK if most < 0 else min(STACK, most), most))
+
+
 def attempt(task: dict[str, Any], case: dict[str, Any], returned: IO[bytes]) -> int:
     """Run the case in this process; its exit code."""
     kind = case["kind"]
     module = types.ModuleType("__main__" if kind == "stdin" else "response")
+    module.__file__ = FILE
     sys.modules[module.__name__] = module
     try:
         if kind != "stdin":
@@ -95,23 +112,45 @@ def attempt(task: dict[str, Any], case: dict[str, Any], returned: IO[bytes]) -> 
         if kind == "call":
             function, arguments = case["given"]
             owner = module.Solution() if hasattr(module, "Solution") else module
-            returned.write(json.dumps(getattr(owner, function)(*arguments), default=repr).encode())
+            result = getattr(owner, function)(*arguments)
+            try:
+                returned.write(json.dumps(result, default=plain).encode())
+            except (TypeError, ValueError, RecursionError):  # say with keys that JSON hasn't
+                return WRONG
         elif kind == "assert":
             exec(compile(case["given"], "<test>", "exec"), module.__dict__)
             returned.write(b"true")  # that code which exits early doesn't get to
         returned.flush()
-        return 0
     except SystemExit as error:
-        return 0 if error.code in (None, 0) else BUG
+        if error.code not in (None, 0):
+            return BUG
     except AssertionError as error:
         return WRONG if traceback.extract_tb(error.__traceback__)[-1].filename == "<test>" else BUG
     except BaseException:
         return BUG
+    return finish() if kind == "stdin" else 0
+
+
+def finish() -> int:
+    """End a program as Python does: wait for its threads, then call what it has registered."""
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+    except BaseException:
+        return BUG
+    return 0
+
+
+def plain(value: Any) -> Any:
+    """NumPy's arrays and numbers as JSON has them."""
+    return value.tolist() if hasattr(value, "tolist") else repr(value)
 
 
 def leave(code: int) -> NoReturn:
     try:
-        sys.stdout.flush()
+        for stream in (sys.stdout, sys.__stdout__):
+            with contextlib.suppress(Exception):
+                stream.flush()  # type: ignore[union-attr]
     finally:
         os._exit(code)
 

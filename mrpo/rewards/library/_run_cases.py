@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from mrpo.rewards.cases import Case, read_cases
+from mrpo.rewards.cases import Case, any_digits, read_cases
 from mrpo.rewards.library import _harness
-from mrpo.rewards.library._text import fenced
+from mrpo.rewards.library._program import program_of
 from mrpo.rewards.outcome import RewardError
 from mrpo.rewards.sandbox import Limits, SandboxError, execute, weaknesses
 
@@ -37,6 +37,8 @@ MAX_EXPECTED = _harness.MAX_TEXT // 2
 """Bytes, as JSON, of what a test may expect. A program may write it in twice as many."""
 TOTAL = 30.0
 """Seconds, unless the option ``total`` says otherwise."""
+MAX_DIGITS = 4000
+"""Of an integer that is converted; a longer one is compared as text."""
 GRACE = 5.0
 """Seconds that the harness may take besides ``total``, before the sandbox is killed."""
 HARNESS = Path(_harness.__file__).read_text(encoding="utf-8")
@@ -129,6 +131,7 @@ class CaseRunner:
         for weakness in weaknesses():  # raises where there is no sandbox
             logger.warning("the sandbox here is weaker than elsewhere: %s", weakness)
 
+    @any_digits()
     def verdicts(self, response: str, ground_truth: Any) -> list[Verdict] | None:
         """One verdict a case; None: there is no closed Markdown block of Python code in the response.
 
@@ -140,7 +143,7 @@ class CaseRunner:
         for place, case in enumerate(cases):
             if len(json.dumps(case.expected)) > MAX_EXPECTED:
                 raise ValueError(f"ground truth: test {place} expects too much output; allowed: {MAX_EXPECTED} bytes")
-        code = fenced(response, ("python", "python3", "py", ""))
+        code = program_of(response, cases)
         if code is None:
             return None
         end = time.monotonic() + self.total
@@ -207,7 +210,7 @@ def _verdict(case: Case, answer: Answer) -> Verdict:
 def _passes(case: Case, answer: Answer) -> bool:
     if case.kind == "stdin":
         return _same_text(case.expected, answer.printed.decode("utf-8", "replace"))
-    returned = json.loads(answer.returned)
+    returned = json.loads(answer.returned, parse_int=_whole)
     if case.kind == "assert":
         return returned is True
     wrapped = isinstance(case.expected, list) and len(case.expected) == 1  # as APPS has results
@@ -239,4 +242,14 @@ def _same(expected: Any, returned: Any) -> bool:
         return len(expected) == len(returned) and all(map(_same, expected, returned))
     if isinstance(expected, float) and isinstance(returned, int | float):
         return math.isclose(expected, returned, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    if isinstance(returned, _Digits):
+        return isinstance(expected, int) and str(expected) == returned
     return bool(expected == returned)
+
+
+class _Digits(str):
+    """A returned integer that is too long to convert in no time."""
+
+
+def _whole(digits: str) -> int | _Digits:
+    return int(digits) if len(digits) <= MAX_DIGITS else _Digits(digits)

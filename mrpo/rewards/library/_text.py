@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+FENCE = re.compile(r"^([ \t]*)(`{3,}|~{3,})([^\n]*)$", re.MULTILINE)
 
 
 def inside(response: str, tag: str) -> str | None:
@@ -48,16 +50,48 @@ def accepted(ground_truth: Any) -> list[str]:
     return [str(answer) for answer in answers]
 
 
-def fenced(response: str, languages: Sequence[str]) -> str | None:
-    """The last closed Markdown code block whose language is in ``languages`` ("": none given); None if there is none.
+class Block(NamedTuple):
+    """A closed Markdown code block: its language in lower case without a version ("": none given), and its content."""
+
+    language: str
+    content: str
+
+
+def blocks(text: str) -> list[Block]:
+    """The closed code blocks of ``text``, as CommonMark has them: fences of three or more backticks or tildes, any line
+    ends, and words after the language. Other than there, a fence may be indented by any width, its content with it.
 
     A fence counts at the start of a line only, so backticks within the code don't end it.
+
+    >>> blocks("~~~{.python title=a.py}\\nprint(1)\\n~~~")
+    [Block(language='python', content='print(1)\\n')]
     """
-    found, language, start = None, None, 0
-    for fence in re.finditer(r"^[ \t]*```([^\n`]*)$", response, re.MULTILINE):
-        if language is None:
-            language, start = fence[1].strip().lower(), fence.end() + 1
-        elif not fence[1].strip(" \t"):
-            found = response[start : fence.start()] if language in languages else found
-            language = None
+    text = re.sub(r"\r\n?", "\n", text)
+    found: list[Block] = []
+    opening: re.Match[str] | None = None
+    for fence in FENCE.finditer(text):
+        marks, info = fence[2], fence[3].strip()
+        if opening is None:
+            opening = None if marks[0] == "`" and "`" in info else fence
+        elif not info and marks.startswith(opening[2]):
+            content = text[opening.end() + 1 : fence.start()]
+            if opening[1]:
+                content = re.sub(rf"^[ \t]{{1,{len(opening[1])}}}", "", content, flags=re.MULTILINE)
+            found.append(Block(_language(opening[3]), content))
+            opening = None
     return found
+
+
+def fenced(found: Sequence[Block], languages: Sequence[str]) -> list[str]:
+    """The contents of the blocks in one of the ``languages``; where there are none, of those without a language."""
+    labelled = [block.content for block in found if block.language in languages]
+    return labelled or [block.content for block in found if not block.language]
+
+
+def _language(info: str) -> str:
+    """
+    >>> [_language(info) for info in ("Python3", 'py title="a.py"', "{.python .numbered}", "python:a.py")]
+    ['python', 'py', 'python', 'python']
+    """
+    found = re.match(r"[{.\s]*([a-z_+#-]*)", info.lower())
+    return found[1] if found else ""

@@ -10,7 +10,10 @@ __all__ = ["bounds", "code", "notes", "seconds"]
 
 
 class code(CaseRunner):
-    """Passed tests / tests, where the program is the last Markdown block of Python in the response; 0 if there is none.
+    """Passed tests / tests, where the program is a Markdown block of Python in the response; 0 if there is none.
+
+    Of several blocks it is the last that has what the tests need (``_program``), so that neither an example of its use
+    nor a sample of its output is taken for it.
 
     The pass rate of GDPO's coding rewards (arXiv 2601.05242). The ground truth is tests in one of the forms of
     ``mrpo.rewards.cases``: inputs and outputs of a program or a function, or asserts. The program runs in the sandbox

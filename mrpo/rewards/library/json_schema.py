@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from mrpo.rewards.library._limit import OutOfTimeError, limited
-from mrpo.rewards.library._text import fenced, inside
+from mrpo.rewards.library._text import blocks, fenced, inside
 
 
 class json_schema:
@@ -38,9 +38,9 @@ class json_schema:
         text = inside(response, self.tag) if self.tag else response
         if text is None:
             return 0.0
-        block = fenced(text, ("json", ""))
+        found = fenced(blocks(text), ("json",))
         try:
-            value = json.loads(text if block is None else block, parse_constant=_refuse)
+            value = json.loads(found[-1] if found else text, parse_constant=_refuse)
         except (ValueError, RecursionError):
             return 0.0
         from referencing.exceptions import Unresolvable

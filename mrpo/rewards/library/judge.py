@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
+from mrpo.rewards.library._judgement import from_json, from_prose
 from mrpo.rewards.library._server import Server
 from mrpo.rewards.outcome import RewardError
+
+logger = logging.getLogger(__name__)
 
 TEMPLATE = """Judge how well the response answers the prompt.
 
@@ -19,10 +24,26 @@ Response:
 Reference answer:
 {ground_truth}
 
-Reason briefly, then end with a line "Score: N", N from 0 (useless) to 10 (perfect)."""
+Score it from {low} (useless) to {high} (perfect)."""
 
-LAST_NUMBER = r"(?<![\w.])(-?\d+(?:\.\d+)?)(?:\s*(?:/|out of)\s*\d+)?"
-"""A number, with a following "/10" or "out of 10" taken along so that it isn't the last number."""
+AS_JSON = """
+
+Answer with a JSON object and nothing else:
+{"reason": "why, in a sentence or two", "score": a number from {low} to {high}}"""
+
+AS_PROSE = """
+
+Reason briefly, then end with a line "Score: N"."""
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"reason": {"type": "string"}, "score": {"type": "number"}},
+    "required": ["reason", "score"],
+    "additionalProperties": False,
+}
+RESPONSE_FORMAT = {"type": "json_schema", "json_schema": {"name": "judgement", "strict": True, "schema": SCHEMA}}
+REFUSED = (400, 422)
+"""What a server says that doesn't know ``response_format``, though not only then."""
 
 
 def bounds(**options: Any) -> tuple[float, float]:
@@ -30,16 +51,20 @@ def bounds(**options: Any) -> tuple[float, float]:
 
 
 class judge:
-    """The last number in the model's answer, mapped linearly from ``scale`` to [0, 1]. An answer without one, or one
-    outside the scale, is a failure.
+    """The score in the model's answer, mapped linearly from ``scale`` to [0, 1]; beside it, for the rollout's record,
+    ``reason``. Anything but one number on the scale is a failure.
+
+    The model is asked for a JSON object with ``reason`` and ``score``: in the message, and by a schema
+    (``response_format``) unless the server refuses that.
 
     Args:
-        url: the server's base URL, ending in ``/v1``.
+        url: the server's base URL. Where it has no path, ``/v1`` is meant.
         model: its name there.
-        template: the message, with ``{prompt}``, ``{response}`` and ``{ground_truth}``. What a response says to the
-            judge reaches it, too.
-        pattern: regular expression whose first group is the number; its last match counts.
-        scale: lowest and highest number that the template asks for.
+        template: the message, with ``{prompt}``, ``{response}``, ``{ground_truth}``, ``{low}`` and ``{high}``; the JSON
+            object is asked for after it. What a response says to the judge reaches it, too.
+        pattern: for a judge that does prose alone: regular expression that matches its answer exactly once, and whose
+            first group is the number. Then no JSON is asked for; the template has to say what is wanted.
+        scale: lowest and highest number.
         token_env: environment variable that holds the API key. Default: none is sent but a dummy.
         temperature: 0: the likeliest answer.
         max_tokens: longest answer; one that is cut off is a failure.
@@ -48,7 +73,7 @@ class judge:
         concurrency: maximum of calls at once in each of the reward's processes.
 
     Raises:
-        RewardError: ``judge``: no number, or none on the scale; ``server``: it can't be reached or refuses.
+        RewardError: ``judge``: no number, several, or none on the scale; ``server``: it can't be reached or refuses.
     """
 
     def __init__(
@@ -56,8 +81,8 @@ class judge:
         *,
         url: str,
         model: str,
-        template: str = TEMPLATE,
-        pattern: str = LAST_NUMBER,
+        template: str | None = None,
+        pattern: str | None = None,
         scale: tuple[float, float] = (0.0, 10.0),
         token_env: str | None = None,
         temperature: float = 0.0,
@@ -69,42 +94,65 @@ class judge:
         self.low, self.high = scale
         if not self.low < self.high:
             raise ValueError(f"scale: given {list(scale)}, allowed: [low, high] with low < high")
-        self.pattern = re.compile(pattern)
-        if self.pattern.groups < 1:
+        self.pattern = None if pattern is None else re.compile(pattern)
+        if self.pattern is not None and self.pattern.groups < 1:
             raise ValueError(f"pattern: given {pattern!r}, allowed: a regular expression with a group")
-        self.model, self.template, self.temperature, self.max_tokens = model, template, temperature, max_tokens
+        if self.pattern is None:
+            self.template = (TEMPLATE if template is None else template) + AS_JSON
+        else:
+            self.template = TEMPLATE + AS_PROSE if template is None else template
+        self.response_format = {"response_format": RESPONSE_FORMAT} if self.pattern is None else {}
+        self.model, self.sampling = model, {"temperature": temperature, "max_tokens": max_tokens}
         self.rate, self.concurrency = rate, concurrency
-        self.server = Server(url, retries=retries, token_env=token_env)
+        self.server = Server(base_url(url), retries=retries, token_env=token_env)
 
-    async def __call__(self, prompt: Any, response: str, ground_truth: Any, extra: dict[str, Any]) -> float:
+    async def __call__(self, prompt: Any, response: str, ground_truth: Any, extra: dict[str, Any]) -> dict[str, Any]:
         parts = {"prompt": as_text(prompt), "response": response, "ground_truth": str(ground_truth)}
+        parts |= {"low": f"{self.low:g}", "high": f"{self.high:g}"}
         try:
-            answer = await self.server.client.chat.completions.create(
-                model=self.model,
-                messages=[{"role": "user", "content": fill(self.template, parts)}],
-                temperature=self.temperature,
-                max_tokens=self.max_tokens,
-            )
+            answer = await self._ask(fill(self.template, parts))
             choice = answer.choices[0]
-            said, cut = choice.message.content or "", choice.finish_reason == "length"
+            said = choice.message.content or getattr(choice.message, "refusal", None) or ""
+            cut = choice.finish_reason == "length"
         except self.server.errors as error:
             raise self.server.failure(error) from error
         except (AttributeError, IndexError, TypeError, ValueError) as error:
             raise RewardError("server", f"not a chat completion: {type(error).__name__}: {error}") from error
         if cut:
-            raise RewardError("judge", f"cut off after {self.max_tokens} tokens: {said[-200:]!r}")
+            raise RewardError("judge", f"cut off after {self.sampling['max_tokens']} tokens: {said[-200:]!r}")
         return self.read(said)
 
-    def read(self, said: str) -> float:
-        """The score, from 0 to 1, in the model's answer."""
-        matches = list(self.pattern.finditer(said))
+    async def _ask(self, message: str) -> Any:
+        create: Any = self.server.client.chat.completions.create
+        request = {"model": self.model, "messages": [{"role": "user", "content": message}], **self.sampling}
+        if not self.response_format:
+            return await create(**request)
         try:
-            number = float(matches[-1].group(1))
-        except (IndexError, TypeError, ValueError):
-            raise RewardError("judge", f"no score in {said[-200:]!r}") from None
-        if not self.low <= number <= self.high:
-            raise RewardError("judge", f"{number:g} is not on the scale [{self.low:g}, {self.high:g}]: {said[-200:]!r}")
-        return (number - self.low) / (self.high - self.low)
+            return await create(**request, **self.response_format)
+        except self.server.errors as error:
+            if getattr(error, "status_code", None) not in REFUSED:
+                raise
+            answer = await create(**request)  # raises what was refused, if it wasn't the schema
+            logger.warning("%s takes no response_format, so only the message asks for JSON: %s", self.server.url, error)
+            self.response_format = {}
+            return answer
+
+    def read(self, said: str) -> dict[str, Any]:
+        """``score``, from 0 to 1, and ``reason`` of the model's answer; what it thought before doesn't count."""
+        said = said.rpartition("</think>")[2]
+        if self.pattern is None:
+            number, reason = from_json(said, self.low, self.high)
+        else:
+            number, reason = from_prose(said, self.pattern, self.low, self.high), said.strip()
+        return {"score": (number - self.low) / (self.high - self.low), "reason": reason}
+
+
+def base_url(given: str) -> str:
+    """
+    >>> base_url("http://judge:8000"), base_url("http://judge:8000/api/v3")
+    ('http://judge:8000/v1', 'http://judge:8000/api/v3')
+    """
+    return given.rstrip("/") + "/v1" if urlsplit(given).path in ("", "/") else given
 
 
 def fill(template: str, parts: dict[str, str]) -> str:

@@ -8,16 +8,19 @@ from typing import Any
 
 from scipy.optimize import linear_sum_assignment
 
-from mrpo.rewards.rlla import Call, calls_of, fields_of
+from mrpo.rewards.rlla import Call, calls_of, check_dialect, fields_of, wanted_calls
 
 LOW, HIGH = -3.0, 3.0
 
 
-def bounds(**options: Any) -> tuple[float, float]:
+def bounds(*, dialect: str = "toolrl") -> tuple[float, float]:
+    check_dialect(dialect)
     return LOW, HIGH
 
 
-def tool_call(prompt: Any, response: str, ground_truth: Any, extra: dict[str, Any]) -> float | None:
+def tool_call(
+    prompt: Any, response: str, ground_truth: Any, extra: dict[str, Any], *, dialect: str = "toolrl"
+) -> float | None:
     """6 R/S - 3, in [-3, 3], with the match R of the called tools P and the wanted ones G (ToolRL, arXiv 2504.13958,
     section 3.3):
 
@@ -35,19 +38,19 @@ def tool_call(prompt: Any, response: str, ground_truth: Any, extra: dict[str, An
     constant 0. Beyond both, ``true`` isn't 1, blank lines don't count, and a ``<tool_call>`` within the thought is
     thought.
 
+    Args:
+        dialect: how the response writes its calls (``mrpo.rewards.rlla``): ``toolrl``, the paper's, ``hermes`` or
+            ``any``. With the last two the ground truth may be in any dialect, else it has to be in the paper's.
+
     Raises:
         ValueError: the ground truth isn't a text in RLLA's format, or a call in it can't be read.
     """
     if "tool_call" not in fields_of(ground_truth):
         return None
+    check_dialect(dialect)
+    wanted = wanted_calls(ground_truth, dialect)
     try:
-        wanted = calls_of(ground_truth)
-    except ValueError as error:
-        raise ValueError(f"ground truth: {error}") from None
-    if not wanted:
-        raise ValueError("ground truth: no call in its <tool_call>")
-    try:
-        called = calls_of(response)
+        called = calls_of(response, dialect)
     except ValueError:
         return LOW
     names = {call.name for call in wanted}

@@ -105,6 +105,14 @@ def test_nested_rewards_totals_and_steps_are_understood(tmp_path: Path) -> None:
     assert int(rollouts.rewards_NK[:, 1].isnan().sum()) == 7
 
 
+def test_what_reward_functions_told_besides_their_scores_is_no_reward(tmp_path: Path) -> None:
+    told: list[Any] = [{"my_reward": {"x": 1}}, {"my_reward": {"x": "many"}}, {"my_reward": {"x": [1]}}, {}]
+    rows = [{"uid": n // 2, "rewards": {"my_reward": n}, "details": entries} for n, entries in enumerate(told)]
+    rollouts = read_rollouts(write(tmp_path, rows))
+    assert rollouts.names == ("rewards.my_reward",)
+    assert rollouts.rewards_NK[:, 0].tolist() == [0, 1, 2, 3]
+
+
 def test_the_total_is_the_reward_if_there_is_no_other(tmp_path: Path) -> None:
     assert read_rollouts(write(tmp_path, [{"uid": 1, "score": 0.5}, {"uid": 1, "score": 1}])).names == ("score",)
 

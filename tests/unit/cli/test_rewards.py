@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -36,7 +37,9 @@ def picky(prompt, response, truth, extra):
     if "x" in response: raise KeyError("[/x]")
     return 1.0
 def hangs(prompt, response, truth, extra): time.sleep(60)
-def first(prompt, response, truth, extra): return {"score": 9, "letters": len(response), "of": prompt[0]["content"]}
+def first(prompt, response, truth, extra):
+    print("reading", response)
+    return {"score": 9, "letters": len(response), "of": prompt[0]["content"]}
 """
 
 
@@ -148,6 +151,25 @@ def test_parquet_in_verls_schema_with_extra_info(mrpo: Command, tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     written = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
     assert [row["rewards"]["words"] for row in written] == [1, 0]
+
+
+def test_one_function_is_called_once_a_row_and_what_it_prints_is_named(mrpo: Command, tmp_path: Path) -> None:
+    make_recipe(
+        tmp_path,
+        "  half: {function: rewards.py:half}\n"
+        "  nine: {function: rewards.py:first}\n  letters: {function: rewards.py:first, key: letters}\n",
+    )
+    file = write(tmp_path, question("ab"), question("xyz"))
+    done = mrpo("check", str(file), "--recipe", "./mine", "--out", "o.jsonl")
+    assert done.returncode == 0, done.stderr
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("printed by")]
+    named, log = line.split(": ")
+    assert named == "printed by nine, letters"
+    assert Path(log).read_text() == "reading ab\nreading xyz\n"
+    rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert [row["rewards"]["letters"] for row in rows] == [2, 3]
+    assert [row["details"] for row in rows] == [{"nine": {"of": "c+2"}}] * 2
+    shutil.rmtree(Path(log).parent)
 
 
 def test_the_rollouts_of_a_run(mrpo: Command, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from mrpo.config.run import RewardConfig
 from mrpo.errors import ConfigError
 from mrpo.rewards import process
 from mrpo.rewards.outcome import Outcome
-from mrpo.rewards.scorer import Scorer
+from mrpo.rewards.scorer import Scorer, log_file
 
 pytestmark = pytest.mark.unit
 
@@ -36,6 +36,12 @@ def sleeps(prompt, response, truth, extra):
     time.sleep(0.4)
     return os.getpid()
 def length(prompt, response, truth, extra): return len(response)
+def both(prompt, response, truth, extra, where):
+    with open(where, "a") as file: file.write("x")
+    print("saw", response)
+    if response == "bad": raise KeyError(response)
+    return {"good": response == truth, "long": len(response), "seen": response}
+print("loaded")
 class Rated:
     rate, concurrency = 10, 2
     async def __call__(self, prompt, response, truth, extra): return time.time()
@@ -71,6 +77,39 @@ async def score_all(scorer: Scorer, responses: list[str], truth: Any = "a") -> l
 def test_sync_and_async_functions_score_side_by_side(folder: Path) -> None:
     (outcomes,) = asyncio.run(score_all(scorer(folder, "same", "later", "abstains"), ["a"]))
     assert outcomes == {"same": Outcome(1.0), "later": Outcome(0.5), "abstains": Outcome()}
+
+
+def test_a_function_that_gives_several_rewards_is_called_once_a_rollout(folder: Path) -> None:
+    def given(key: str, where: str) -> RewardConfig:
+        return RewardConfig(function="rewards.py:both", key=key, options={"where": str(folder / where)})
+
+    rewards = {"long": given("long", "calls"), "apart": given("good", "others"), "good": given("good", "calls")}
+    responses = [*"abcdefg", "bad"]
+    found = asyncio.run(score_all(Scorer(rewards, folder), responses))
+    assert (folder / "calls").read_text() == (folder / "others").read_text() == "x" * len(responses)
+    assert [list(one) for one in found] == [["long", "apart", "good"]] * 8
+    assert found[0] == {"long": Outcome(1.0), "apart": Outcome(1.0), "good": Outcome(1.0)}
+    assert [found[0][name].details for name in rewards] == ['{"seen": "a"}', '{"long": 1, "seen": "a"}', ""]
+    assert {outcome.failure for outcome in found[-1].values()} == {"exception: KeyError: 'bad'"}
+
+
+def test_what_is_printed_is_in_a_file_with_the_rewards_name(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    options = {"where": str(folder / "calls")}
+    rewards = {name: RewardConfig(function="rewards.py:both", key=name, options=options) for name in ("good", "long")}
+    rewards["same"] = RewardConfig(function="rewards.py:same")
+    logs = folder / "run" / "rewards"
+    for response in ("a", "bad"):
+        asyncio.run(score_all(Scorer(rewards, folder, logs=logs), [response]))
+    assert log_file(logs, ["good", "long"]).read_text() == "loaded\nsaw a\nloaded\nsaw bad\n"
+    assert sorted(file.name.partition(".")[0] for file in logs.iterdir()) == ["good+long", "same"]
+    assert "saw" not in "".join(capfd.readouterr())
+
+
+def test_a_log_that_cant_be_written_costs_no_score(folder: Path) -> None:
+    (folder / "file").write_text("")
+    rewards = {"same": RewardConfig(function="rewards.py:same")}
+    (outcomes,) = asyncio.run(score_all(Scorer(rewards, folder, logs=folder / "file" / "logs"), ["a"]))
+    assert outcomes == {"same": Outcome(1.0)}
 
 
 def test_the_first_score_starts_what_wasnt_started(folder: Path) -> None:
@@ -128,7 +167,7 @@ def test_a_slow_reward_doesnt_delay_another(folder: Path) -> None:
             slow = asyncio.create_task(both.score([], "a", "a", {}))
             start = time.monotonic()
             await asyncio.sleep(0)
-            assert (await both.pools["same"].submit(pickle.dumps(([], "a", "a", {})))).score == 1.0
+            assert (await both.pools["same",].submit(pickle.dumps(([], "a", "a", {})))) == [Outcome(1.0)]
             fast = time.monotonic() - start
             await slow
             return fast, time.monotonic() - start
@@ -203,7 +242,7 @@ def test_closing_ends_the_processes_and_what_waits(folder: Path) -> None:
     async def close_early() -> tuple[list[dict[str, Outcome]], list[int]]:
         one = scorer(folder, "sleeps")
         await one.start()
-        processes = [process.popen.pid for process in one.pools["sleeps"].processes]
+        processes = [process.popen.pid for process in one.pools["sleeps",].processes]
         calls = [asyncio.create_task(one.score([], "a", "a", {})) for _ in range(2)]
         await asyncio.sleep(0.1)
         await one.close()
@@ -219,7 +258,7 @@ def test_the_processes_die_with_their_parent(folder: Path) -> None:
 import asyncio, sys
 from pathlib import Path
 from mrpo.config.run import RewardConfig
-from mrpo.rewards.scorer import Scorer
+from mrpo.rewards.scorer import Scorer, log_file
 
 async def main():
     scorer = Scorer({"slow": RewardConfig(function="rewards.py:sleeps")}, Path(sys.argv[1]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,62 +14,27 @@ from aiohttp import web
 
 from mrpo.config.run import RewardConfig
 from mrpo.errors import ConfigError
-from mrpo.rewards.library.judge import as_text, fill, judge
-from mrpo.rewards.outcome import Outcome, RewardError
+from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.scorer import Scorer
+from tests.unit.rewards.servers import Handler, judgement, served
 
 pytestmark = pytest.mark.unit
-
-Handler = Callable[[dict[str, Any], int], Awaitable[web.Response]]
-"""The JSON that was sent and the number of requests before it, to the answer."""
 
 
 def score(
     function: str, handler: Handler, *responses: str, timeout: float = 60.0, extra: Any = None, **options: Any
 ) -> list[Outcome]:
     """The outcomes of a library reward whose server answers by ``handler``."""
-    count = 0
-
-    async def handle(request: web.Request) -> web.Response:
-        nonlocal count
-        count += 1
-        sent = await request.json()
-        headers = request.headers
-        received = {"authorization": headers.get("Authorization"), "headers": str(headers), "path": request.path}
-        return await handler({**sent, **received}, count - 1)
 
     async def run() -> list[Outcome]:
-        application = web.Application()
-        application.router.add_post("/{path:.*}", handle)
-        runner = web.AppRunner(application, handler_cancellation=True)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        assert site._server is not None
-        url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/v1"  # type: ignore[attr-defined]
-        reward = RewardConfig(function=function, options={"url": url, **options}, timeout=timeout)
-        try:
+        async with served(handler) as url:
+            reward = RewardConfig(function=function, options={"url": f"{url}/v1", **options}, timeout=timeout)
             async with Scorer({"reward": reward}, Path()) as scorer:
                 prompt = [{"role": "user", "content": "2+2?"}]
                 outcomes = await asyncio.gather(*(scorer.score(prompt, one, "4", extra or {}) for one in responses))
             return [outcome["reward"] for outcome in outcomes]
-        finally:
-            await runner.cleanup()
 
     return asyncio.run(run())
-
-
-def completion(text: Any, finish_reason: str = "stop") -> web.Response:
-    message = {"role": "assistant", "content": text}
-    return web.json_response(
-        {
-            "id": "1",
-            "object": "chat.completion",
-            "created": 0,
-            "model": "m",
-            "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
-        }
-    )
 
 
 async def says_length(sent: dict[str, Any], before: int) -> web.Response:
@@ -135,7 +99,7 @@ def test_a_server_error_is_tried_again(function: str) -> None:
     async def late_riser(sent: dict[str, Any], before: int) -> web.Response:
         if before < 2:
             return web.Response(status=500, text="warming up")
-        return completion("Score: 5") if function == "judge" else web.json_response({"score": 0.5})
+        return judgement(5) if function == "judge" else web.json_response({"score": 0.5})
 
     options: dict[str, Any] = {"model": "m"} if function == "judge" else {}
     assert score(function, late_riser, "a", **options) == [Outcome(0.5)]
@@ -146,7 +110,7 @@ def test_a_busy_server_is_given_the_time_it_asks_for(function: str) -> None:
     async def busy(sent: dict[str, Any], before: int) -> web.Response:
         if before == 0:
             return web.Response(status=429, headers={"Retry-After": "1"})
-        return completion("10/10") if function == "judge" else web.json_response({"score": 1})
+        return judgement(10) if function == "judge" else web.json_response({"score": 1})
 
     options: dict[str, Any] = {"model": "m"} if function == "judge" else {}
     start = time.monotonic()
@@ -159,7 +123,7 @@ def test_a_refusal_is_not_tried_again(function: str) -> None:
     async def refuse(sent: dict[str, Any], before: int) -> web.Response:
         return web.json_response({"error": {"message": f"request {before} is bad"}}, status=400)
 
-    options: dict[str, Any] = {"model": "m"} if function == "judge" else {}
+    options: dict[str, Any] = {"model": "m", "pattern": "(8)"} if function == "judge" else {}
     (outcome,) = score(function, refuse, "a", **options)
     assert outcome.cause == "server"
     assert "400" in str(outcome.failure)
@@ -181,72 +145,13 @@ def test_http_tells_garbage_from_a_score() -> None:
     assert score("http", echo, *expected) == [Outcome(failure=failure) for failure in expected.values()]
 
 
-def test_judge_tells_garbage_from_a_score() -> None:
-    cases = {
-        "refuses": (completion("I'd rather not."), 'judge: no score in "I\'d rather not."'),
-        "says nothing": (completion(None), "judge: no score in ''"),
-        "off": (completion("Score: 11"), "judge: 11 is not on the scale [0, 10]: 'Score: 11'"),
-        "cut": (completion("There are 3", "length"), "judge: cut off after 1024 tokens: 'There are 3'"),
-        "error": (web.json_response({"error": "no"}), "server: not a chat completion: TypeError"),
-        "html": (web.Response(text="<html>"), "server: not a chat completion: AttributeError"),
-    }
-
-    async def garbage(sent: dict[str, Any], before: int) -> web.Response:
-        return cases[sent["messages"][0]["content"]][0]
-
-    outcomes = score("judge", garbage, *cases, model="m", template="{response}")
-    for outcome, (_, failure) in zip(outcomes, cases.values(), strict=True):
-        assert str(outcome.failure).startswith(failure)
-
-
-def test_judge_asks_about_prompt_response_and_truth() -> None:
-    async def check(sent: dict[str, Any], before: int) -> web.Response:
-        assert (sent["model"], sent["temperature"], sent["max_tokens"]) == ("m", 0, 7)
-        assert sent["messages"] == [{"role": "user", "content": "2+2?|{prompt}|4|{else}"}]
-        return completion("Score: 3")
-
-    template = "{prompt}|{response}|{ground_truth}|{else}"
-    outcomes = score("judge", check, "{prompt}", model="m", template=template, max_tokens=7, scale=[1, 5])
-    assert outcomes == [Outcome(0.5)]
-
-
-@pytest.mark.parametrize(
-    ("said", "score"),
-    [
-        ("Score: 7", 0.7),
-        ("3 flaws. Score: **7**.", 0.7),
-        ("7/10", 0.7),
-        ("I give it 7 out of 10.", 0.7),
-        ("Score: 7.5", 0.75),
-        ("on 1-7", 0.7),
-        ("GPT4 says 2", 0.2),
-    ],
-)
-def test_judge_reads_the_last_number(said: str, score: float) -> None:
-    assert judge(url="http://localhost", model="m").read(said) == pytest.approx(score)
-
-
-def test_judge_reads_by_its_pattern() -> None:
-    grader = judge(url="http://localhost", model="m", pattern=r"\[\[(\d)\]\]", scale=(1, 5))
-    assert grader.read("[[1]], no, [[5]], of 9") == 1.0
-    with pytest.raises(RewardError, match="no score"):
-        grader.read("5")
-    with pytest.raises(ValueError, match="with a group"):
-        judge(url="http://localhost", model="m", pattern=r"\d")
-
-
-def test_a_template_is_filled_at_once() -> None:
-    assert fill("{a}{b}{c}", {"a": "{b}", "b": "2"}) == "{b}2{c}"
-    assert as_text([{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]) == "system: s\n\nuser: u"
-
-
 @pytest.mark.parametrize("asked", ["Wed, 21 Oct 2015 07:28:00 GMT", "0", "soon"])
 @pytest.mark.parametrize("function", ["http", "judge"])
 def test_a_retry_after_that_asks_for_no_wait_is_followed_by_a_short_one(function: str, asked: str) -> None:
     async def busy(sent: dict[str, Any], before: int) -> web.Response:
         if before == 0:
             return web.Response(status=503, headers={"Retry-After": asked})
-        return completion("10/10") if function == "judge" else web.json_response({"score": 1})
+        return judgement(10) if function == "judge" else web.json_response({"score": 1})
 
     options: dict[str, Any] = {"model": "m"} if function == "judge" else {}
     assert score(function, busy, "a", **options) == [Outcome(1.0)]

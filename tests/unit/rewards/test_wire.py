@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -11,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrpo.rewards.outcome import Outcome
-from mrpo.rewards.wire import FAILURES, decode, encode, failures_of, scores_of
+from mrpo.rewards.wire import DETAILS, FAILURES, decode, details_of, encode, failures_of, scores_of
 
 pytestmark = pytest.mark.unit
 
 OUTCOMES = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False).map(Outcome),
+    st.dictionaries(st.text(), st.text(), min_size=1).map(lambda entries: Outcome(0.5, details=json.dumps(entries))),
     st.just(Outcome()),
     st.text(min_size=1).map(lambda text: Outcome.failed("exception", text)),
 )
@@ -30,10 +32,11 @@ def test_what_is_decoded_is_what_was_encoded(outcomes: dict[str, Outcome]) -> No
     sent = encode(outcomes)
     assert not sent.keys() & {"reward", "acc", "uid", "entropy"}
     fields, names = decode({**sent, "uid": "a", "reward": 3.0}), list(outcomes)
-    assert fields.keys() == {*names, FAILURES}
+    assert fields.keys() == {*names, FAILURES, DETAILS}
     for score, outcome in zip(scores_of(fields, names, "a_0_0"), outcomes.values(), strict=True):
         assert math.isnan(score) if outcome.score is None else score == outcome.score
     assert failures_of(fields) == {name: o.failure for name, o in outcomes.items() if o.failure is not None}
+    assert details_of(fields) == {name: json.loads(o.details) for name, o in outcomes.items() if o.details}
 
 
 def test_an_absent_reward_is_an_error_and_not_a_missing_score() -> None:

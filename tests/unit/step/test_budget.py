@@ -32,7 +32,7 @@ def rollouts(names: list[str], planned: dict[str, int]) -> Rollouts:
     scores = [[1.0 if names.index(k.uid) == 0 else float(k.sample % 2), 0.0] for k in keys]
     groups, index = torch.tensor([names.index(k.uid) for k in keys]), torch.arange(len(keys))
     rewards_NK, lengths_N = torch.tensor(scores, dtype=torch.float64), torch.ones(len(keys))
-    return Rollouts(keys, rewards_NK, groups, lengths_N, index, index, [{}] * len(keys))
+    return Rollouts(keys, rewards_NK, groups, lengths_N, index, index, [{}] * len(keys), [{}] * len(keys))
 
 
 def observe(owner: RolloutBudget, batch: BatchPlan, rows: Rollouts) -> dict[str, float]:

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.wire import FAILURES, decode, encode
+from mrpo.step.outcome import rollout_records
 from mrpo.step.rollouts import BatchRow, RowKey, select_rollouts
+from mrpo.step.seam import RolloutText
 
 pytestmark = pytest.mark.unit
 
@@ -91,3 +94,11 @@ def test_a_missing_score_is_nan_and_a_missing_component_is_an_error_that_names_i
 def test_failures_keep_their_cause() -> None:
     info = decode(encode({"correct": Outcome(1.0), "format": Outcome(failure="ZeroDivisionError: x")}))
     assert select_rollouts([row("a_0_0", info)], NAMES).failures == [{"format": "ZeroDivisionError: x"}]
+
+
+def test_what_a_function_returned_besides_its_score_is_in_the_record_of_its_rollout() -> None:
+    told = [encode({"correct": Outcome(float(n), details=f'{{"steps": {n}}}'), "format": Outcome()}) for n in range(2)]
+    rollouts = select_rollouts([row(f"a_{n}_0", decode(told[n])) for n in (1, 0)] + [row("b_0_0")], NAMES)
+    texts = [RolloutText("p", str(n), "t", 1) for n in range(3)]
+    records = rollout_records(rollouts, texts, torch.zeros(3), torch.ones(3), NAMES)
+    assert [record.get("details") for record in records] == [{"correct": {"steps": 0}}, {"correct": {"steps": 1}}, None]

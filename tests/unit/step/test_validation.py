@@ -25,7 +25,8 @@ def row(uid: str, prompt: str, response: str, sample: int = 0, turn: int = 0, **
 
 def test_a_record_says_all_and_its_uid_is_the_prompts_content() -> None:
     failed = Outcome.failed("timeout", "no score within 60 s")
-    (record,) = validation_records([row("random", "2+2", "4", short=failed)], NAMES)
+    correct = Outcome(1.0, details='{"extracted": "4"}')
+    (record,) = validation_records([row("random", "2+2", "4", short=failed, correct=correct)], NAMES)
     assert record == {
         "uid": f"{prompt_id([{'role': 'user', 'content': '2+2'}], '4', 'math'):016x}",
         "sample": 0,
@@ -37,6 +38,7 @@ def test_a_record_says_all_and_its_uid_is_the_prompts_content() -> None:
         "tokens": 7,
         "truncated": None,
         "failures": {"short": "timeout: no score within 60 s"},
+        "details": {"correct": {"extracted": "4"}},
     }
 
 

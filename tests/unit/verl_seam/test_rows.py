@@ -11,7 +11,7 @@ from tensordict import NonTensorData, TensorDict
 from transfer_queue import KVBatchMeta
 
 from mrpo.rewards.outcome import Outcome
-from mrpo.rewards.wire import FAILURES, encode
+from mrpo.rewards.wire import DETAILS, FAILURES, encode
 from mrpo.verl_seam.rows import row_components, split
 
 pytestmark = pytest.mark.unit
@@ -21,7 +21,7 @@ NAMES = ("correct", "format")
 
 def test_both_of_verls_shapes_give_the_same_components() -> None:
     sent = [
-        encode({"correct": Outcome(1.0), "format": Outcome(0.5)}),
+        encode({"correct": Outcome(1.0, details='{"pred": "5"}'), "format": Outcome(0.5)}),
         encode({"correct": Outcome(0), "format": Outcome()}),
     ]
     shapes: list[dict[str, Any]] = [
@@ -31,8 +31,8 @@ def test_both_of_verls_shapes_give_the_same_components() -> None:
     ]
     for shape in shapes:
         assert row_components(shape, NAMES, 2) == [
-            {"correct": 1.0, "format": 0.5, FAILURES: ""},
-            {"correct": 0.0, "format": None, FAILURES: ""},
+            {"correct": 1.0, "format": 0.5, FAILURES: "", DETAILS: '{"correct": {"pred": "5"}}'},
+            {"correct": 0.0, "format": None, FAILURES: "", DETAILS: ""},
         ]
 
 

@@ -88,6 +88,28 @@ def test_the_last_closed_block_of_python_is_the_program(response: str, expected:
     assert code()([], response, SUMS[:1], {}) == expected
 
 
+OUTPUT = "\nOutput:\n```\n3\n```\n"
+EXAMPLE = "\nFor example:\n```python\n# example\nprint({})\n```\n"
+
+
+@pytest.mark.parametrize(
+    ("response", "tests"),
+    [
+        ("```python\nprint(sum(map(int, input().split())))\n```" + OUTPUT, SUMS),
+        ('```python title="a.py"\r\nprint(sum(map(int, input().split())))\r\n```\r\n' + OUTPUT, SUMS),
+        ("~~~ {.python}\nprint(sum(map(int, input().split())))\n~~~", SUMS),
+        ("```python\ndef f():\n    print(sum(map(int, input().split())))\nf()\n```" + EXAMPLE.format("f()"), SUMS),
+        (f"```python\n{ADD}\n```" + EXAMPLE.format("add(1, 2)"), ["assert add(1, 2) == 3"]),
+        (f"```python\n{ADD}\n```" + EXAMPLE.format("add(1, 2)"), [{"input": "1\n2", "output": "3", "fn_name": "add"}]),
+        (f"```python\ndef add(a, b): return 0\n```\nBetter:\n```python\n{ADD}\n```", ["assert add(1, 2) == 3"]),
+        (f"<think>\n```python\n1 / 0\n```\n</think>\n```\n{ADD}\n```", ["assert add(1, 2) == 3"]),
+        (f"<think>\n```python\n{ADD}\n```\n</think>\nSee above.", ["assert add(1, 2) == 3"]),
+    ],
+)
+def test_neither_output_nor_an_example_nor_a_draft_is_taken_for_the_program(response: str, tests: Any) -> None:
+    assert code()([], response, tests, {}) == 1
+
+
 @pytest.mark.parametrize(
     ("program", "bugs"),
     [
@@ -104,6 +126,49 @@ def test_the_last_closed_block_of_python_is_the_program(response: str, expected:
 )
 def test_bugs_are_what_breaks_and_not_what_is_wrong_or_slow(program: str, bugs: float) -> None:
     assert bug_ratio(seconds=1)([], answer(program), SUMS, {}) == pytest.approx(-bugs)
+
+
+THREE = [{"input": "", "output": "3"}]
+DEEP = "import sys, functools, threading\nsys.setrecursionlimit(10**6)\n"
+ONES = "1" + "0" * 5000
+
+
+@pytest.mark.parametrize(
+    ("program", "tests"),
+    [
+        ("import sys\nsys.stdout.buffer.write(b'3')", THREE),
+        ("import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.buffer)\nprint(3)", THREE),
+        ("import io, sys\nsys.stdout = b = io.StringIO()\nprint(3)\nsys.__stdout__.write(b.getvalue())", THREE),
+        ("import sys\nprint(sum(map(int, sys.__stdin__.buffer.read().split())))", SUMS),
+        ("import atexit\natexit.register(print, 3)", THREE),
+        ("import threading, time\nthreading.Thread(target=lambda: (time.sleep(0.1), print(3))).start()", THREE),
+        ("from concurrent.futures import ThreadPoolExecutor\nThreadPoolExecutor(2).submit(print, 3)", THREE),
+        ("import sys\ndef main(argv): print(3 + len(argv))\nif __name__ == '__main__': main(sys.argv[1:])", THREE),
+        ("import argparse\nargparse.ArgumentParser().parse_args()\nprint(3 if __file__ else 4)", THREE),
+        ("print(int(input()) + 1)", [{"input": ONES, "output": ONES[:-1] + "1"}]),
+        ("def f(n): return 10**n", [{"input": "5000", "output": ONES, "fn_name": "f"}]),
+        ("def f(n): return n", [{"input": ONES, "output": ONES, "fn_name": "f"}]),
+        ("def f(x): return (x, (x, 2))", {"inputs": [[1]], "outputs": [(1, [1, 2])], "fn_name": "f"}),
+        ("def f(x): return {x: (1,)}", {"inputs": [(1,)], "outputs": [{1: [1]}], "fn_name": "f"}),
+        ("import numpy\ndef f(x): return numpy.array([x])", {"inputs": [[1]], "outputs": [[[1]]], "fn_name": "f"}),
+        (DEEP + "def f(n): return n and 1 + f(n - 1)\nprint(f(3 * 10**5) // 10**5)", THREE),
+        (DEEP + "@functools.cache\ndef f(n): return n and 1 + f(n - 1)\nprint(f(60_000) // 20_000)", THREE),
+        (
+            DEEP + "threading.stack_size(2**27)\n@functools.cache\ndef f(n): return n and 1 + f(n - 1)\n"
+            "threading.Thread(target=lambda: print(f(60_000) // 20_000)).start()",
+            THREE,
+        ),
+    ],
+)  # fmt: skip
+def test_a_right_program_passes_as_it_does_when_python_runs_it(program: str, tests: Any) -> None:
+    assert score(program, tests, seconds=20) == 1
+
+
+@pytest.mark.parametrize("result", ["10**5000 + 1", "{(1, 2): 3}", "(x := []).append(x) or x", "{1, 2}"])
+def test_another_result_or_one_that_isnt_json_is_wrong_and_no_bug(result: str) -> None:
+    tests = [{"input": "", "output": ONES, "fn_name": "f"}]
+    assert score(f"def f(): return {result}", tests) == 0
+    assert bug_ratio()([], answer(f"def f(): return {result}"), tests, {}) == 0
 
 
 def test_a_failed_assert_is_wrong_and_one_inside_the_program_is_a_bug() -> None:
@@ -170,6 +235,7 @@ def test_many_long_outputs_are_all_compared() -> None:
         ([{"in": 1}], "keys \\['in'\\]"),
         ({"inputs": ["1"], "outputs": []}, "1 inputs and 0 outputs"),
         ([{"input": "a", "output": "1", "fn_name": "f"}], "aren't JSON"),
+        ({"inputs": [[1]], "outputs": [{1}], "fn_name": "f"}, "a set in it"),
     ],
 )
 def test_a_ground_truth_that_is_no_tests_raises(tests: Any, message: str) -> None:

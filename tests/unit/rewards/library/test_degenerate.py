@@ -18,7 +18,7 @@ from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from mrpo.rewards.function import RewardFunction, load_function
 from mrpo.rewards.library import _limit
-from mrpo.rewards.library._text import fenced
+from mrpo.rewards.library._text import Block, blocks, fenced
 from mrpo.rewards.library._vader import LinearAnalyzer
 from mrpo.rewards.library.normalized_match import normalized
 from tests.unit.rewards.library.rows import require_sandbox
@@ -98,8 +98,9 @@ def test_repetition_is_scored(rewards: dict[str, RewardFunction], name: str) -> 
 
 
 def test_even_a_megabyte_of_fences_is_read() -> None:
-    assert fenced("```x\n" * (1 << 18), ("x",)) is None
-    assert fenced("```x\n" * (1 << 18) + "```", ("x",)) == "```x\n" * ((1 << 18) - 1)
+    assert blocks("```x\n" * (1 << 18)) == []
+    assert blocks("```x\n" * (1 << 18) + "```") == [Block("x", "```x\n" * ((1 << 18) - 1))]
+    assert blocks(" " * (1 << 20) + "```x\n" + "\n" * (1 << 18) + "```") == [Block("x", "\n" * (1 << 18))]
 
 
 def test_repetition_is_a_program_that_passes_nothing() -> None:
@@ -175,11 +176,21 @@ def test_sentiment_is_what_vaders_release_makes_of_it(seed: int) -> None:
     assert LINEAR.polarity_scores(halves) == RELEASE.polarity_scores(halves)
 
 
-@given(st.lists(st.sampled_from(["```", "`", "x", " ", "\t", "\n", "json", "\r", "\x0b"]), max_size=20).map("".join))
+@given(
+    st.lists(st.sampled_from(["```", "~~~", "`", "x", "\n", "\r\n", "json", "\r", "\x0b"]), max_size=20).map("".join)
+)
 def test_a_fenced_block_is_what_a_pattern_would_find(text: str) -> None:
-    blocks = re.findall(r"^[ \t]*```([^\n`]*)\n(.*?)^[ \t]*```[ \t]*$", text, re.DOTALL | re.MULTILINE)
-    fitting = [content for language, content in blocks if language.strip().lower() in ("json", "")]
-    assert fenced(text, ("json", "")) == (fitting[-1] if fitting else None)
+    plain = text.replace("\r\n", "\n").replace("\r", "\n")
+    pattern = r"^(?:(```)([^`\n]*)|(~~~)([^\n]*))\n(.*?)^(?:\1|\3)[ \t\x0b]*$"
+    if not re.search("`{4}|~{4}", plain):  # one pattern has no room for longer fences
+        found = re.findall(pattern, plain, re.DOTALL | re.MULTILINE)
+        languages = [(ticks or tildes).strip() for _, ticks, _, tildes, _ in found]
+        expected = [
+            ((re.match("[a-z]*", info) or [""])[0], one[-1]) for info, one in zip(languages, found, strict=True)
+        ]
+        assert [tuple(block) for block in blocks(text)] == expected
+    labelled = [block.content for block in blocks(text) if block.language == "json"]
+    assert fenced(blocks(text), ("json",)) == (labelled or [b.content for b in blocks(text) if not b.language])
 
 
 def test_a_letter_keeps_the_marks_that_languages_put_on_it() -> None:

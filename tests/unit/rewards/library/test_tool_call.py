@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,7 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mrpo.config.check import check_reward
+from mrpo.config.run import RewardConfig
+from mrpo.errors import ConfigError
 from mrpo.rewards.library.tool_call import tool_call
+from mrpo.rewards.rlla import DIALECTS
 from tests.unit.rewards.library.rows import real_file, real_json
 
 pytestmark = pytest.mark.unit
@@ -114,6 +119,74 @@ def test_calls_that_cant_be_read_are_worth_least(response: str) -> None:
 def test_a_tag_in_the_thought_and_blank_lines_dont_count() -> None:
     response = '<think>a <tool_call> then</think>\n<tool_call>\n\n{"name": "news", "parameters": {"page": 1}}\r\n'
     assert tool_call([], response + "\n</tool_call> <response>ok</response>", turn([NEWS]), {}) == pytest.approx(3)
+
+
+TRUTH = """<think> t </think>
+<tool_call>
+{"name": "get", "parameters": {"page": 1}}
+{"name": "now", "parameters": {}}
+</tool_call>"""
+HERMES = """<tool_call>
+{"name": "get",
+ "arguments": {"page": 1}}
+</tool_call>
+<tool_call>
+{"name": "now", "arguments": {}}
+</tool_call>"""
+AS_TEXT = HERMES.replace('{"page": 1}', r'"{\"page\": 1}"').replace("{}", '"{}"')
+ARRAY = '<tool_call>[{"name": "get", "parameters": {"page": 1}},\n {"name": "now", "arguments": {}}]</tool_call>'
+PRETTY = TRUTH.replace('"get",', '\n "get",')
+FENCE = PRETTY.replace("<tool_call>", "<tool_call>\n```json").replace("\n</tool_call>", "\n```\n</tool_call>")
+
+
+@pytest.mark.parametrize(
+    ("response", "dialects"),
+    [
+        (TRUTH, {"toolrl", "any"}),
+        (HERMES, {"hermes", "any"}),
+        (AS_TEXT, {"hermes", "any"}),
+        (f"<think>{ARRAY}</think>{HERMES}", {"hermes", "any"}),
+        (ARRAY, {"any"}),
+        (FENCE, {"any"}),
+        (PRETTY, {"any"}),
+    ],
+)
+def test_calls_are_worth_most_in_their_dialect_and_least_in_another(response: str, dialects: set[str]) -> None:
+    assert {d for d in DIALECTS if tool_call([], response, TRUTH, {}, dialect=d) == 3} == dialects
+    assert {d for d in DIALECTS if tool_call([], response, TRUTH, {}, dialect=d) == -3} == set(DIALECTS) - dialects
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"name": "get", "arguments": {"page": 1}, "parameters": {"page": 2}}',
+        '{"name": "get", "arguments": "[1]"}',
+        '{"name": "get", "arguments": null}',
+        '{"name": "get"}',
+        '{"name": "get", "arguments": {"page": 1}} and',
+        "",
+    ],
+)
+def test_a_call_that_may_mean_several_things_or_none_is_worth_least(content: str) -> None:
+    truth = '<tool_call>{"name": "get", "parameters": {"page": 1}}</tool_call>'
+    response = f"<tool_call>{content}</tool_call>"
+    assert tool_call([], response, truth, {}, dialect="any") == -3
+    assert tool_call([], truth + "<tool_call>", truth, {}, dialect="any") == -3
+
+
+@pytest.mark.parametrize("truth", [HERMES, AS_TEXT, ARRAY, f"<think> t </think>{HERMES}"])
+def test_a_ground_truth_in_hermes_form_is_named_or_read(truth: str) -> None:
+    with pytest.raises(ValueError, match=r"ground truth: calls as Hermes and Qwen write them .* dialect: hermes"):
+        tool_call([], TRUTH, truth, {})
+    assert tool_call([], HERMES, truth, {}, dialect="hermes") == 3
+
+
+def test_there_are_three_dialects() -> None:
+    for function in ("tool_call", "tool_format"):
+        with pytest.raises(ConfigError, match=r"unknown dialect 'hermse'. Did you mean 'hermes'"):
+            check_reward("rewards.x", RewardConfig(function=function, options={"dialect": "hermse"}), Path())
+    with pytest.raises(ValueError, match="hermse"):
+        tool_call([], TRUTH, TRUTH, {}, dialect="hermse")
 
 
 def test_it_isnt_applicable_where_no_tool_is_wanted() -> None:

@@ -57,3 +57,23 @@ def test_a_thought_that_the_prompt_has_opened_counts() -> None:
     rest = truth.removeprefix("<think>")
     assert tool_format([], rest, truth, {}) == 0
     assert tool_format([], rest, truth, {"opened_tag": "think"}) == 1
+
+
+CALL = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("response", "truth", "formed"),
+    [
+        (f"<think>t</think>\n{CALL}\n{CALL}", f"<think>t</think>{CALL}", 1),
+        (f"{CALL}\n{CALL}", f"<think>t</think>{CALL}", 0),
+        (f"{CALL}\n{CALL}", CALL, 1),
+        (f"<think>t</think>{CALL}", CALL, 1),
+        (f"{CALL} and {CALL}", CALL, 0),
+        (f"{CALL}<tool_call>", CALL, 0),
+    ],
+)
+def test_other_dialects_may_have_a_tag_a_call_and_no_thought(response: str, truth: str, formed: int) -> None:
+    for dialect in ("hermes", "any"):
+        assert tool_format([], response, truth, {}, dialect=dialect) == formed
+    assert tool_format([], f"<think>t</think>\n{CALL}\n{CALL}", f"<think>t</think>{CALL}", {}) == 0
