@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -26,13 +28,18 @@ def uids(draw: int = 0) -> list[str]:
     return [prompt_uid([{"role": "user", "content": str(i)}], "x", "test", draw + i) for i in range(PROMPTS)]
 
 
+def unsaid(n: int) -> tuple[list[dict[str, str]], list[bool | None], list[dict[str, Any]]]:
+    """Failures, truncation and details of rollouts without any."""
+    return [{}] * n, [None] * n, [{}] * n
+
+
 def rollouts(names: list[str], planned: dict[str, int]) -> Rollouts:
     """Rows in which prompt 0 is always right, and the others are right every other time."""
     keys = [RowKey(uid, sample, 0) for uid in names for sample in range(planned[uid])]
     scores = [[1.0 if names.index(k.uid) == 0 else float(k.sample % 2), 0.0] for k in keys]
     groups, index = torch.tensor([names.index(k.uid) for k in keys]), torch.arange(len(keys))
     rewards_NK, lengths_N = torch.tensor(scores, dtype=torch.float64), torch.ones(len(keys))
-    return Rollouts(keys, rewards_NK, groups, lengths_N, index, index, [{}] * len(keys), [{}] * len(keys))
+    return Rollouts(keys, rewards_NK, groups, lengths_N, index, index, *unsaid(len(keys)))
 
 
 def observe(owner: RolloutBudget, batch: BatchPlan, rows: Rollouts) -> dict[str, float]:
@@ -157,7 +164,8 @@ NAN = float("nan")
 def of_groups(scores: list[list[float]], groups: list[int]) -> Rollouts:
     keys = [RowKey(str(group), sample, 0) for sample, group in enumerate(groups)]
     index, rewards_NK = torch.arange(len(keys)), torch.tensor(scores, dtype=torch.float64)
-    return Rollouts(keys, rewards_NK, torch.tensor(groups), torch.ones(len(keys)), index, index, [{}] * len(keys))
+    lengths_N = torch.ones(len(keys))
+    return Rollouts(keys, rewards_NK, torch.tensor(groups), lengths_N, index, index, *unsaid(len(keys)))
 
 
 def test_a_total_is_of_the_rewards_that_apply() -> None:

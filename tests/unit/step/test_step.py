@@ -56,8 +56,9 @@ def parts(seam: FaultySeam, folder: Path, phases: list[str] | None = None, **sec
 
 def one_step(run: Parts) -> Metrics:
     """The first step, with what it leaves."""
-    with run.writer:
-        return run_step(1, run)
+    metrics = run_step(1, run)
+    run.writer.settle()
+    return metrics
 
 
 def test_a_step_goes_from_prompts_to_its_record_in_the_documented_order(tmp_path: Path) -> None:
