@@ -9,7 +9,7 @@ from mrpo.advantages.compute import compute_advantages, compute_each
 from mrpo.advantages.noise import noise_variance_from_repeats
 from mrpo.advantages.result import AdvantageResult
 from mrpo.advantages.token_modulation import modulate_tokens
-from mrpo.advantages.tokens import token_counts, write_tokens
+from mrpo.advantages.tokens import token_counts, write_ragged, write_tokens
 from mrpo.config.advantage import as_config
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "modulate_tokens",
     "noise_variance_from_repeats",
     "token_counts",
+    "write_ragged",
     "write_tokens",
 ]

@@ -1,5 +1,5 @@
 """A batch's rows in verl's TransferQueue: read what they earned, write what their tokens get. Shapes: M rows, N
-rollouts, T tokens."""
+rollouts, T tokens of each, S tokens of all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from verl.protocol import DataProto
 from verl.trainer.ppo.rollout_corr_helper import compute_rollout_correction_and_add_to_batch
 from verl.workers.utils.padding import response_to_nested
 
-from mrpo.advantages import modulate_tokens, write_tokens
+from mrpo.advantages import modulate_tokens, write_ragged, write_tokens
 from mrpo.config.advantage import TokenModulation
 from mrpo.rewards.wire import DETAILS, FAILURES, RESPONSE, SCORE, SEEN, TRUNCATED, decode
 from mrpo.step.rollouts import BatchRow, Rollouts, RowKey
@@ -44,6 +44,11 @@ class VerlBatch:
 def _ragged(data: TensorDict, name: str) -> list[torch.Tensor]:
     """The M rows of a ragged field."""
     return list(cast(torch.Tensor, data[name]).unbind())
+
+
+def _ragged_like(ragged: torch.Tensor, values_S: torch.Tensor) -> torch.Tensor:
+    """Rows of the same lengths, with these values one after another."""
+    return torch.nested.nested_tensor_from_jagged(values_S, ragged.offsets())
 
 
 def fetch(batch: KVBatchMeta, names: Sequence[str]) -> TensorDict:
@@ -78,10 +83,19 @@ def split(batch: KVBatchMeta, prompts: int) -> list[KVBatchMeta]:
 
 def batch_rows(batch: KVBatchMeta, data: TensorDict, names: Sequence[str]) -> list[BatchRow]:
     """What is known of each of the M rows."""
-    lengths = [int(mask.sum()) for mask in _ragged(data, "response_mask")]
+    lengths = tokens_in_loss(cast(torch.Tensor, data["response_mask"])).tolist()
     padding = [bool(tag.get("is_padding", False)) for tag in batch.tags]
     columns = row_components(data, names, len(data)), lengths, padding, seen_rollouts(data, len(data)), _truncated(data)
     return list(map(BatchRow, batch.keys, *columns))
+
+
+def tokens_in_loss(mask: torch.Tensor) -> np.ndarray:
+    """Of each of the M rows of a ragged mask, without a copy of it."""
+    offsets = mask.offsets().numpy()
+    starts, filled = offsets[:-1], np.diff(offsets) > 0
+    counts_M = np.zeros(len(starts), dtype=np.int64)
+    counts_M[filled] = np.add.reduceat(mask.values().numpy(), starts[filled]) if filled.any() else 0
+    return counts_M
 
 
 def row_components(data: Any, names: Sequence[str], size: int) -> list[dict[str, Any]]:
@@ -176,20 +190,23 @@ def write(
     DynaMO's own rule (the ratio is 1); in later updates of the same batch the factors stay those of the first.
     """
     nested_mask = cast(torch.Tensor, data["response_mask"])
-    mask_MT = nested_mask.to_padded_tensor(0)
+    mask_S, lengths_M = nested_mask.values(), nested_mask.offsets().diff()
     rollout_of_M = rollouts.rollout_of_M
     real_M = rollout_of_M >= 0
     advantages_M = torch.where(real_M, advantages_N.float()[rollout_of_M], 0.0)
     keep_M = torch.where(real_M, keep_N[rollout_of_M], True)
-    advantages_MT = write_tokens(advantages_M, mask_MT)
-    if modulation is not None:
+    if modulation is None:
+        advantages = _ragged_like(nested_mask, write_ragged(advantages_M, mask_S, lengths_M))
+    else:
+        mask_MT = nested_mask.to_padded_tensor(0)
+        advantages_MT = write_tokens(advantages_M, mask_MT)
         entropy_MT, logp_MT = (cast(torch.Tensor, data[f]).to_padded_tensor(0.0) for f in ("entropy", "old_log_probs"))
         advantages_MT = modulate_tokens(advantages_MT, entropy_MT, logp_MT, logp_MT, mask_MT, modulation)
-    fields = {"advantages": response_to_nested(advantages_MT, nested_mask)}
-    fields["returns"] = fields["advantages"]
+        advantages = response_to_nested(advantages_MT, nested_mask)
+    fields = {"advantages": advantages, "returns": advantages}
     if not bool(keep_M.all()) and bool(keep_N.any()):
-        kept = response_to_nested(mask_MT * keep_M[:, None], nested_mask)
-        fields["response_mask"] = fields["loss_mask"] = kept
+        kept_S = write_ragged(keep_M, mask_S, lengths_M, dtype=mask_S.dtype)
+        fields["response_mask"] = fields["loss_mask"] = _ragged_like(nested_mask, kept_S)
     return tq.kv_batch_put(keys=batch.keys, partition_id=PARTITION, fields=TensorDict(fields, batch_size=len(batch)))
 
 

@@ -128,6 +128,7 @@ def test_engines_that_steadily_differ_end_the_run_with_the_step_recorded(tmp_pat
     run_step(2, run)
     with pytest.raises(RuntimeError, match=r"for 3 steps .* by 0\.007 .* less than 0\.001 \(rollout\.max_probs_diff\)"):
         run_step(3, run)
+    run.writer.settle()
     assert [line["step"] for line in RunFolder(tmp_path).metrics()] == [1, 2, 3]
 
 
