@@ -23,7 +23,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from pathlib import Path
 
+from mrpo.owned import own
 from mrpo.rewards.connection import Connection, Loaded, Task
 from mrpo.rewards.outcome import Outcome
 
@@ -93,7 +95,7 @@ class Process:
         try:
             ours, self.popen = self._start(python)
         except OSError:
-            os.rmdir(self.folder)
+            shutil.rmtree(self.folder)
             raise
         self.connection = Connection(ours, self.loop, self._read)
         self.connection.send(0, pickle.dumps(task))
@@ -102,12 +104,13 @@ class Process:
 
     def _start(self, python: str) -> tuple[socket.socket, subprocess.Popen[bytes]]:
         ours, theirs = socket.socketpair()
-        with theirs:
+        lock = own(Path(self.folder))
+        with theirs, open(lock):  # from here on the supervisor holds it
             popen = subprocess.Popen(
                 [python, "-P", "-m", SUPERVISOR, str(theirs.fileno()), str(os.getpid()), self.folder],
                 stdin=subprocess.DEVNULL,
                 stdout=2,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), lock],
                 start_new_session=True,
                 env={
                     **os.environ,
