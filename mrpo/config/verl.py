@@ -20,6 +20,8 @@ from mrpo.config.run import RunConfig
 from mrpo.errors import ConfigError, unknown_name
 from mrpo.rewards.wire import SCORE
 
+REQUIRE_KEY = {"middleware": "mrpo.verl_seam.require_key.RequireKey"}
+"""Argument of vLLM's HTTP servers, whose own key guards some of their paths only."""
 BUCKET_MEGABYTES = {"cpu": 512, "cuda": 2048}
 """Size of a weight update's parcels. A model's largest tensor, often its embedding, must fit in one."""
 
@@ -182,6 +184,7 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
                     "num_workers": rollout.agent_workers,
                     "agent_loop_manager_class": "mrpo.verl_seam.agent_loop.AgentLoops",
                 },
+                "engine_kwargs": {"vllm": REQUIRE_KEY},
                 "checkpoint_engine": {
                     "backend": ("nccl" if device == "cuda" else "gloo") if separate else "naive",
                     "update_weights_bucket_megabytes": BUCKET_MEGABYTES[device],
@@ -195,7 +198,9 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
                 "name": "MultiRewardManager",
                 "module": {"path": "pkg://mrpo.verl_seam.reward_manager"},
             },
-            "reward_model": {"rollout": {"name": "vllm", "free_cache_engine": False}},  # served by reward_models.py
+            "reward_model": {  # served by reward_models.py
+                "rollout": {"name": "vllm", "free_cache_engine": False, "engine_kwargs": {"vllm": REQUIRE_KEY}}
+            },
         },
         "algorithm": {
             "adv_estimator": "grpo",  # no critic; the advantages are ours
