@@ -77,6 +77,16 @@ class StrictModel(BaseModel):
                 f"Allowed: another {other}, or no {name}.",
             )
 
+    @classmethod
+    def effective(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the fields ``given`` that have an effect beside the others, or their defaults."""
+
+        def value(name: str) -> Any:
+            return given[name] if name in given else cls.model_fields[name].get_default(call_default_factory=True)
+
+        off = {name for name, (other, values) in cls.WITHOUT_EFFECT.items() if value(other) in values}
+        return {name: content for name, content in given.items() if name not in off}
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """pydantic's copy, which would take any key in ``update``; an unknown one is refused here."""
         for key in update or {}:

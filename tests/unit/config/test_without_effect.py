@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from mrpo.advantages import compute_advantages
+from mrpo.config.advantage import as_config
 from mrpo.config.base import StrictModel
 from mrpo.config.checked_run import CheckedRun
 from mrpo.config.load import load_run_config, validate
@@ -114,6 +115,19 @@ def test_a_library_call_refuses_it_too() -> None:
         compute_advantages(
             torch.zeros(2, 1), torch.zeros(2), {"estimator": "gd2po", "mode": "hard", "tau": 0.3, "names": ["a"]}
         )
+
+
+def test_another_estimator_takes_over_what_has_an_effect_in_it(recipe: Path) -> None:
+    config = as_config({"estimator": "gdpo", "ddof": 0, "clip": 2.0, "names": ["a"]})
+    assert config.for_estimator("corr_grpo").algorithm.model_dump(exclude_unset=True) == {
+        "estimator": "corr_grpo",
+        "clip": 2.0,
+    }
+    recipe.write_text(yaml.safe_dump({**CONTENT, "algorithm": {"ddof": 0, "clip": 2.0}}))
+    notes: list[str] = []
+    load_run_config(["recipe=./mine", "algorithm.estimator=corr_grpo"], notes.append)
+    assert notes == ["algorithm: corr_grpo has no ddof (the recipe's, for gdpo): left out"]
+    assert refusal("algorithm.estimator=corr_grpo", "algorithm.ddof=0").startswith("algorithm.ddof: given 0, which has")
 
 
 HYDRA = (
