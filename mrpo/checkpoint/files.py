@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
+from pydantic import Field
+
 from mrpo.config.base import StrictModel
 
 THREADS = min(8, os.cpu_count() or 1)
@@ -22,7 +24,7 @@ THREADS = min(8, os.cpu_count() or 1)
 class FileRecord(StrictModel):
     """One file: its size in bytes and the SHA-256 of its content, in hex."""
 
-    size: int
+    size: int = Field(ge=0)
     checksum: str
 
 

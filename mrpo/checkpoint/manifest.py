@@ -16,10 +16,10 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from mrpo.checkpoint.files import NOT_KNOWN, FileRecord, compare_checksums, compare_sizes, read_plain, sizes
-from mrpo.config.base import StrictModel
+from mrpo.config.base import StrictModel, finding
 from mrpo.errors import MrpoError
 
 MANIFEST = "manifest.json"
@@ -38,7 +38,7 @@ class Manifest(StrictModel):
 
     version: int = FORMAT
     """Format of checkpoint and manifest."""
-    step: int
+    step: int = Field(ge=0)
     """Training steps that it contains."""
     created: str
     """When it was saved, in ISO 8601."""
@@ -92,9 +92,9 @@ def decode(raw: bytes) -> Manifest:
             raise CheckpointError(f"{MANIFEST} is not a manifest: no object with a version")
         if content["version"] != FORMAT:
             raise CheckpointError(f"{MANIFEST} has format {content['version']!r:.80}, this mrpo reads {FORMAT}")
-        return Manifest.model_validate(content)
+        return Manifest.model_validate_json(body, strict=True)  # in which a number in quotes is none
     except ValidationError as error:
-        raise CheckpointError(f"{MANIFEST} is not a manifest: {error.errors()[0]['msg']}") from None
+        raise CheckpointError(f"{MANIFEST} is not a manifest: {finding(error.errors()[0])}") from None
     except (
         ValueError,
         RecursionError,

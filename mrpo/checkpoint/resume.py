@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from mrpo.checkpoint.manifest import MANIFEST, CheckpointError, Manifest
 from mrpo.checkpoint.store import CheckpointStore, Search
 from mrpo.config.checkpoint import ResumeConfig
 from mrpo.errors import ConfigError
@@ -14,7 +17,7 @@ def choose(store: CheckpointStore, config: ResumeConfig) -> Search:
 
     Raises:
         ConfigError: the mode doesn't go with what there is.
-        CheckpointError: the step asked for isn't whole, or there are checkpoints and none is.
+        CheckpointError: the step asked for isn't whole or no run's, or there are checkpoints and none is.
     """
     if config.mode == "never":
         if steps := store.steps():
@@ -24,8 +27,18 @@ def choose(store: CheckpointStore, config: ResumeConfig) -> Search:
             )
         return Search(None, [])
     if config.step is not None:
-        return Search(store.load(config.step), [])
-    search = store.newest_whole()
+        return Search(store.load(config.step, usable=saved_identity), [])
+    search = store.newest_whole(usable=saved_identity)
     if config.mode == "require" and search.found is None:
         raise ConfigError(f"resume.mode: given require, but {store.root} has no checkpoint; allowed: auto")
     return search
+
+
+def saved_identity(manifest: Manifest) -> dict[str, Any]:
+    """What the run that saved the checkpoint is made of (``compatible.describe``). Raises CheckpointError if that isn't
+    in it: it can't be known then whether this is the same run."""
+    identity = manifest.extra.get("identity")
+    if not isinstance(identity, dict):
+        found = "is missing" if "identity" not in manifest.extra else f"is {identity!r:.80}"
+        raise CheckpointError(f"{MANIFEST} is not that of a run: extra.identity {found}")
+    return identity

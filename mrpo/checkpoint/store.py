@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,8 +69,11 @@ class CheckpointStore:
                 found[step] = self._manifest(step)
         return found
 
-    def newest_whole(self) -> Search:
+    def newest_whole(self, usable: Callable[[Manifest], object] = lambda _: None) -> Search:
         """The newest checkpoint that is whole; ``found`` is None only if none was ever published.
+
+        Args:
+            usable: raises CheckpointError for the manifest of one that the caller can't use.
 
         Raises:
             CheckpointError: there are checkpoints, and each one is damaged.
@@ -78,7 +81,7 @@ class CheckpointStore:
         skipped: list[Skipped] = []
         for step in reversed(self.steps()):
             try:
-                return Search(self._open(step), [*skipped, *self._unfinished(after=step)])
+                return Search(self._open(step, usable), [*skipped, *self._unfinished(after=step)])
             except CheckpointError as error:
                 skipped.append(Skipped(step_name(step), str(error)))
         if skipped:
@@ -86,18 +89,19 @@ class CheckpointStore:
             raise CheckpointError(f"{self.root}: no checkpoint is whole:{reasons}")
         return Search(None, self._unfinished(after=0))
 
-    def load(self, step: int) -> Found:
-        """The checkpoint of this step. Raises CheckpointError if there is none, or it is damaged."""
+    def load(self, step: int, usable: Callable[[Manifest], object] = lambda _: None) -> Found:
+        """The checkpoint of this step. Raises CheckpointError if there is none, or it is damaged or not ``usable``."""
         steps = self.steps()
         if step not in steps:
             raise CheckpointError(f"{self.root}: no checkpoint of step {step}. There are: {steps or 'none'}")
         try:
-            return self._open(step)
+            return self._open(step, usable)
         except CheckpointError as error:
             raise CheckpointError(f"{self.root}: {step_name(step)}: {error}") from None
 
-    def _open(self, step: int) -> Found:
+    def _open(self, step: int, usable: Callable[[Manifest], object]) -> Found:
         manifest = self._manifest(step)
+        usable(manifest)
         if problems := self._storage.problems(step, manifest, checksums=True):
             raise CheckpointError("; ".join(problems))
         folder = self._storage.fetch(step, manifest)

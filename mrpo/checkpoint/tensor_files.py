@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from torch.distributed._shard._utils import narrow_tensor_by_index
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import (
@@ -27,6 +28,7 @@ from torch.distributed.checkpoint.metadata import (
     TensorProperties,
     TensorStorageMetadata,
 )
+from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner
 from torch.distributed.checkpoint.storage import WriteResult
 
 from mrpo.checkpoint.files import NOT_KNOWN
@@ -217,6 +219,30 @@ class _Reader(dcp.FileSystemReader):
     def __init__(self, folder: Path, index: Metadata):
         super().__init__(folder)
         self._index = index
+        tensors: dict[str, TensorStorageMetadata] = index.state_dict_metadata
+        self._parts = {
+            MetadataIndex(name, chunk.offsets): (tensor.properties.dtype, chunk.sizes)
+            for name, tensor in tensors.items()
+            for chunk in tensor.chunks
+        }
 
     def read_metadata(self) -> Metadata:  # with **kwargs, DCP would try per-rank pickles too
         return self._index
+
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> torch.futures.Future[None]:
+        """As DCP's, which would cut and cast whatever tensor lies in the file: it must be the part of the index."""
+        for item in plan.items:
+            where = self.storage_data[item.storage_index]
+            with open(Path(self.path, where.relative_path), "rb") as stream:
+                part = torch.load(self._slice_file(stream, where), map_location="cpu", weights_only=True)
+            there, wanted = (part.dtype, part.size()), self._parts[item.storage_index]
+            if there != wanted:
+                found, listed = (f"{dtype} {list(size)}" for dtype, size in (there, wanted))
+                name = item.storage_index.fqn
+                raise CheckpointError(f"{name}: a part in {where.relative_path} is {found}, by the index {listed}")
+            target = planner.resolve_tensor(item).detach()
+            target.copy_(narrow_tensor_by_index(part, item.storage_offsets, item.lengths))
+            planner.commit_tensor(item, target)
+        done: torch.futures.Future[None] = torch.futures.Future()
+        done.set_result(None)
+        return done

@@ -18,11 +18,11 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from mrpo.cli._app import Changes, examples, new_app
+from mrpo.cli._app import Changes, examples, new_app, show_notes
 from mrpo.cli._responses import Row, count_tokens, read_rows
 from mrpo.cli._reward_table import Scored, failures_above, show
 from mrpo.cli._table import table
-from mrpo.config.check import check_reward
+from mrpo.config.check import check_reward, reward_notes
 from mrpo.config.load import load_run_config
 from mrpo.config.overrides import override
 from mrpo.config.run import RewardConfig
@@ -71,6 +71,7 @@ def check(
                 f"rewards.{name}.model: only a run serves models. Allowed here: rewards.{name}.options.url of a server "
                 f"that runs, and rewards.{name}.options.model."
             )
+    show_notes(reward_notes(config, here=True))
     rows, note = count_tokens(list(read_rows(file)), config)
     logs = Path(tempfile.mkdtemp(prefix="mrpo-rewards-"))
     try:

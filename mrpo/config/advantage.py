@@ -100,7 +100,7 @@ class AdvantageConfig(StrictModel):
         """The same for another estimator, which takes over the options that it has, too."""
         model = ESTIMATOR_CONFIGS[name]
         given = {option: value for option, value in self._set_options().items() if option in model.model_fields}
-        return self.model_copy(update={"algorithm": model.model_validate(given | {"estimator": name})})
+        return self.model_copy(update={"algorithm": model.model_validate(model.effective(given) | {"estimator": name})})
 
     def _set_options(self) -> dict[str, Any]:
         return {option: getattr(self.algorithm, option) for option in self.algorithm.model_fields_set}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Self
 
+import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from mrpo.errors import ConfigError, unknown_name
@@ -41,6 +43,10 @@ class StrictModel(BaseModel):
     RENAMED: ClassVar[Mapping[str, str]] = {}
     """Former names of fields, and what they are called now. A former name is refused with the present one."""
 
+    WITHOUT_EFFECT: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {}
+    """Fields that nothing reads where another one has one of these values, as ``{"tau": ("mode", ("hard",))}``. One
+    that isn't at its default then is refused, as is one that a command line sets."""
+
     @model_validator(mode="before")
     @classmethod
     def _reject_unknown_keys(cls, data: Any) -> Any:
@@ -52,6 +58,34 @@ class StrictModel(BaseModel):
                     raise RenamedField(key, cls.RENAMED[key])
                 raise unknown_name("", key, cls.model_fields, noun="key")
         return data
+
+    @model_validator(mode="after")
+    def _refuse_what_has_no_effect(self) -> Self:
+        for name in self.WITHOUT_EFFECT:
+            if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
+                self.require_effect(name)
+        return self
+
+    def require_effect(self, name: str) -> None:
+        """Raises FieldError if the value of another field leaves the field ``name`` without effect."""
+        other, values = self.WITHOUT_EFFECT.get(name, (name, ()))
+        if getattr(self, other, None) in values:
+            given, value = getattr(self, name), getattr(self, other)
+            raise FieldError(
+                name,
+                f"given {as_yaml(given)}, which has no effect with {other}={as_yaml(value)}. "
+                f"Allowed: another {other}, or no {name}.",
+            )
+
+    @classmethod
+    def effective(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the fields ``given`` that have an effect beside the others, or their defaults."""
+
+        def value(name: str) -> Any:
+            return given[name] if name in given else cls.model_fields[name].get_default(call_default_factory=True)
+
+        off = {name for name, (other, values) in cls.WITHOUT_EFFECT.items() if value(other) in values}
+        return {name: content for name, content in given.items() if name not in off}
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """pydantic's copy, which would take any key in ``update``; an unknown one is refused here."""
@@ -80,7 +114,20 @@ def finding(error: Any) -> str:
         return f"{field}: {cause}" if field and not str(cause).startswith(field) else str(cause)
     if error["type"] == "missing":
         return f"{field}: is required and not set."
+    if error["loc"][-1:] == ("[key]",):
+        section = ".".join(str(part) for part in error["loc"][:-2])
+        return f"{section}: given the name {as_yaml(error['input'])}, allowed: a text. If it is meant as one, quote it."
     return f"{field}: given {error['input']!r}, {error['msg'][0].lower()}{error['msg'][1:]}."
+
+
+def as_yaml(value: Any) -> str:
+    """A value as a recipe's file has it, in a line.
+
+    >>> as_yaml([None, True, "a"])
+    '[null, true, a]'
+    """
+    plain = list(value) if isinstance(value, tuple) else value
+    return yaml.safe_dump(plain, default_flow_style=True, width=math.inf).removesuffix("...\n").strip()
 
 
 def _path(section: str, key: str) -> str:

@@ -42,6 +42,10 @@ class BudgetConfig(StrictModel):
 
     min_low: ClassVar[int] = 0
     """The smallest ``low`` that the method allows."""
+    WITHOUT_EFFECT: ClassVar = {
+        "decay": ("predictor", ("cumulative",)),
+        "prior": ("predictor", ("cumulative", "decayed")),
+    }
     needs_success_rates: ClassVar[bool] = False
     """Whether the method reads the signal's mean as a chance, which only the bernoulli signal gives."""
 

@@ -15,6 +15,7 @@ from mrpo.config.load import load_run_config, load_saved_config, prepared_folder
 from mrpo.config.positions import require_positions
 from mrpo.config.recipes import Recipe, find_recipe
 from mrpo.config.run import RunConfig
+from mrpo.config.trackers import require_installed
 from mrpo.config.verl import to_verl
 
 
@@ -76,6 +77,8 @@ class CheckedRun:
         run = cls(config, recipe, prepared_folder(recipe, config.prepare, config.seed), device, tuple(notes))
         check_files(_without_files_below(config, volume), recipe, run.prepared)
         require_positions(config)
+        if here:
+            require_installed(config.trainer.logger)
         run = replace(run, notes=(*notes, *reward_notes(config, here)))
         run.verl_config(Path("run"))  # refuses what verl would
         return run

@@ -7,18 +7,20 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mrpo.config.base import StrictModel
+from mrpo.config.base import FieldError, StrictModel
 from mrpo.errors import ConfigError
 
 
 class CheckpointConfig(StrictModel):
     """Saving. A checkpoint is whole or absent: until its last byte is safe, the one before it is the newest."""
 
+    WITHOUT_EFFECT: ClassVar = {"best_mode": ("best_metric", (None,))}
+
     every: int = Field(default=-1, ge=-1)
     """Steps between checkpoints; -1: none but those that ``final`` or a request to stop makes."""
     final: bool = True
     """Save the last step, whatever ``every`` says. The model that a run leaves is made of it (``trainer.export``)."""
-    folder: str | None = None
+    folder: str | None = Field(default=None, min_length=1)
     """Where they lie: a folder that every node sees, or a URL that fsspec knows (say ``s3://bucket/run``). Default:
     ``checkpoints`` in the run folder."""
     keep_last: int = Field(default=2, ge=1)
@@ -49,6 +51,8 @@ class CheckpointConfig(StrictModel):
 class ResumeConfig(StrictModel):
     """Going on from a checkpoint. The default makes it the same command again, in the same run folder."""
 
+    WITHOUT_EFFECT: ClassVar = {"allow": ("mode", ("never",)), "step": ("mode", ("never",))}
+
     RENAMED: ClassVar[Mapping[str, str]] = {"restarts": "max_restarts"}
 
     mode: Literal["auto", "never", "require"] = "auto"
@@ -63,12 +67,6 @@ class ResumeConfig(StrictModel):
     step: int | None = Field(default=None, ge=1)
     """Go back to the checkpoint of this step. Later ones are given up. Leave it out of the next command, which would
     go back again."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> ResumeConfig:
-        if self.mode == "never" and self.step is not None:
-            raise ConfigError(f"resume.step: given {self.step} with mode never, allowed: mode auto or require")
-        return self
 
 
 class InterruptConfig(StrictModel):
@@ -92,3 +90,9 @@ class WatchdogConfig(StrictModel):
     """Seconds after which the run reports what it waits for."""
     timeout: float = Field(default=3600.0, gt=0)
     """Seconds after which it writes all stacks to the logs and fails, to be started again (``resume.max_restarts``)."""
+
+    @model_validator(mode="after")
+    def _warns_before_it_ends(self) -> WatchdogConfig:
+        if self.warn_after >= self.timeout and self.warn_after != type(self).model_fields["warn_after"].default:
+            raise FieldError("warn_after", f"given {self.warn_after:g}, allowed: less than timeout ({self.timeout:g}).")
+        return self

@@ -23,6 +23,9 @@ class TokenModulation(StrictModel):
     """DynaMO's token-level modulation (arXiv 2602.19208). The defaults are its released ``decay6_linearnorm``."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"clip_low": "clip_ratio_low", "clip_high": "clip_ratio_high"}
+    WITHOUT_EFFECT: ClassVar = dict.fromkeys(
+        ("gamma", "tau", "clip_ratio_low", "clip_ratio_high"), ("lambda_min", (1.0,))
+    )
 
     lambda_min: float = Field(default=0.6, gt=0, le=1)
     """Smallest factor, for the tokens whose update changes the entropy most. 1: no damping."""
@@ -79,6 +82,8 @@ class GroupNormConfig(EstimatorConfig):
 
 
 class GrpoConfig(GroupNormConfig):
+    WITHOUT_EFFECT: ClassVar = {"ddof": ("std", (False,))}
+
     estimator: Literal["grpo"] = "grpo"
     std: bool = True
     """Divide by the group's standard deviation. False is Dr.GRPO."""
@@ -92,6 +97,8 @@ class DvaoConfig(EstimatorConfig):
 
 
 class Gd2poConfig(GroupNormConfig):
+    WITHOUT_EFFECT: ClassVar = {"tau": ("mode", ("hard",))}
+
     estimator: Literal["gd2po"] = "gd2po"
     mode: Literal["hard", "snr"] = "snr"
     """Drop every rollout whose rewards disagree, or only those whose signal-to-noise ratio is below tau."""
@@ -105,6 +112,8 @@ class Gd2poConfig(GroupNormConfig):
 
 
 class CorrGrpoConfig(GroupNormConfig):
+    WITHOUT_EFFECT: ClassVar = {"ddof": ("form", ("grpo",))}
+
     estimator: Literal["corr_grpo"] = "corr_grpo"
     form: Literal["grpo", "gdpo"] = "grpo"
     """Work on the summed rewards or on the rewards' separate advantages."""

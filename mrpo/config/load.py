@@ -7,6 +7,7 @@ types and defaults; ``check`` looks at what is on disk. Everything that can be r
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,10 +21,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mrpo.config.allocators import BUDGET
-from mrpo.config.base import config_errors
+from mrpo.config.base import FieldError, StrictModel, as_yaml, config_errors
 from mrpo.config.estimators import ALGORITHM
+from mrpo.config.flatten import flatten
 from mrpo.config.method_options import MethodSection
-from mrpo.config.overrides import parse, settable, take
+from mrpo.config.overrides import INSTEAD_OF_HYDRA, parse, settable, take
 from mrpo.config.recipes import DEFAULT_VARIANT, Recipe, find_recipe
 from mrpo.config.run import RunConfig
 from mrpo.errors import ConfigError, usable
@@ -65,9 +67,14 @@ def _resolve(
 ) -> RunConfig:
     parsed = [parse(text) for text in overrides]
     try:
-        content = _compose(recipe, [settable(text) for text in overrides]) | (more or {})
+        _refuse_hydras_section(recipe)
+        content = _compose(recipe, [settable(text) for text in overrides])
+        if isinstance(content.get("recipe"), dict):
+            raise ConfigError(f"recipe: given {as_yaml(content['recipe'])}, allowed: a name or a folder (recipe=NAME).")
+        content |= more or {}
         notes = [_switch_method(section, recipe, content, parsed) for section in SECTIONS]
         config = validate(content)
+        _require_effect(config, parsed)
     except RecursionError:
         raise ConfigError(f"{recipe.file}: is nested too deeply, or its defaults lead back to it.") from None
     except UnicodeDecodeError as error:
@@ -106,23 +113,62 @@ def _options_set(field: str, overrides: list[Override]) -> set[str]:
     return options
 
 
+def _refuse_hydras_section(recipe: Recipe) -> None:
+    for file in {recipe.file, recipe.folder / f"{DEFAULT_VARIANT}.yaml"}:
+        if file.exists() and re.search(r"^(['\"]?)hydra\1\s*:", file.read_text(encoding="utf-8"), re.MULTILINE):
+            raise ConfigError(f"{file}: hydra: has no effect here. {INSTEAD_OF_HYDRA}")
+
+
+def _require_effect(config: RunConfig, overrides: list[Override]) -> None:
+    """Refuse an override that the value of another field leaves without effect."""
+    for override in overrides:
+        key, value = str(override.key_or_group), None if override.is_delete() else override.value()
+        below = flatten(value, f"{key}.") if isinstance(value, dict) else [(key, value)]
+        for path, option in () if override.is_delete() else (name.rpartition(".")[::2] for name, _ in below):
+            section: Any = config
+            for part in filter(None, path.split(".")):
+                section = section.get(part) if isinstance(section, dict) else getattr(section, part, None)
+            if isinstance(section, StrictModel):
+                try:
+                    section.require_effect(option)
+                except FieldError as error:
+                    raise ConfigError(error.at(path)) from None
+
+
 def validate(content: dict[str, Any]) -> RunConfig:
     """RunConfig of a plain mapping; pydantic's findings become one ConfigError, a line each."""
+    for name, text in flatten(content):
+        if isinstance(text, str) and ("\0" in text or text != text.encode(errors="replace").decode()):
+            raise ConfigError(f"{name}: given {text!r:.200}, allowed: text without NUL and unpaired surrogates.")
     with config_errors():
         return RunConfig.model_validate(content)
 
 
 def _compose(recipe: Recipe, overrides: list[str]) -> dict[str, Any]:
-    OmegaConf.register_new_resolver("prepared", lambda: str(prepared_folder(recipe, script, seed)), replace=True)
+    named_by: list[Any] = []
+
+    def prepared() -> str:
+        if not named_by:
+            raise ConfigError("${prepared:} is named by seed and prepare, so neither can refer to it")
+        return str(prepared_folder(recipe, *named_by))
+
+    OmegaConf.register_new_resolver("prepared", prepared, replace=True)
     try:
         composed = _composed(recipe, overrides)
-        seed, script = _seed(composed), composed.get("prepare")
+        named_by += composed.get("prepare"), _seed(composed)
         content = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        raise ConfigError(f"{recipe.file}: {error}") from None
+        place = "override" if str(error).startswith("Error merging override") else recipe.file
+        raise ConfigError(f"{place}: {_reason(error)}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{recipe.file}: holds no mapping.")
     return {str(key): value for key, value in content.items()}
+
+
+def _reason(error: BaseException) -> str:
+    """What Hydra and OmegaConf say, with the cause that they leave to a traceback."""
+    text, cause = str(error).strip(), str(error.__cause__ or "").strip().partition("\n")[0]
+    return ": ".join(part for part in (text or type(error).__name__, "" if cause in text else cause) if part)
 
 
 def _seed(composed: DictConfig) -> int:

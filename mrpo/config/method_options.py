@@ -75,7 +75,8 @@ class MethodSection:
         method = content.get(self.key, self.default)
         if method == before or method not in self.methods or before not in self.methods:
             return dict(content), ""
-        foreign = self.methods[before].model_fields.keys() - self.methods[method].model_fields.keys() - {*kept}
+        foreign = self.methods[before].model_fields.keys() - self.methods[method].model_fields.keys()
+        foreign = (foreign | (content.keys() - self.methods[method].effective(content).keys())) - {*kept}
         left_out = [option for option in content if option in foreign]
         if not left_out:
             return dict(content), ""

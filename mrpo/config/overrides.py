@@ -14,6 +14,11 @@ from hydra.errors import HydraException
 
 from mrpo.errors import ConfigError
 
+INSTEAD_OF_HYDRA = (
+    "Hydra only composes the settings: set run_dir for the folder, and trainer.experiment_name for the run's name; "
+    "logs lie in the run folder; several runs are several commands."
+)
+
 
 def take(overrides: Sequence[str], *keys: str) -> tuple[dict[str, Any], list[str]]:
     """Pick out the overrides of ``keys``, which aren't part of a run's config.
@@ -53,6 +58,10 @@ def parse(text: str) -> Override:
         raise ConfigError(
             f"override: given {text!r}, allowed: key=value in Hydra's grammar ({reason}).{_as_text(text)}"
         ) from None
+    if re.match(r"hydra([./@]|$)", str(parsed.key_or_group)):
+        raise ConfigError(f"{parsed.key_or_group}: given {text!r}, which has no effect here. {INSTEAD_OF_HYDRA}")
+    if parsed.package is not None:
+        raise ConfigError(f"override: given {text!r}, allowed: key=value without a package (@{parsed.package}).")
     if not parsed.key_or_group:
         raise ConfigError(f"override: given {text!r}, allowed: key=value in Hydra's grammar (there is no key).")
     if parsed.is_sweep_override():

@@ -19,6 +19,7 @@ from mrpo.config.budget import BudgetConfig
 from mrpo.config.checkpoint import CheckpointConfig, InterruptConfig, ResumeConfig, WatchdogConfig
 from mrpo.config.data import DataConfig, ModelConfig
 from mrpo.config.estimators import Algorithm, default_algorithm
+from mrpo.config.trackers import Tracker
 from mrpo.errors import ConfigError, unknown_name
 
 
@@ -122,6 +123,8 @@ class ScoringConfig(StrictModel):
 class ValidationSampling(StrictModel):
     """How validation and ``mrpo evaluate`` sample. The default is one greedy response to each prompt."""
 
+    WITHOUT_EFFECT: ClassVar = {"top_p": ("temperature", (0.0,)), "top_k": ("temperature", (0.0,))}
+
     n: int = Field(default=1, ge=1)
     """Responses to each prompt. With several, ``mrpo evaluate`` shows pass@k."""
     temperature: float = Field(default=0.0, ge=0)
@@ -151,6 +154,7 @@ class RolloutConfig(StrictModel):
         "max_batched_tokens": "max_num_batched_tokens",
         "eager": "enforce_eager",
     }
+    WITHOUT_EFFECT: ClassVar = {"replicas": ("placement", ("colocated",)), "nnodes": ("placement", ("colocated",))}
 
     placement: Literal["separate", "colocated"] = "separate"
     """Engines in actors of their own, apart from the trainer ranks, or on the trainer ranks' devices in turn."""
@@ -245,7 +249,7 @@ class TrainerConfig(StrictModel):
     export: Literal["none", "last", "best"] = "last"
     """Which checkpoint the run leaves as a Hugging Face folder, ``model`` in the run folder: none, that of the last
     step, or the best by ``checkpoint.best_metric``. ``mrpo export`` makes the same of any."""
-    logger: list[str] = Field(default_factory=list)
+    logger: list[Tracker] = Field(default_factory=list)
     """verl's tracking backends beside the run folder, say ["wandb", "tensorboard"]."""
     project_name: str = "mrpo"
     """Project in those backends."""
@@ -266,9 +270,9 @@ class RunConfig(StrictModel):
 
     recipe: str
     """Name or folder of the recipe that this run started from."""
-    run_dir: str | None = None
+    run_dir: str | None = Field(default=None, min_length=1)
     """Folder that the run fills. Default: a new one under ``runs``."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of data order, initial sampling and everything random that is ours."""
     prepare: str | None = None
     """Script, relative to the recipe, that makes model and data once, and its arguments; run as ``python SCRIPT

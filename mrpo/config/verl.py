@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from mrpo.config.base import as_yaml
 from mrpo.config.controller import ControllerConfig, hand_over
 from mrpo.config.run import RunConfig
 from mrpo.errors import ConfigError, unknown_name
 from mrpo.rewards.wire import SCORE
 
+REQUIRE_KEY = {"middleware": "mrpo.verl_seam.require_key.RequireKey"}
+"""Argument of vLLM's HTTP servers, whose own key guards some of their paths only."""
 BUCKET_MEGABYTES = {"cpu": 512, "cuda": 2048}
 """Size of a weight update's parcels. A model's largest tensor, often its embedding, must fit in one."""
 
@@ -41,7 +44,7 @@ def to_verl(config: RunConfig, recipe_folder: Path, run_dir: Path, device: str) 
     verl = OmegaConf.merge(*layers)  # type: ignore[assignment]
     assert isinstance(verl, DictConfig)
     before = {key: OmegaConf.select(verl, key) for key in REPLACED}
-    _merge_known(verl, config.verl, "verl")
+    merge_known(verl, config.verl, "verl")
     _refuse_what_we_replace(verl, before)
     hand_over(verl, ControllerConfig(run=config, recipe_folder=recipe_folder, run_dir=run_dir))
     return verl
@@ -72,6 +75,7 @@ REPLACED = {
     "trainer.checkpoint_callback_class": "Checkpoints are this package's; see checkpoint.",
     "trainer.default_hdfs_dir": "Set checkpoint.folder instead.",
     "trainer.default_local_dir": "Set checkpoint.folder instead.",
+    "trainer.logger": "Set trainer.logger instead.",
     "trainer.max_actor_ckpt_to_keep": "Set checkpoint.keep_last instead.",
     "trainer.resume_from_path": "Set resume.step instead.",
     "trainer.total_epochs": "Set trainer.total_training_steps instead.",
@@ -95,7 +99,7 @@ def _refuse_what_we_replace(verl: DictConfig, ours: dict[str, Any]) -> None:
     for key, instead in REPLACED.items():
         given = OmegaConf.select(verl, key)
         if given != ours[key]:
-            shown, allowed = (json.dumps(value, default=str) for value in (given, ours[key]))
+            shown, allowed = (json.dumps(_plain(value), default=str) for value in (given, ours[key]))
             raise ConfigError(f"verl.{key}: given {shown}, allowed: {allowed}. {instead}")
 
 
@@ -180,6 +184,7 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
                     "num_workers": rollout.agent_workers,
                     "agent_loop_manager_class": "mrpo.verl_seam.agent_loop.AgentLoops",
                 },
+                "engine_kwargs": {"vllm": REQUIRE_KEY},
                 "checkpoint_engine": {
                     "backend": ("nccl" if device == "cuda" else "gloo") if separate else "naive",
                     "update_weights_bucket_megabytes": BUCKET_MEGABYTES[device],
@@ -193,7 +198,9 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
                 "name": "MultiRewardManager",
                 "module": {"path": "pkg://mrpo.verl_seam.reward_manager"},
             },
-            "reward_model": {"rollout": {"name": "vllm", "free_cache_engine": False}},  # served by reward_models.py
+            "reward_model": {  # served by reward_models.py
+                "rollout": {"name": "vllm", "free_cache_engine": False, "engine_kwargs": {"vllm": REQUIRE_KEY}}
+            },
         },
         "algorithm": {
             "adv_estimator": "grpo",  # no critic; the advantages are ours
@@ -266,15 +273,49 @@ def _for_cpu(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _merge_known(config: DictConfig, given: dict[str, Any], where: str) -> None:
+def merge_known(config: DictConfig, given: dict[str, Any], where: str) -> None:
     """Set ``given`` in ``config`` in place. verl reads some keys that its YAML doesn't list: they may be added only
-    where verl leaves a section open (an empty mapping), or, like on its own command line, with a leading "+"."""
+    where verl leaves a section open (an empty mapping), or, like on its own command line, with a leading "+".
+
+    Raises:
+        ConfigError: a key isn't known there, or its value is of another kind than verl's.
+    """
     for key, value in given.items():
         name, added = (key[1:], True) if key.startswith("+") else (key, False)
         if name not in config and not added and len(config):
             raise unknown_name(f"{where}.{name}", name, map(str, config.keys()))
         current = config.get(name)
         if isinstance(value, dict) and isinstance(current, DictConfig):
-            _merge_known(current, value, f"{where}.{name}")
-        else:
-            config[name] = value
+            merge_known(current, value, f"{where}.{name}")
+            continue
+        if not _same_kind(current, value):
+            field = f"{where}.{name}"
+            raise ConfigError(f"{field}: given {as_yaml(value):.200}, allowed: {_kind(current, field)}.")
+        config[name] = value
+
+
+def _same_kind(current: Any, given: Any) -> bool:
+    """May ``given`` stand where verl has ``current``? A section is no value, nor is a text a number or a switch."""
+    if current is None:
+        return True
+    if isinstance(current, DictConfig | ListConfig) or isinstance(given, dict):
+        return isinstance(current, ListConfig) and not isinstance(given, dict)
+    if isinstance(current, bool):
+        return given is None or isinstance(given, bool)
+    if isinstance(current, int | float):
+        return given is None or (isinstance(given, int | float) and not isinstance(given, bool))
+    return True
+
+
+def _kind(current: Any, field: str) -> str:
+    if isinstance(current, DictConfig):
+        return f"settings of its own ({', '.join(map(str, current)) or 'any'}), as {field}.NAME=VALUE"
+    if isinstance(current, bool):
+        return "true or false"
+    if isinstance(current, int | float):
+        return "a number"
+    return "a list" if isinstance(current, ListConfig) else "a text"
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

@@ -10,19 +10,15 @@
       tmp/            TMPDIR of every process: engines keep their sockets there
 
 Whoever can rename one of these becomes the user who trains, so nobody but that user may reach them, nor rename a folder
-above them. A lock says that the owner lives: it ends with the process however that ends, and it holds among containers
-that share the folder but see other process ids.
+above them. A lock says that the owner lives (``mrpo.owned``).
 """
 
 from __future__ import annotations
 
-import fcntl
 import glob
-import json
 import os
 import secrets
 import shutil
-import socket
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -30,8 +26,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mrpo.errors import ConfigError
+from mrpo.owned import OWNER, PREFIX, own, take_lock
 
-PREFIX, OWNER = "mrpo-", "owner.json"
 SHARED_MEMORY = "MRPO_SHARED_MEMORY"
 """Environment variable with the prefix of the run's segments in ``/dev/shm``: its private folder's name."""
 RAY_SOCKET = "ray/session_2026-01-31_12-00-00_000000_4194304/sockets/plasma_store"
@@ -58,7 +54,7 @@ class PrivateFolder:
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         require_private(self.path)
         self.ray, self.tmp, self.token = (self.path / name for name in ("ray", "tmp", "token"))
-        self._lock = _own(self.path)
+        self._lock = own(self.path)
         for folder in (self.ray, self.tmp):
             folder.mkdir(mode=0o700)
         with open(os.open(self.token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
@@ -81,7 +77,7 @@ class PrivateFolder:
 
 
 class Left(NamedTuple):
-    """A private folder whose owner is dead."""
+    """A folder whose owner is dead: a run's, or the temporary one of a reward's process or of a sandbox."""
 
     path: Path
     owner: str
@@ -99,11 +95,11 @@ def temporary_folder() -> Path:
 
 
 def left_behind(parent: Path) -> Iterator[Left]:
-    """This user's private folders in ``parent`` whose owner was killed."""
+    """This user's folders in ``parent`` whose owner was killed."""
     for path in sorted(parent.glob(f"{PREFIX}*")):
         if not _is_private(path):
             continue
-        lock = _lock(path / OWNER)
+        lock = take_lock(path / OWNER)
         if lock is not None:
             owner = os.pread(lock, 4096, 0).decode("utf-8", "replace")
             os.close(lock)
@@ -180,27 +176,3 @@ def _is_private(folder: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
-
-
-def _lock(file: Path, flags: int = 0) -> int | None:
-    """A descriptor that locks ``file``. None: there is none, or somebody else holds it."""
-    try:
-        descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW | flags, 0o600)
-    except OSError:
-        return None  # it is being made, or is no folder of ours
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def _own(folder: Path) -> int:
-    """A descriptor that says, for as long as it is open, that this process lives and owns ``folder``."""
-    unnamed = folder / f".{OWNER}"
-    lock = _lock(unnamed, os.O_CREAT | os.O_EXCL)
-    assert lock is not None, f"{folder} isn't new"
-    os.write(lock, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
-    unnamed.rename(folder / OWNER)  # locked before anybody sees it
-    return lock

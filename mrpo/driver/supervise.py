@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from mrpo.checkpoint.compatible import describe, require_compatible
-from mrpo.checkpoint.resume import choose
+from mrpo.checkpoint.resume import choose, saved_identity
 from mrpo.checkpoint.store import CheckpointStore, Found
 from mrpo.config.checked_run import CheckedRun
 from mrpo.config.checkpoint import ResumeConfig
@@ -90,7 +90,7 @@ def _begin(
         folder.event(Phase.SKIP_CHECKPOINT, detail=f"{checkpoint.name}: {checkpoint.reason}")
     if found is None:
         return None
-    for difference in require_compatible(found.manifest.extra["identity"], identity, resume.allow):
+    for difference in require_compatible(saved_identity(found.manifest), identity, resume.allow):
         folder.event(Phase.RESUME, detail=f"allowed: {difference}")
     store.rewind(found.step)
     folder.event(Phase.RESUME, detail=f"from step {found.step}")

@@ -83,7 +83,7 @@ class Outcome:
             return cls.failed("wrong type", f"{type(returned).__name__}, not a dict with {key!r}")
         if returned is None:
             return cls()
-        if isinstance(returned, str | bytes):
+        if not _is_number(returned):
             return cls.failed("wrong type", type(returned).__name__)
         try:
             score = float(returned)
@@ -118,3 +118,9 @@ class Outcome:
     def late(cls, seconds: float) -> Outcome:
         """No score within ``seconds``."""
         return cls.failed("timeout", f"no score within {seconds:g} s")
+
+
+def _is_number(value: Any) -> bool:
+    """Does it stand for a number by itself? ``float`` would also parse a text, be it in bytes or in an array."""
+    kind = getattr(getattr(value, "dtype", None), "kind", "f")  # of numpy's types; torch's have none
+    return (hasattr(value, "__float__") or hasattr(value, "__index__")) and kind not in "SUOmMc"

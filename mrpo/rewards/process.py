@@ -26,6 +26,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import IO, Any
 
+from mrpo.owned import own
 from mrpo.rewards.connection import Connection, Loaded, Task
 from mrpo.rewards.outcome import Outcome
 
@@ -98,7 +99,7 @@ class Process:
         try:
             ours, self.popen = self._start(python, log)
         except OSError:
-            os.rmdir(self.folder)
+            shutil.rmtree(self.folder)
             raise
         self.connection = Connection(ours, self.loop, self._read)
         self.connection.send(0, pickle.dumps(task))
@@ -107,7 +108,8 @@ class Process:
 
     def _start(self, python: str, log: Path | None) -> tuple[socket.socket, subprocess.Popen[bytes]]:
         ours, theirs = socket.socketpair()
-        with theirs, contextlib.ExitStack() as stack:
+        lock = own(Path(self.folder))
+        with theirs, open(lock), contextlib.ExitStack() as stack:  # from here on the supervisor holds the lock
             printed: int | IO[bytes] = 2
             if log is not None:
                 with contextlib.suppress(OSError):  # what is printed isn't worth a reward
@@ -117,7 +119,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=printed,
                 stderr=printed,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), lock],
                 start_new_session=True,
                 env={
                     **os.environ,

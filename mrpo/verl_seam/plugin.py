@@ -31,7 +31,9 @@ try:
     faulthandler.register(signal.SIGUSR2, all_threads=True)  # the watchdog asks for stacks
     import mrpo.verl_seam.cpu.platform  # noqa: F401  (registers the platform)
     from mrpo.verl_seam.patches import loopback_stores, private_names
+    from mrpo.verl_seam.require_key import use_rays_token
 
+    use_rays_token()
     loopback_stores.apply()
     private_names.apply()
     if os.environ.get("VERL_PLATFORM") == "cpu":

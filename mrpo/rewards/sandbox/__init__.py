@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from mrpo.errors import unknown_name
+from mrpo.owned import own
 from mrpo.rewards.sandbox import commands, guard, memory
 
 STARTING = 30.0
@@ -179,6 +180,7 @@ def _run(
 ) -> Ended:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mrpo-sandbox-")))
+        stack.callback(os.close, own(folder))
         (folder / "code").mkdir()
         for name, text in (("main", code), ("guard", GUARD)):
             (folder / "code" / name).write_text(text, "utf-8", "replace")

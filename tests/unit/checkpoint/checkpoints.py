@@ -9,6 +9,7 @@ from pathlib import Path
 from mrpo.checkpoint.manifest import MANIFEST
 from mrpo.checkpoint.store import CheckpointStore, Found
 
+IDENTITY = {"seed": 0, "versions.torch": "2.13.0"}
 NAMES = ("actor/rank_0.bin", "actor/rank_1.bin", "state/history.npz", "done")
 
 
@@ -23,7 +24,7 @@ def publish(store: CheckpointStore, step: int, **info: float) -> Found:
     for name in NAMES:
         (staging / name).parent.mkdir(exist_ok=True)
         (staging / name).write_bytes(content(step, name))
-    return store.publish(staging, step, metrics=info)
+    return store.publish(staging, step, metrics=info, extra={"identity": IDENTITY})
 
 
 def stored(root: Path, *steps: int) -> CheckpointStore:

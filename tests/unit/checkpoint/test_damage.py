@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mrpo.checkpoint import manifest
 from mrpo.checkpoint.manifest import MANIFEST, CheckpointError
+from mrpo.checkpoint.resume import choose
 from mrpo.checkpoint.store import CheckpointStore, Skipped
+from mrpo.config.checkpoint import ResumeConfig
 
-from .checkpoints import NAMES, OF_ANY_FILE, OF_CONTENT, Damage, flip_a_bit, make_a_link_of, remove, stored
+from .checkpoints import NAMES, OF_ANY_FILE, OF_CONTENT, Damage, flip_a_bit, make_a_link_of, publish, remove, stored
 
 pytestmark = pytest.mark.unit
 
@@ -133,6 +139,50 @@ def test_a_manifest_of_any_content_under_a_right_seal_is_skipped(tmp_path: Path,
     stored(tmp_path, 4, 8)
     (tmp_path / "step-00000008" / MANIFEST).write_bytes(manifest._sealed(CONTENTS[content]))
     require_skipped(tmp_path, f"{MANIFEST} ")
+
+
+def kind(value: Any) -> str:
+    """As JSON has it: a whole number is a number, too."""
+    return "number" if type(value) in (int, float) else type(value).__name__
+
+
+OTHERS: list[Any] = [None, True, -1.5, "x", "1", [], [1], {}, {"a": 1}]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_manifest_with_a_key_removed_or_of_another_type_is_skipped(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Under a right seal, at any depth; an entry of an open mapping may be missing, but not be of another type."""
+    root = tmp_path_factory.getbasetemp() / "resealed"
+    if not root.exists():
+        publish(stored(root, 4), 8, score=1.0)
+    file = root / "step-00000008" / MANIFEST
+    original = file.read_bytes()
+    content = json.loads(original)["manifest"]
+    place, keys = content, []
+    while isinstance(place, dict) and place and (not keys or data.draw(st.booleans())):
+        if keys[:1] == ["extra"] and len(keys) == 2:
+            break  # what a run adds is its own
+        keys.append(data.draw(st.sampled_from(sorted(place))))
+        parent, place = place, place[keys[-1]]
+    if (keys[0] in ("packages", "metrics") and len(keys) == 2) or not data.draw(st.booleans()):
+        parent[keys[-1]] = data.draw(st.sampled_from([other for other in OTHERS if kind(other) != kind(place)]))
+    else:
+        del parent[keys[-1]]
+    try:
+        file.write_bytes(manifest._sealed(json.dumps(content).encode()))
+        found, skipped = choose(CheckpointStore(root), ResumeConfig())
+        assert found is not None
+        assert found.step == 4
+        assert [name for name, _ in skipped] == ["step-00000008"]
+        assert "manifest" in skipped[0].reason
+        with pytest.raises(CheckpointError, match="step-00000008: "):
+            choose(CheckpointStore(root), ResumeConfig(step=8))
+    finally:
+        file.write_bytes(original)
+        assert choose(CheckpointStore(root), ResumeConfig()).skipped == []
 
 
 def pipe(folder: Path) -> None:

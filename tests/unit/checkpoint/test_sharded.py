@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -225,6 +226,42 @@ def test_a_part_that_lies_elsewhere_or_twice_is_refused(change: Callable[[list[A
     with pytest.raises(CheckpointError, match="each element once"):
         other.state.load(plain)
     assert all(torch.equal(before[name], value) for name, value in other.state.model.state_dict().items())
+
+
+ODD_PARTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "torch.float64 [32, 32]": lambda part: part.double(),
+    "torch.int32 [32, 32]": lambda part: part.int(),
+    "torch.float32 [64, 32]": lambda part: torch.cat([part, part]),
+    "torch.float32 [1024]": torch.flatten,
+}
+
+
+def test_a_part_of_another_type_or_size_than_the_index_says_is_refused(plain: Path) -> None:
+    """One part of a tensor of two, each in a file of its own; the other is as it was saved."""
+    index = json.loads((plain / "index.json").read_text())
+    name = next(name for name in index if name.endswith("embed_tokens.weight"))
+    (offsets, sizes, file, start, length) = index[name]["parts"][0]
+    with open(plain / file, "rb") as shard:
+        shard.seek(start)
+        whole = torch.load(io.BytesIO(shard.read(length)), weights_only=True)
+    half = [sizes[0] // 2, sizes[1]]
+    torch.save(whole[: half[0]].clone(), plain / "first")
+
+    def load(second: torch.Tensor) -> None:
+        torch.save(second, plain / "second")
+        index[name]["parts"] = [
+            [at, half, file, 0, (plain / file).stat().st_size]
+            for at, file in ((offsets, "first"), ([half[0], 0], "second"))
+        ]
+        (plain / "index.json").write_text(json.dumps(index))
+        Trainer(seed=2).state.load(plain)
+
+    right = whole[half[0] :].clone()
+    load(right)
+    for shown, change in ODD_PARTS.items():
+        with pytest.raises(CheckpointError) as caught:
+            load(change(right))
+        assert f"{name}: a part in second is {shown}, by the index torch.float32 {half}" in str(caught.value)
 
 
 @settings(max_examples=200, deadline=None)

@@ -16,6 +16,8 @@ import pytest
 
 from mrpo.cli._audit_rows import read_rollouts
 from mrpo.cli.main import main
+from mrpo.config.check import reward_notes
+from mrpo.config.load import load_run_config
 from mrpo.record.run_folder import RunFolder
 from mrpo.registry import module_names
 
@@ -170,6 +172,18 @@ def test_one_function_is_called_once_a_row_and_what_it_prints_is_named(mrpo: Com
     assert [row["rewards"]["letters"] for row in rows] == [2, 3]
     assert [row["details"] for row in rows] == [{"nine": {"of": "c+2"}}] * 2
     shutil.rmtree(Path(log).parent)
+
+
+def test_what_a_run_says_of_its_rewards_is_said_here_too(mrpo: Command, tmp_path: Path) -> None:
+    make_recipe(tmp_path, "  runs: {function: code, range: [0, 1]}")
+    file = write(tmp_path, {"prompt": "a", "response": "no code", "ground_truth": ["assert f(1) == 2"]})
+    done = mrpo("check", str(file), "--recipe", "./mine")
+    assert done.returncode == 0, done.stderr
+    notes = reward_notes(load_run_config(["recipe=./mine"])[0], here=True)
+    assert notes[0].startswith(
+        "rewards.runs: tests that are asserts, unlike inputs and outputs, run beside the program"
+    )
+    assert done.stderr.splitlines() == [f"mrpo: {note}" for note in notes]
 
 
 def test_the_rollouts_of_a_run(mrpo: Command, tmp_path: Path) -> None:

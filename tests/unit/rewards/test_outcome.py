@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,17 @@ pytestmark = pytest.mark.unit
         (10**400, "not finite: int too large to convert to float"),
         ("1.0", "wrong type: str"),
         (b"1", "wrong type: bytes"),
+        (bytearray(b"0.5"), "wrong type: bytearray"),
+        (memoryview(b"0.5"), "wrong type: memoryview"),
+        (array("b", b"0.5"), "wrong type: array"),
+        (np.array("0.5"), "wrong type: ndarray"),
+        (np.array(b"0.5"), "wrong type: ndarray"),
+        (np.array(0.5, dtype=object), "wrong type: ndarray"),
+        (np.timedelta64(1, "s"), "wrong type: timedelta64"),
+        (np.complex128(1), "wrong type: complex128"),
+        ({"score": bytearray(b"1")}, "wrong type: bytearray"),
+        (float, "wrong type: type"),
+        (Decimal("sNaN"), "wrong type: Decimal"),
         ([1.0], "wrong type: list"),
         (1j, "wrong type: complex"),
         (object(), "wrong type: object"),
@@ -36,7 +50,11 @@ def test_what_is_no_score_is_a_failure_with_its_cause(returned: Any, failure: st
 
 @pytest.mark.parametrize(
     ("returned", "score"),
-    [(True, 1.0), (3, 3.0), (np.float32(0.5), 0.5), (None, None), ({"score": None}, None), ({"score": 2}, 2.0)],
+    [
+        *((True, 1.0), (3, 3.0), (None, None), ({"score": None}, None), ({"score": 2}, 2.0)),
+        *((np.float32(0.5), 0.5), (np.bool_(True), 1.0), (np.array(0.5), 0.5), (np.int8(2), 2.0)),
+        *((Decimal("0.5"), 0.5), (Fraction(1, 4), 0.25)),
+    ],
 )
 def test_numbers_booleans_and_dicts_are_read(returned: Any, score: float | None) -> None:
     assert Outcome.of(returned) == Outcome(score)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from mrpo.config.run import RewardConfig
+from mrpo.driver.private_folder import left_behind, remove_left_behind
 from mrpo.errors import ConfigError
 from mrpo.rewards.sandbox import memory
 from mrpo.rewards.scorer import Scorer
@@ -139,3 +140,42 @@ def test_a_stop_at_any_moment_is_taken_without_a_word(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGTERM)
         assert process.communicate(timeout=30)[1] == b""
+
+
+def test_what_stays_if_the_supervisor_is_killed_too_is_known_to_be_dead(temporary: Path) -> None:
+    """While one of its processes lives it is nobody's to remove, in the eyes of others that see no process ids, too."""
+    command = [sys.executable, "-c", SCORE, str(temporary)]
+    with subprocess.Popen(command) as pool:
+        until(lambda: len(os.listdir(temporary)) == 2 and len(list(temporary.glob("*/mrpo-sandbox-*"))) == 1)
+        assert list(left_behind(temporary)) == []
+        supervisors = children(pool.pid)
+        for process in supervisors:
+            os.kill(process, signal.SIGSTOP)
+        pool.kill()
+    assert list(left_behind(temporary)) == []
+    for process in supervisors:
+        os.kill(process, signal.SIGKILL)
+    until(lambda: len(list(left_behind(temporary))) == 2)
+    assert {path.name[:12] for path, _ in left_behind(temporary)} == {"mrpo-reward-"}
+    remove_left_behind(temporary)
+    assert os.listdir(temporary) == []
+
+
+def children(pid: int) -> list[int]:
+    listed = subprocess.run(["pgrep", "-P", str(pid), "-f", "supervisor"], capture_output=True, text=True, check=False)
+    return [int(line) for line in listed.stdout.split()]
+
+
+def test_so_is_a_sandboxs_folder(temporary: Path) -> None:
+    code = (
+        "import tempfile, sys, time; tempfile.tempdir = sys.argv[1]; from mrpo.rewards.library.code import code; "
+        "code()([], '```python\\nwhile True: pass\\n```', [{'input': '', 'output': '3'}], {})"
+    )
+    require_sandbox()
+    with subprocess.Popen([sys.executable, "-c", code, str(temporary)]) as process:
+        until(lambda: bool(list(temporary.glob("mrpo-sandbox-*/owner.json"))))
+        assert list(left_behind(temporary)) == []
+        process.kill()
+    until(lambda: len(list(left_behind(temporary))) == 1)
+    remove_left_behind(temporary)
+    assert os.listdir(temporary) == []
