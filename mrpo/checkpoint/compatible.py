@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from mrpo.config.data_files import files_of, split_of
 from mrpo.config.flatten import flatten
 from mrpo.config.run import RunConfig
 from mrpo.errors import ConfigError
+from mrpo.rewards.imports import imported_files, is_own, own_folders
 
 FREE = {
     "recipe": "only a name; what it sets is compared",
@@ -81,8 +83,8 @@ def describe(config: RunConfig, reward_sources: Mapping[str, Path]) -> dict[str,
     """What a run is made of, by field; plain JSON.
 
     The config's fields by path, with the content of data files in place of their names, and beside a reward function's
-    name the hash of its module's code (comments and layout apart; what that imports isn't looked at). And
-    ``versions.<package>``.
+    name the hashes of its file's code, comments and layout apart, and of each file of the user's own that it imports
+    (``mrpo.rewards.imports``). And ``versions.<package>``.
 
     Args:
         reward_sources: the file that defines each reward's function, by the reward's name.
@@ -94,7 +96,7 @@ def describe(config: RunConfig, reward_sources: Mapping[str, Path]) -> dict[str,
     for name in ("train_files", "val_files"):
         fields[f"data.{name}"] = [_of_data(given) for given in getattr(config.data, name)]
     for name, reward in config.rewards.items():
-        fields[f"rewards.{name}.function"] = f"{reward.function} with code {_code_hash(reward_sources[name])}"
+        fields[f"rewards.{name}.function"] = f"{reward.function} with {_code_of(reward_sources[name])}"
     return fields | {f"versions.{name}": version for name, version in packages().items()}
 
 
@@ -158,5 +160,14 @@ def _covers(name: str, field: str) -> bool:
     return field == name or field.startswith(f"{name}.")
 
 
+def _code_of(source: Path) -> str:
+    """Hashes of a reward's code: of its file, and unless it is installed of the files that it imports."""
+    files = imported_files(source, own_folders()) if is_own(source) else {}
+    return ", ".join(["code " + _code_hash(source), *(f"{name} {_code_hash(files[name])}" for name in sorted(files))])
+
+
 def _code_hash(source: Path) -> str:
-    return hashlib.sha256(ast.dump(ast.parse(source.read_bytes())).encode()).hexdigest()[:16]
+    content = source.read_bytes()
+    with suppress(SyntaxError, ValueError, RecursionError):  # it is another one as soon as it can be loaded
+        content = ast.dump(ast.parse(content)).encode()
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from mrpo.config.model_files import find_model_file
 from mrpo.config.run import RunConfig
 from mrpo.errors import ConfigError
@@ -109,6 +111,40 @@ def count_tokens(rows: list[Row], config: RunConfig) -> tuple[list[Row], str]:
         counts = (n + (n < limit) for n in lengths)
         note = f"{share} with {file}, plus one for the token that ends a response"
     return [replace(row, extra={"response_tokens": n, **row.extra}) for row, n in zip(rows, counts, strict=True)], note
+
+
+def open_tags(rows: list[Row], config: RunConfig) -> tuple[list[Row], str]:
+    """The rows with ``opened_tag``, as a run has it, where the model's chat template ends a prompt in an opening tag,
+    and what to say about that. A tag that a row has already stays."""
+    verl = OmegaConf.create(config.verl)
+    path, template, trusted = (
+        OmegaConf.select(verl, f"actor_rollout_ref.model.{name}")
+        for name in ("tokenizer_path", "custom_chat_template", "trust_remote_code")
+    )
+    path = str(Path(path or config.model.path).expanduser())
+    if find_model_file(path, "tokenizer_config.json") is None:
+        return rows, f"prompts: not rendered, since no tokenizer of {path} is on this machine"
+    from mrpo.data.render import Renderer, opened_tag  # imports transformers
+
+    tags: dict[str, str] = {}
+    refused = ""
+    try:
+        renderer = Renderer(path, config.data.apply_chat_template_kwargs, template, bool(trusted))
+    except ConfigError as error:
+        return rows, f"prompts: not rendered: {error}"
+    for key, row in {json.dumps(row.prompt, default=str): row for row in rows}.items():
+        try:
+            tags[key] = opened_tag(renderer.render(row.prompt))
+        except (ConfigError, AttributeError, IndexError, KeyError, TypeError) as error:
+            tags[key], refused = "", f"prompts: not all rendered: {row.place}: {error}"
+    found = [tags[json.dumps(row.prompt, default=str)] for row in rows]
+    shown = ", ".join(f"<{tag}>" for tag in sorted({*found} - {""}))
+    note = f"prompts: the chat template opens {shown}, which counts as the response's" if shown else ""
+    marked = [
+        replace(row, extra={"opened_tag": tag, **row.extra}) if tag else row
+        for row, tag in zip(rows, found, strict=True)
+    ]
+    return marked, refused or note
 
 
 def _whole(text: str) -> str:

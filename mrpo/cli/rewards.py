@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mrpo.cli._app import Changes, examples, new_app, show_notes
-from mrpo.cli._responses import Row, count_tokens, read_rows
+from mrpo.cli._responses import Row, count_tokens, open_tags, read_rows
 from mrpo.cli._reward_table import Scored, failures_above, show
 from mrpo.cli._table import table
 from mrpo.config.check import check_reward, reward_notes
@@ -72,7 +72,8 @@ def check(
                 f"that runs, and rewards.{name}.options.model."
             )
     show_notes(reward_notes(config, here=True))
-    rows, note = count_tokens(list(read_rows(file)), config)
+    rows, counted = count_tokens(list(read_rows(file)), config)
+    rows, rendered = open_tags(rows, config)
     logs = Path(tempfile.mkdtemp(prefix="mrpo-rewards-"))
     try:
         scored = asyncio.run(score(rows, config.rewards, found.folder, logs))
@@ -85,7 +86,7 @@ def check(
             jsonl.replace(out, records(rows, scored))
     console = Console()
     show(console, scored, [row.group for row in rows], [row.place for row in rows])
-    for line in (note, *printed, f"rows with their scores: {out}" if out is not None else ""):
+    for line in (counted, rendered, *printed, f"rows with their scores: {out}" if out is not None else ""):
         if line:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     if too_many := failures_above(max_failure_rate, scored):

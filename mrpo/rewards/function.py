@@ -87,15 +87,19 @@ def bind(given: str, target: Any, options: Mapping[str, Any]) -> RewardFunction:
 
 
 def _run_file(file: Path) -> ModuleType:
-    unique = f"mrpo_rewards_{abs(hash(str(file)))}"
+    """The module that ``file`` makes. What lies beside it can be imported as by a script, and by its relative name."""
+    package = f"mrpo_rewards_{abs(hash(str(file.parent)))}"
+    unique = f"{package}.{file.stem}"
     if unique not in sys.modules:
+        if str(file.parent) not in sys.path:
+            sys.path.insert(0, str(file.parent))
+        sys.modules.setdefault(package, ModuleType(package)).__path__ = [str(file.parent)]
         spec = importlib.util.spec_from_file_location(unique, file)
         assert spec is not None  # since the file's name ends in .py
         assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[unique] = module
+        sys.modules[unique] = importlib.util.module_from_spec(spec)
         try:
-            spec.loader.exec_module(module)
+            spec.loader.exec_module(sys.modules[unique])
         except BaseException:
             del sys.modules[unique]
             raise

@@ -92,6 +92,20 @@ def test_data_is_compared_by_content_not_by_place(recipe: Path, tmp_path: Path) 
     assert changed(recipe, before, data={"train_files": [str(moved)]}) == ["data.train_files"]
 
 
+def test_a_helper_that_a_reward_imports_is_compared_with_it(recipe: Path) -> None:
+    source = (recipe / "rewards.py").read_text()
+    (recipe / "rewards.py").write_text(f"from helpers import LIMIT\n{source}")
+    (recipe / "helpers.py").write_text("LIMIT = 1")
+    saved = described(recipe)
+    (recipe / "helpers.py").write_text("# as before\nLIMIT = 1")
+    (recipe / "other.py").write_text("LIMIT = 3")
+    assert differences(saved, described(recipe)) == []
+    (recipe / "helpers.py").write_text("LIMIT = 2")
+    found = differences(saved, described(recipe))
+    assert found
+    assert all("rewards.py:" in str(one) and "helpers.py " in str(one) for one in found)
+
+
 def test_rewards_are_compared_by_code_not_by_comments(recipe: Path) -> None:
     before = described(recipe)
     (recipe / "rewards.py").write_text("# a comment\n" + REWARDS)

@@ -82,6 +82,17 @@ def make_recipe(folder: Path, rewards: str, model: str = "none/none") -> None:
     (folder / "mine" / "rewards.py").write_text(REWARDS)
 
 
+def make_tokenizer(folder: Path, template: str) -> None:
+    """One of whole words, that ``transformers`` loads."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=template).save_pretrained(folder)
+    (folder / "config.json").write_text('{"model_type": "qwen2"}')
+
+
 def cells(output: str, title: str) -> dict[str, list[str]]:
     """The rows of the table under ``title``, by their first cell."""
     lines = output.split(f"\n{title}", 1)[1].splitlines()[1:]
@@ -184,6 +195,30 @@ def test_what_a_run_says_of_its_rewards_is_said_here_too(mrpo: Command, tmp_path
         "rewards.runs: tests that are asserts, unlike inputs and outputs, run beside the program"
     )
     assert done.stderr.splitlines() == [f"mrpo: {note}" for note in notes]
+
+
+def test_a_tag_that_the_chat_template_opens_counts_as_in_a_run(mrpo: Command, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    make_tokenizer(model, "{% for m in messages %}{{ m.content }}{% endfor %}{% if thinks %}<think>\n{% endif %}")
+    make_recipe(tmp_path, "  formed: {function: tags, options: {names: [think, answer]}}", str(model))
+    rows = [question("so</think> <answer>e</answer>"), question("<answer>e</answer>")]
+    rows.append(question("5</answer>", extra_info={"opened_tag": "answer"}))
+    check = ("check", str(write(tmp_path, *rows)), "--recipe", "./mine", "--out", "o.jsonl")
+    for thinks, expected in ((True, [1, 0, 0]), (False, [0, 0, 0])):
+        done = mrpo(*check, f"data.apply_chat_template_kwargs={{thinks: {thinks}}}")
+        assert done.returncode == 0, done.stderr
+        written = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+        assert [row["rewards"]["formed"] for row in written] == expected
+        assert ("the chat template opens <think>, which counts" in done.stdout) == thinks
+
+
+def test_what_the_chat_template_refuses_is_named(mrpo: Command, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    make_tokenizer(model, "{{ raise_exception('only questions') }}")
+    make_recipe(tmp_path, "  formed: {function: tags, options: {names: [think]}}", str(model))
+    done = mrpo("check", str(write(tmp_path, question("<think>e</think>"))), "--recipe", "./mine")
+    assert done.returncode == 0, done.stderr
+    assert "prompts: not all rendered: row 1: prompt: the chat template refuses it: only questions" in done.stdout
 
 
 def test_the_rollouts_of_a_run(mrpo: Command, tmp_path: Path) -> None:

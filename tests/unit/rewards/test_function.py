@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from mrpo.config.run import RewardConfig
 from mrpo.errors import ConfigError
 from mrpo.rewards.function import is_async, load_function
+from mrpo.rewards.outcome import Outcome
+from mrpo.rewards.scorer import Scorer
 from mrpo.rewards.source import bare_names, file_of, library_bounds
 
 pytestmark = pytest.mark.unit
@@ -126,3 +129,42 @@ def test_bounds_are_the_librarys_own_and_none_where_there_are_none() -> None:
 @pytest.mark.parametrize("name", ["function", "outcome", "scorer", "signatures", "source"])
 def test_the_examples_in_docstrings_hold(name: str) -> None:
     assert doctest.testmod(importlib.import_module(f"mrpo.rewards.{name}")).failed == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["from helpers import LIMIT", "from .helpers import LIMIT", "from .sub.more import LIMIT", "from sub import LIMIT"],
+)
+def test_a_file_may_import_what_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    recipe = tmp_path / "recipe"
+    (recipe / "sub").mkdir(parents=True)
+    (recipe / "helpers.py").write_text("LIMIT = 7")
+    (recipe / "sub" / "__init__.py").write_text("from .more import LIMIT")
+    (recipe / "sub" / "more.py").write_text("from helpers import LIMIT")
+    (recipe / "rewards.py").write_text(f"{line}\ndef limit(prompt, response, truth, extra): return LIMIT")
+    monkeypatch.chdir("/")
+    rewards = {"limit": RewardConfig(function="rewards.py:limit")}
+
+    async def score() -> dict[str, Outcome]:
+        async with Scorer(rewards, recipe) as scorer:
+            return await scorer.score([], "", None, {})
+
+    assert asyncio.run(score()) == {"limit": Outcome(7.0)}
+
+
+def test_a_module_may_be_of_a_package_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_reward_lib" / "text").mkdir(parents=True)
+    (tmp_path / "my_reward_lib" / "__init__.py").write_text("")
+    (tmp_path / "my_reward_lib" / "limits.py").write_text("LIMIT = 7")
+    (tmp_path / "my_reward_lib" / "text" / "__init__.py").write_text("")
+    (tmp_path / "my_reward_lib" / "text" / "of.py").write_text(
+        "from ..limits import LIMIT\ndef limit(prompt, response, truth, extra): return LIMIT"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rewards = {"limit": RewardConfig(function="my_reward_lib.text.of:limit")}
+
+    async def score() -> dict[str, Outcome]:
+        async with Scorer(rewards, Path("/")) as scorer:
+            return await scorer.score([], "", None, {})
+
+    assert asyncio.run(score()) == {"limit": Outcome(7.0)}
