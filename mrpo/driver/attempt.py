@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from omegaconf import DictConfig, OmegaConf
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -49,6 +50,7 @@ def environment(config: RunConfig, device: str, folder: RunFolder) -> dict[str, 
         "VLLM_DISABLE_COMPILE_CACHE": "1",  # a stale cache broke runs: github.com/vllm-project/vllm/issues/31199
         "NCCL_DEBUG": "WARN",
         "TRANSFER_QUEUE_ENABLE": "1",
+        "TQ_NUM_THREADS": str(min(8, psutil.cpu_count(logical=False) or 8)),  # it warns of more at each request
         "HYDRA_FULL_ERROR": "1",
         "TENSORBOARD_DIR": str(folder.path.resolve() / "tensorboard"),
         "WANDB_DIR": str(folder.path.resolve()),
