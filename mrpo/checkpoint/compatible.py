@@ -60,6 +60,8 @@ FREE = {
     "resume.*": "how to go on",
     "interrupt.*": "when to stop",
     "watchdog.*": "when to give up",
+    "observe.*": "what is recorded",
+    "observe.rollouts.*": "what is recorded",
 }
 """Fields that may change without a word, and why they don't change what is learned. ``*``: any one part of a name."""
 

@@ -19,6 +19,7 @@ from mrpo.config.budget import BudgetConfig
 from mrpo.config.checkpoint import CheckpointConfig, InterruptConfig, ResumeConfig, WatchdogConfig
 from mrpo.config.data import DataConfig, ModelConfig
 from mrpo.config.estimators import Algorithm, default_algorithm
+from mrpo.config.observe import ObserveConfig
 from mrpo.config.trackers import Tracker
 from mrpo.errors import ConfigError, unknown_name
 
@@ -298,6 +299,8 @@ class RunConfig(StrictModel):
     """How the run ends early when it is asked to."""
     watchdog: WatchdogConfig = Field(default_factory=WatchdogConfig)
     """What happens when nothing moves."""
+    observe: ObserveConfig = Field(default_factory=ObserveConfig)
+    """How much is recorded."""
     verl: dict[str, Any] = Field(default_factory=dict)
     """Further settings of verl's own configuration, by verl's names; they win over what is derived from the above."""
 
@@ -310,16 +313,6 @@ class RunConfig(StrictModel):
 
     def as_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-    @property
-    def max_probs_diff(self) -> float | None:
-        """``rollout.max_probs_diff``, or what rounding explains; None: anything may be.
-
-        Rounding alone has made 2e-7 in float32, and in bfloat16 .002 on a small model, .006 on large ones.
-        """
-        if self.rollout.max_probs_diff is not None or self.rollout.top_p < 1:
-            return self.rollout.max_probs_diff
-        return 0.001 if {self.model.dtype, self.rollout.dtype} == {"float32"} else 0.03
 
     @property
     def ranks(self) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from omegaconf import DictConfig, OmegaConf
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -29,6 +30,8 @@ from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 
 CONTROLLER_POLL_SECONDS = 0.25
+LOG_BYTES = 8 << 20
+"""A process's output goes on in a new file then, and the one before the last is dropped."""
 
 
 class Controller:
@@ -49,6 +52,9 @@ def environment(config: RunConfig, device: str, folder: RunFolder) -> dict[str, 
         "VLLM_DISABLE_COMPILE_CACHE": "1",  # a stale cache broke runs: github.com/vllm-project/vllm/issues/31199
         "NCCL_DEBUG": "WARN",
         "TRANSFER_QUEUE_ENABLE": "1",
+        "TQ_NUM_THREADS": str(min(8, psutil.cpu_count(logical=False) or 8)),  # it warns of more at each request
+        "RAY_ROTATION_MAX_BYTES": str(LOG_BYTES),
+        "RAY_ROTATION_BACKUP_COUNT": "1",
         "HYDRA_FULL_ERROR": "1",
         "TENSORBOARD_DIR": str(folder.path.resolve() / "tensorboard"),
         "WANDB_DIR": str(folder.path.resolve()),

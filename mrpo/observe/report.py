@@ -16,6 +16,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 
+from mrpo.config.observe import RolloutRecord
 from mrpo.observe.progress import Progress, clock, in_order
 from mrpo.observe.prompts import recent_prompts, reward_weights
 from mrpo.observe.summary import quarters, samples
@@ -62,6 +63,7 @@ def write_report(folder: RunFolder) -> tuple[Path, Path]:
         summary=[_summary(records, reward) for reward in progress.rewards],
         before_after=page_values(before_after(folder)),
         rollouts=[_rollout(label, record) for label, record in samples(folder)],
+        recorded=_recorded(folder),
         **_steps(records, progress.rewards),
         config=folder.config.read_text(encoding="utf-8") if folder.config.exists() else "no config.yaml",
     )
@@ -140,6 +142,16 @@ def _steps(records: Sequence[Record], rewards: Sequence[str]) -> dict[str, Any]:
     ]
     rows = [(r["step"], [_number(metrics.number(r, metric), digits) for _, metric, digits in columns]) for r in records]
     return {"titles": [title for title, _, _ in columns], "steps": rows}
+
+
+def _recorded(folder: RunFolder) -> str:
+    """What of its rollouts the run records, in words; empty for all of them."""
+    import yaml
+
+    config = yaml.safe_load(folder.config.read_text(encoding="utf-8")) if folder.config.exists() else None
+    observe = config.get("observe") if isinstance(config, dict) else None
+    given = observe.get("rollouts") if isinstance(observe, dict) else None
+    return str(RolloutRecord(**given)) if isinstance(given, dict) else ""
 
 
 def _rollout(label: str, record: Record) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import re
 import shutil
 from pathlib import Path
 
-_WORKER = re.compile(r"worker-[0-9a-f]+-(?P<job>[0-9a-f]+)-(?P<pid>\d+)\.(?P<stream>out|err)")
+_WORKER = re.compile(r"worker-[0-9a-f]+-(?P<job>[0-9a-f]+)-(?P<pid>\d+)\.(?P<stream>(\d+\.)?(out|err)(\.\d+)?)")
+"""With a number: what came before, of a stream that has grown beyond the size at which Ray begins a new file."""
 _LABEL = re.compile(rb"^:(actor|task)_name:(.+)$", re.MULTILINE)
 _RAY_SERVICES = ("raylet", "gcs_server", "dashboard", "dashboard_agent", "runtime_env_agent", "monitor", "log_monitor")
 

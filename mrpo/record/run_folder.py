@@ -156,6 +156,11 @@ class RunFolder:
         self.validation_rollouts.mkdir(exist_ok=True)
         jsonl.replace(self.validation_rollouts / f"{name}.jsonl", rows)
 
+    def drop_validations(self, keep: int) -> None:
+        """Remove the rollouts of validations between the first one and the newest ``keep``."""
+        for step in self.validation_steps()[1:-keep]:
+            (self.validation_rollouts / f"{step}.jsonl").unlink(missing_ok=True)
+
     @contextmanager
     def claim(self) -> Iterator[None]:
         """Be the only command that runs this run, until the process ends. Raises ConfigError if another one does."""

@@ -208,6 +208,8 @@ class TrainingRun:
         metrics, rows = seam.validate(step)
         records = validation_records(rows, self.config.advantage.names)
         self.folder.write_validation(name, records)
+        if self.config.observe.validations is not None:
+            self.folder.drop_validations(keep=self.config.observe.validations)
         weights = {reward: of.weight for reward, of in self.config.rewards.items()}
         metrics = with_gaps(metrics, records, weights, self.config.rollout.val_kwargs.n)
         metrics |= truncated_share(row.truncated for row in rows)

@@ -202,7 +202,9 @@ def record(step: Step, run: Parts, metrics: Metrics) -> Metrics:
     renamed = rename(run.seam.finish(step.batches, metrics)) | run.more_metrics()
 
     def write() -> None:
-        run.folder.write_rollouts(step.number, step.records)
+        recorded = run.config.observe.rollouts
+        if recorded.has(step.number, run.seam.total_steps):
+            run.folder.write_rollouts(step.number, recorded.of(step.records))
         run.folder.write_metrics(step.number, renamed)
         run.seam.log(renamed, step.number)
 

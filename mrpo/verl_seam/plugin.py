@@ -1,8 +1,9 @@
 """Entry point of the group ``verl.plugins``: verl imports this in every process that imports verl.
 
-It makes the CPU platform known, keeps a run's sockets to itself and, where ``VERL_PLATFORM=cpu`` asks for it, applies
-the patches that CPU needs. verl swallows an exception raised here (it logs it at debug level), so failures are kept in
-``failure`` and raised again by ``require_loaded``, which the controller and every trainer rank call before they work.
+It makes the CPU platform known, keeps a run's sockets to itself, counts log lines that repeat themselves and, where
+``VERL_PLATFORM=cpu`` asks for it, applies the patches that CPU needs. verl swallows an exception raised here (it logs
+it at debug level), so failures are kept in ``failure`` and raised again by ``require_loaded``, which the controller and
+every trainer rank call before they work.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import signal
 from pathlib import Path
 
 from mrpo.driver.fork_client import ENV
+from mrpo.record import repeated
 
 failure: BaseException | None = None
 
@@ -28,6 +30,7 @@ try:
     from mrpo.verl_seam.version import require_verl
 
     require_verl()
+    repeated.install()
     faulthandler.register(signal.SIGUSR2, all_threads=True)  # the watchdog asks for stacks
     import mrpo.verl_seam.cpu.platform  # noqa: F401  (registers the platform)
     from mrpo.verl_seam.patches import loopback_stores, private_names

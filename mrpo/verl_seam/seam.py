@@ -68,6 +68,7 @@ from mrpo.verl_seam.reward_models import RewardModels
 from mrpo.verl_seam.rows import VerlBatch
 from mrpo.verl_seam.stacks import located
 from mrpo.verl_seam.text import ResponseDecoder
+from mrpo.verl_seam.trackers import begin_at
 from mrpo.verl_seam.trainer import TRAINERS
 from mrpo.verl_seam.validation import renamed
 
@@ -95,6 +96,7 @@ class VerlSeam:
         self.config, self.ours = config, ours
         self.timings: dict[str, float] = {}
         self.filtered_counts: dict[Any, int] | None = None
+        self.has_logged = False
         self.sampled: list[KVBatchMeta] = []
         """Mini-batches of this step that are ready, where they must not depend on who finished first."""
         self.while_waiting: Callable[[int], None] = lambda unfinished: None
@@ -328,6 +330,9 @@ class VerlSeam:
         return metrics
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
+        if not self.has_logged:
+            begin_at(self.trainer.logger, step)
+            self.has_logged = True
         self.trainer.logger.log(data=dict(metrics), step=step)
         if self.filtered_counts:
             self.filtered_logger.log(self.config.trainer.logger, self.filtered_counts, step)

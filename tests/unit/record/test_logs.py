@@ -52,6 +52,14 @@ def test_worker_streams_are_named_by_actor_and_process(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "TaskRunner-11.out").read_text().endswith("hello\n")
 
 
+def test_a_stream_that_was_rotated_is_collected_whole(tmp_path: Path) -> None:
+    label = ":job_id:01000000\n:actor_name:A\n"
+    files = {_worker(11, "out"): f"{label}x\n", _worker(11, "err"): "new\n", _worker(11, "err.1"): f"{label}old\n"}
+    written = collect_actor_logs(_session(tmp_path, files), tmp_path / "run")
+    assert sorted(file.name for file in written) == ["A-11.err", "A-11.err.1", "A-11.out"]
+    assert (tmp_path / "run" / "A-11.err.1").read_text().endswith("old\n")
+
+
 def test_a_job_on_a_shared_ray_gets_its_own_workers_logs_only(tmp_path: Path) -> None:
     files = {
         _worker(11, "out", "01000000"): ":actor_name:A\nhers\n",

@@ -106,3 +106,11 @@ def test_folder_can_be_sent_to_another_process(tmp_path: Path) -> None:
     folder = new_run(tmp_path)
     pickle.loads(pickle.dumps(folder)).write_metrics(1, {"reward/a/mean": 1.0})
     assert len(folder.metrics()) == 1
+
+
+def test_validations_between_the_first_and_the_newest_are_dropped(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for step in range(0, 12, 2):
+        folder.write_validation(step, [{"uid": "a", "sample": 0, "rewards": {}}])
+        folder.drop_validations(keep=2)
+    assert folder.validation_steps() == [0, 8, 10]

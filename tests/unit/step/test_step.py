@@ -142,7 +142,17 @@ def test_rewards_are_told_apart_by_data_source_where_there_are_several(mini_batc
         (number,) = (n for n in range(16) if row["uid"].startswith(f"{prompt_id(*seam.content(n)):016x}"))
         scores[list(scores)[number % 2]].append(row["rewards"]["correct"])
     assert {name: metrics[name] for name in scores} == {name: fmean(of) for name, of in scores.items()}
-    assert reward_names([metrics]) == ["correct", "short"]
+    assert sorted(reward_names([metrics])) == ["correct", "short"]
+
+
+def test_a_run_records_the_rollouts_that_it_is_asked_for_and_measures_all(tmp_path: Path) -> None:
+    seam, folder = FaultySeam(total_steps=5), RunFolder(tmp_path)
+    run = parts(seam, tmp_path, budget={"rollouts_per_prompt": N}, observe={"rollouts": {"every": 2, "sample": N}})
+    metrics = [run_step(number, run) for number in range(1, 6)]
+    run.writer.settle()
+    assert folder.rollout_steps() == [1, 2, 4, 5]
+    assert [len(folder.read_rollouts(step)) for step in folder.rollout_steps()] == [N] * 4
+    assert [one["budget/rollouts"] for one in metrics] == [PROMPTS * N] * 5
 
 
 def test_a_single_data_source_is_not_told_apart(tmp_path: Path) -> None:
@@ -158,6 +168,7 @@ def test_truncated_responses_are_counted_and_a_run_of_mostly_these_warns_once(
     seam.truncated = share
     run = parts(seam, tmp_path, budget={"rollouts_per_prompt": N})
     metrics = [run_step(number, run) for number in (1, 2)]
+    run.writer.settle()
     assert [one.get("rollout/truncated_share") for one in metrics] == [share, share]
     told = [row["truncated"] for row in folder.read_rollouts(1)]
     assert told == (

@@ -1,0 +1,60 @@
+"""How much a run records of itself: the default keeps every rollout, which a month's run may not want to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import Field
+
+from mrpo.config.base import StrictModel
+
+
+class RolloutRecord(StrictModel):
+    """Which rollouts go into ``rollouts/<step>.jsonl``. Metrics are of all of them, whatever is recorded."""
+
+    every: int = Field(default=1, ge=1)
+    """Steps between recorded ones. The first step and the last are always recorded."""
+    sample: int | None = Field(default=None, ge=1)
+    """Record about so many rollouts of a step: whole prompt groups, drawn by their uids, as many as fit and one at
+    least. Unset: all."""
+
+    def has(self, step: int, total_steps: int) -> bool:
+        """Whether the step's rollouts are recorded.
+
+        >>> [step for step in range(1, 26) if RolloutRecord(every=10).has(step, 25)]
+        [1, 10, 20, 25]
+        """
+        return step % self.every == 0 or step in (1, total_steps)
+
+    def of(self, rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """The rows of a step that are recorded, in their order. They follow from the uids alone, so a step that is run
+        again records the same."""
+        rows = list(rows)
+        if self.sample is None:
+            return rows
+        sizes: dict[str, int] = {}
+        for row in rows:
+            sizes[row["uid"]] = sizes.get(row["uid"], 0) + 1
+        chosen, room = set[str](), self.sample
+        for uid in sorted(sizes, key=lambda uid: hashlib.blake2b(uid.encode()).digest()):
+            if not chosen or sizes[uid] <= room:
+                chosen.add(uid)
+                room -= sizes[uid]
+        return [row for row in rows if row["uid"] in chosen]
+
+    def __str__(self) -> str:
+        """What is left out, in words; empty if nothing is."""
+        steps = f"every {self.every} steps" if self.every > 1 else ""
+        rollouts = f"about {self.sample} rollouts of a step" if self.sample else ""
+        return ", ".join(filter(None, (steps, rollouts)))
+
+
+class ObserveConfig(StrictModel):
+    """What a run leaves for those who look at it. ``docs/long_runs.md`` says what it takes on disk."""
+
+    rollouts: RolloutRecord = Field(default_factory=RolloutRecord)
+    """Which rollouts are recorded."""
+    validations: int | None = Field(default=None, ge=1)
+    """Keep the rollouts of the first validation and of so many of the newest. Unset: of all."""

@@ -1,0 +1,51 @@
+"""A run may record a part of its rollouts: whole groups, the same ones each time, and it says which part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mrpo.config.observe import RolloutRecord
+
+pytestmark = pytest.mark.unit
+
+SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=12)
+
+
+def rows(sizes: list[int]) -> list[dict[str, Any]]:
+    return [{"uid": f"u{g}", "sample": i} for g, n in enumerate(sizes) for i in range(n)]
+
+
+def test_by_default_everything_is_recorded() -> None:
+    record = RolloutRecord()
+    assert all(record.has(step, 100) for step in range(1, 101))
+    assert record.of(rows([3, 4])) == rows([3, 4])
+    assert str(record) == ""
+
+
+@settings(deadline=None)
+@given(SIZES, st.integers(1, 30))
+def test_a_sample_is_of_whole_groups_in_their_order_and_of_its_size(sizes: list[int], sample: int) -> None:
+    found = RolloutRecord(sample=sample).of(rows(sizes))
+    uids = {row["uid"] for row in found}
+    assert found == [row for row in rows(sizes) if row["uid"] in uids]
+    assert uids
+    assert len(found) <= sample or len(uids) == 1
+    left_out = [n for g, n in enumerate(sizes) if f"u{g}" not in uids]
+    assert all(n > sample - len(found) for n in left_out)  # else it would have fitted
+
+
+@settings(deadline=None)
+@given(SIZES, st.integers(1, 30), st.randoms())
+def test_which_groups_does_not_depend_on_who_finished_first(sizes: list[int], sample: int, draw: Any) -> None:
+    shuffled = rows(sizes)
+    draw.shuffle(shuffled)
+    chosen = {row["uid"] for row in RolloutRecord(sample=sample).of(shuffled)}
+    assert chosen == {row["uid"] for row in RolloutRecord(sample=sample).of(rows(sizes))}
+
+
+def test_what_is_left_out_is_said() -> None:
+    assert str(RolloutRecord(every=10, sample=64)) == "every 10 steps, about 64 rollouts of a step"
