@@ -12,6 +12,8 @@ from mrpo.errors import ConfigError
 from mrpo.record import jsonl
 
 Record = dict[str, Any]
+HUB_SECONDS = 10.0
+"""How long the hub's answer is waited for."""
 SUFFIXES = (".parquet", ".jsonl", ".json")
 
 
@@ -43,6 +45,8 @@ def read_split(split: Split) -> Iterator[tuple[int, Record]]:
     import datasets
 
     datasets.disable_progress_bars()
+    if not split.is_folder:
+        _look_on_the_hub(split.data_set)
     folder = str(Path(split.data_set).expanduser()) if split.is_folder else split.data_set
     try:
         # A data set's own code is never run: this version of the library can't.
@@ -51,6 +55,22 @@ def read_split(split: Split) -> Iterator[tuple[int, Record]]:
         said = " ".join(line.strip() for line in str(error).splitlines() if not line.startswith("Example of usage"))
         raise ConfigError(f"can't be read as DATA_SET:SPLIT or DATA_SET:CONFIGURATION:SPLIT: {said:.400}") from None
     yield from enumerate(map(dict, rows), 1)
+
+
+def _look_on_the_hub(data_set: str) -> None:
+    """Where the hub can't be reached, which takes the libraries minutes to say, they are told to use their cache."""
+    import datasets
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        HfApi().dataset_info(data_set, timeout=HUB_SECONDS)
+    except RepositoryNotFoundError:
+        raise ConfigError("is no data set of the hub, or one that this user may not read.") from None
+    except Exception:  # no network, no name server, a proxy that refuses
+        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
 
 
 def _parquet(file: Path) -> Iterator[tuple[int, Record]]:

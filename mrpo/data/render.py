@@ -12,6 +12,15 @@ from typing import Any
 from mrpo.errors import ConfigError
 
 
+def render_chat(tokenizer: Any, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> str:
+    """A chat in the tokenizer's template, up to where the model goes on: a turn of its own, or a last message of the
+    assistant's that was begun."""
+    begun = messages[-1]["role"] == "assistant"
+    how = {"continue_final_message": True} if begun else {"add_generation_prompt": True}
+    chat = [dict(message) for message in messages]
+    return str(tokenizer.apply_chat_template(chat, tokenize=False, **how, **options))
+
+
 class Renderer:
     """Renders prompts with one tokenizer and the options of its chat template.
 
@@ -47,14 +56,12 @@ class Renderer:
     def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """The prompt's text. Raises ConfigError if the template refuses it, or leaves the last message out."""
         try:
-            text = self.tokenizer.apply_chat_template(
-                [dict(message) for message in messages], add_generation_prompt=True, tokenize=False, **self.options
-            )
+            text = render_chat(self.tokenizer, messages, self.options)
         except Exception as error:  # a template is a program, which raises what it likes
             raise ConfigError(f"prompt: the chat template refuses it: {str(error).splitlines()[0]}") from None
         if messages[-1]["content"].strip() not in text:
             raise ConfigError(f"prompt: the chat template leaves the last message out, and renders {text!r:.200}")
-        return str(text)
+        return text
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each rendered prompt."""

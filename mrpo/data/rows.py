@@ -18,9 +18,12 @@ from typing import Any
 from mrpo.errors import ConfigError
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
-LAST_ROLES = ("user", "tool")
+LAST_ROLES = ("user", "tool", "assistant")
+"""Of the last message. The assistant's has been begun, and rollouts go on with it."""
 OF_VERL = ("prompt", "reward_model", "data_source", "extra_info", "agent_name", "ability")
 """Columns that aren't passed on to rewards as part of ``extra_info``."""
+SINGLE_TURN = "single_turn_agent"
+"""verl's name for rollouts of one turn."""
 MEDIA = ("images", "videos", "audios")
 
 
@@ -61,6 +64,12 @@ def make_row(record: Mapping[str, Any], number: int, columns: Mapping[str, str],
     }
     if isinstance(record[column], str):
         row["extra_info"]["prompt_is_text"] = True  # the rewards of some frameworks are then given texts
+    if prompt[-1]["role"] == "assistant":
+        if record.get("agent_name") not in (None, SINGLE_TURN):
+            raise ConfigError(
+                f"agent_name: given {record['agent_name']!r:.80} with a last message of the assistant, allowed: none."
+            )
+        row["extra_info"]["prefill"] = prompt[-1]["content"]
     if record.get("agent_name") is not None:
         row["agent_name"] = record["agent_name"]
     return row
@@ -81,10 +90,10 @@ def _messages(prompt: Any, column: str) -> list[dict[str, Any]]:
     messages = [_message(message, column) for message in prompt]
     last = messages[-1]
     if last["role"] not in LAST_ROLES:
-        raise ConfigError(
-            f"{column}: given a last message of role {last['role']!r}, allowed: {' or '.join(LAST_ROLES)}. A rollout "
-            "begins a turn of its own; it doesn't go on with one that was begun."
-        )
+        allowed = f"{', '.join(LAST_ROLES[:-1])} or {LAST_ROLES[-1]}"
+        raise ConfigError(f"{column}: given a last message of role {last['role']!r}, allowed: {allowed}.")
+    if last.get("tool_calls"):
+        raise ConfigError(f"{column}: given a last message that calls tools, allowed: one that tools have answered.")
     if not last["content"].strip():
         raise ConfigError(f"{column}: given an empty last message, allowed: one with content.")
     return messages

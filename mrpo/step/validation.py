@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from mrpo.budget.ids import prompt_id
+from mrpo.record.metrics import name_part
 from mrpo.rewards.wire import details_of, failures_of, scores_of
 from mrpo.step.rollouts import RowKey
 from mrpo.step.seam import ValidationRow
@@ -41,7 +42,7 @@ def with_gaps(
             scores = [_score(record["rewards"], name, weights) for record in of_source]
             if None not in scores:
                 continue
-            of_verl = re.compile(rf"val-(core|aux)/{re.escape(source)}/{name}/mean@\d+")
+            of_verl = re.compile(rf"val-(core|aux)/{re.escape(name_part(source))}/{name}/mean@\d+")
             found = {key: value for key, value in found.items() if not of_verl.fullmatch(key)}
             prompts: dict[str, list[float]] = {}
             for record, score in zip(of_source, scores, strict=True):
@@ -49,7 +50,7 @@ def with_gaps(
                     prompts.setdefault(record["uid"], []).append(score)
             if prompts:
                 kind = "core" if name == "total" else "aux"
-                found[f"val-{kind}/{source}/{name}/mean@{n}"] = fmean(map(fmean, prompts.values()))
+                found[f"val-{kind}/{name_part(source)}/{name}/mean@{n}"] = fmean(map(fmean, prompts.values()))
     return found
 
 

@@ -31,7 +31,8 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 from mrpo.budget.ids import as_ids
 from mrpo.budget.sequential import Observed, ReinforceAda
 from mrpo.config.controller import received
-from mrpo.rewards.wire import FAILURES, RESPONSE, SEEN, TRUNCATED, decode
+from mrpo.data.render import render_chat
+from mrpo.rewards.wire import RESPONSE, SEEN, TRUNCATED, decode
 from mrpo.step.rollouts import RowKey
 from mrpo.verl_seam.node_roles import TRAINER_NODE, in_turn
 from mrpo.verl_seam.text import ResponseDecoder, is_truncated
@@ -71,10 +72,18 @@ class SingleTurn(SingleTurnAgentLoop):
             return list(await super().ct_build_initial_tokens(messages, *given, **media))
         key = json.dumps(messages, default=repr)
         if key not in self.tokens:
-            self.tokens[key] = asyncio.ensure_future(super().ct_build_initial_tokens(messages, **media))
+            begun = messages[-1]["role"] == "assistant"
+            tokens = self._begun(messages) if begun else super().ct_build_initial_tokens(messages, **media)
+            self.tokens[key] = asyncio.ensure_future(tokens)
             if len(self.tokens) > KEPT_PROMPTS:
                 del self.tokens[next(iter(self.tokens))]
         return list(await self.tokens[key])
+
+    async def _begun(self, messages: list[dict[str, Any]]) -> list[int]:
+        """Up to where the assistant's last message goes on; verl would close it and open another."""
+        text = render_chat(self.tokenizer, messages, self.apply_chat_template_kwargs)
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self._cap_text_prompt_length(ids)
 
 
 class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignore[name-defined]
@@ -146,7 +155,7 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         sampling_params: dict[str, Any],
         *,
         trajectory: dict[str, Any],
-        agent_name: str,
+        agent_name: str | None,
         session_id: int,
         **prompt: Any,
     ) -> list[AgentLoopOutput]:
@@ -156,7 +165,13 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         seed = request_seed(base, trajectory["step"], trajectory["validate"], who, session_id)
         sampling_params = {**sampling_params, "seed": seed, "detokenize": False}  # rewards have their own decoder
         prompt["session_id"] = session_id
+        # None: the row names no agent, and others of the data do
+        agent_name = agent_name or self.config.actor_rollout_ref.rollout.agent.default_agent_loop
         if agent_loop._agent_loop_registry.get(agent_name) != VERL_SINGLE_TURN:
+            if prompt["raw_prompt"][-1]["role"] == "assistant":
+                raise RuntimeError(
+                    f"agent {agent_name} can't go on with the assistant's last message, which ends a prompt"
+                )
             how = {"trajectory": trajectory, "agent_name": agent_name, "trace": False}
             return cast(list[AgentLoopOutput], await super()._run_agent_loop(sampling_params, **how, **prompt))
         if self.single_turn is None:
@@ -271,7 +286,9 @@ class RoundsWorker(SeededAgentLoopWorker):
     def _score(self, output: AgentLoopOutput) -> float:
         scores = decode(output.extra_fields["reward_extra_info"])
         if self.rounds.reward == "total":
-            there = any(score is not None for name, score in scores.items() if name != FAILURES)
+            there = any(
+                isinstance(score, int | float) for score in scores.values()
+            )  # others are texts: failures, details
             return float(output.reward_score or 0.0) if there else float("nan")
         value = scores[self.rounds.reward]
         return float("nan") if value is None else float(value)

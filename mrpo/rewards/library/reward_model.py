@@ -21,7 +21,8 @@ class reward_model:
         self.server, self.model, self.sign = Server(url), model, sign
 
     async def __call__(self, prompt: Any, response: str, ground_truth: Any, extra: dict[str, Any]) -> float:
-        chat = [*prompt, {"role": "assistant", "content": response}]
+        begun = extra.get("prefill", "") if prompt[-1]["role"] == "assistant" else ""
+        chat = [*prompt[: -1 if begun else None], {"role": "assistant", "content": begun + response}]
         request = {"model": self.model, "messages": chat, "use_activation": False}
         answer = await self.server.post(request, "/classify")
         return self.sign * answer["data"][-1]["probs"][-1]

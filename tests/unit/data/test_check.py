@@ -194,6 +194,18 @@ def test_arguments_reach_the_template_and_an_opened_tag_is_reported(job: Job, tm
     assert check(job.model_copy(update={"template": template}), tmp_path).files[0].opened_tag == ""
 
 
+def test_an_answer_that_was_begun_is_rendered_unfinished(job: Job, tmp_path: Path) -> None:
+    chat = [{"role": "user", "content": "1+1"}, {"role": "assistant", "content": "<answer>\n"}]
+    files = {"data.train_files[0]": write(tmp_path / "x.jsonl", chat, "1+1")}
+    report = check(job.model_copy(update={"files": files}), tmp_path).files[0]
+    begun, whole = report.prompts
+    assert begun.endswith("<answer>\n")
+    assert begun.startswith(whole)  # the generation prompt, and then the answer's beginning
+    assert report.opened_tag == "answer"
+    extra = [row["extra_info"] for row in rows_of(tmp_path, "data.train_files[0]")]
+    assert [(row["prefill"], row["opened_tag"]) for row in extra] == [("<answer>\n", "answer"), (None, None)]
+
+
 def test_a_tokenizer_without_a_template_is_refused(job: Job, tmp_path: Path) -> None:
     tokenizer = byte_tokenizer([])
     tokenizer.chat_template = None

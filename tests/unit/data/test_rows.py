@@ -28,8 +28,16 @@ def test_a_row_in_verls_schema_stays_as_it_is(turns: list[tuple[str, str]], last
         "data_source": "sums",
         "prompt": prompt,
         "reward_model": {"style": "rule", "ground_truth": "2"},
-        "extra_info": {"index": 9, "more": 1},
+        "extra_info": {"index": 9, "more": 1, **({"prefill": "1+1"} if last == "assistant" else {})},
     }
+
+
+def test_an_answer_that_was_begun_is_told_to_rewards() -> None:
+    parts = [{"type": "text", "text": "The "}, {"type": "text", "text": "sum"}]
+    row = made(prompt=[*USER, {"role": "assistant", "content": parts}], agent_name="single_turn_agent")
+    assert row["prompt"][-1] == {"role": "assistant", "content": "The sum"}
+    assert row["extra_info"]["prefill"] == "The sum"
+    assert "prefill" not in made(prompt=USER)["extra_info"]
 
 
 def test_plain_text_is_what_the_user_says() -> None:
@@ -88,7 +96,16 @@ def test_a_message_keeps_what_else_it_has() -> None:
         ({"prompt": [{"role": "human", "content": "1"}]}, "role among system"),
         ({"prompt": [{"role": "user", "content": " "}]}, "given an empty last message"),
         ({"prompt": [{"role": "user", "content": None}]}, "given the content None"),
-        ({"prompt": [*USER, {"role": "assistant", "content": "The"}]}, "last message of role 'assistant'"),
+        (
+            {"prompt": [*USER, {"role": "system", "content": "The"}]},
+            "last message of role 'system', allowed: user, tool or",
+        ),
+        ({"prompt": [*USER, {"role": "assistant", "content": " "}]}, "given an empty last message"),
+        ({"prompt": [*USER, {"role": "assistant", "tool_calls": [{"name": "f"}]}]}, "last message that calls tools"),
+        (
+            {"prompt": [*USER, {"role": "assistant", "content": "The"}], "agent_name": "tool_agent"},
+            "agent_name: given 'tool_agent' with a last message of the assistant",
+        ),
         (
             {"prompt": [{"role": "user", "content": [{"type": "image"}]}]},
             "given the part .*image.*, allowed: {type: text",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from mrpo.checkpoint.compatible import describe
 from mrpo.config.check import check_files
 from mrpo.config.data_files import Split, files_of, is_there, split_of
 from mrpo.config.load import load_run_config
+from mrpo.data import files
 from mrpo.data.cached import folder_of
 from mrpo.data.check import Job, check
 from mrpo.data.files import read_split
@@ -118,19 +120,27 @@ def test_what_isnt_in_a_repository_is_one_sentence(repository: Path, tmp_path: P
 
 
 def test_a_data_set_that_nobody_has_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the hub, which is somebody that listens and says nothing here, doesn't answer."""
     import datasets
+    from huggingface_hub import constants
 
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ConfigError, match=r"data\.train_files\[0\]: nobody/nothing:train can't be read as DATA_SET"):
-        check(job("nobody/nothing:train", "nobody/nothing:test"), tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(files, "HUB_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent, monkeypatch.context() as patch:
+        patch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(
+            ConfigError, match=r"data\.train_files\[0\]: nobody/nothing:train can't be read as DATA_SET"
+        ):
+            check(job("nobody/nothing:train", "nobody/nothing:test"), tmp_path)
+    assert constants.HF_HUB_OFFLINE  # and so from now on in this process
 
 
 def test_rows_and_the_resume_check_follow_the_repositorys_content(repository: Path, tmp_path: Path) -> None:
     train = f"{repository}:main:train"
     given = job(train, f"{repository}:main:test")
-    files = [f"data.train_files=['{train}']", f"data.val_files=['{repository}:main:test']"]
-    config, recipe = load_run_config(["recipe=quickstart", *files])
+    names = [f"data.train_files=['{train}']", f"data.val_files=['{repository}:main:test']"]
+    config, recipe = load_run_config(["recipe=quickstart", *names])
     check_files(config, recipe, tmp_path)
     sources = dict.fromkeys(config.rewards, recipe.folder / "rewards.py")
     before = folder_of(given), describe(config, sources)["data.train_files"]

@@ -77,16 +77,16 @@ def test_means_leave_missing_scores_out_and_cover_all_prompts() -> None:
     """Prompt x has one of its two scores, so that verl's means of x and of y stand apart, with another count each."""
     rows = [record("x", 1.0), record("x", None), record("y", 0.0), record("y", 0.5), record("z", None, 3.0, "b")]
     of_verl = {
-        "val-aux/of/a/a/mean@1": 1.0,
-        "val-aux/of/a/a/mean@2": 0.25,
-        "val-core/of/a/total/mean@2": 0.25,
+        "val-aux/of%2Fa/a/mean@1": 1.0,
+        "val-aux/of%2Fa/a/mean@2": 0.25,
+        "val-core/of%2Fa/total/mean@2": 0.25,
         "val-aux/b/b/mean@2": 3.0,
         "val-aux/b/b/std@2": 0.0,
         "val-core/b/total/mean@2": 3.0,
     }
     assert with_gaps(of_verl, rows, {"a": 1.0, "b": 1.0}, 2) == {
-        "val-aux/of/a/a/mean@2": pytest.approx((1.0 + 0.25) / 2),
-        "val-core/of/a/total/mean@2": pytest.approx((1.0 + 0.25) / 2),
+        "val-aux/of%2Fa/a/mean@2": pytest.approx((1.0 + 0.25) / 2),
+        "val-core/of%2Fa/total/mean@2": pytest.approx((1.0 + 0.25) / 2),
         "val-aux/b/b/mean@2": 3.0,
         "val-aux/b/b/std@2": 0.0,
         "val-core/b/total/mean@2": 3.0,
@@ -96,8 +96,8 @@ def test_means_leave_missing_scores_out_and_cover_all_prompts() -> None:
 def test_a_reward_without_any_score_has_no_mean_and_verls_own_stay_where_nothing_is_missing() -> None:
     rows, of_verl = (
         [record("x", 1.0), record("y", 0.0)],
-        {"val-core/of/a/a/mean@1": 7.0, "val-core/of/a/total/mean@1": 8.0},
+        {"val-core/of%2Fa/a/mean@1": 7.0, "val-core/of%2Fa/total/mean@1": 8.0},
     )
     assert with_gaps(of_verl, rows, {"a": 1.0, "b": 1.0}, 1) == of_verl
-    unscored = with_gaps({"val-core/of/a/total/mean@1": 0.0}, [record("x", None)], {"a": 1.0, "b": 1.0}, 1)
+    unscored = with_gaps({"val-core/of%2Fa/total/mean@1": 0.0}, [record("x", None)], {"a": 1.0, "b": 1.0}, 1)
     assert unscored == {}
