@@ -12,7 +12,7 @@ from verl.utils.tracking import Tracking
 def begin_at(tracking: Tracking, step: int) -> None:
     """Say that this attempt's first line is ``step``: what earlier ones have logged from there on is void."""
     if (backend := tracking.logger.get("tensorboard")) is not None:
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined]
 
         writer = backend.writer.file_writer
         writer.add_event(Event(file_version="brain.Event:2"), step)
