@@ -191,7 +191,7 @@ def test_every_former_name_is_tested_and_leads_to_a_field() -> None:
 def filtered(recipe: Path) -> Path:
     """The recipe with an estimator that has options of its own."""
     config = yaml.safe_load((recipe / "config.yaml").read_text())
-    config["algorithm"] = {"estimator": "gd2po", "tau": 0.5, "mode": "hard", "clip": 3}
+    config["algorithm"] = {"estimator": "gd2po", "tau": 0.5, "mode": "snr", "clip": 3}
     (recipe / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     return recipe
 
@@ -215,7 +215,7 @@ def test_what_was_left_out_is_printed_by_default(filtered: Path, capsys: pytest.
 def test_the_recipes_own_estimator_keeps_its_options(filtered: Path, override: list[str]) -> None:
     notes: list[str] = []
     config, _ = load_run_config(["recipe=mine", *override], notes.append)
-    assert config.algorithm.model_dump(exclude_unset=True)["mode"] == "hard"
+    assert config.algorithm.model_dump(exclude_unset=True)["mode"] == "snr"
     assert not notes
 
 

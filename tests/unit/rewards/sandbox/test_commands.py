@@ -86,3 +86,25 @@ def test_a_user_that_others_have_used_up_is_changed_and_is_no_fault_of_the_progr
         for other in others:
             other.kill()
             other.wait()
+
+
+def test_bubblewraps_arguments_take_everything_away_and_show_what_is_needed_read_only(tmp_path: Path) -> None:
+    """Read off the arguments, so that it holds where bubblewrap isn't installed, too."""
+    arguments = commands.by_bwrap(tmp_path / "a b")
+    assert arguments[0] == "bwrap"
+    assert arguments[-1] == "--"
+    assert {"--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"} <= {*arguments}
+    assert arguments[(drop := arguments.index("--cap-drop")) : drop + 2] == ["--cap-drop", "ALL"]
+    assert arguments[(size := arguments.index("--size")) : size + 4] == ["--size", str(commands.TMP), "--tmpfs", "/tmp"]
+    bound = [arguments[i + 1 : i + 3] for i, word in enumerate(arguments) if word == "--ro-bind"]
+    assert bound[-1] == [str(tmp_path / "a b" / "code"), "/code"]
+    links = [arguments[i + 1 : i + 3] for i, word in enumerate(arguments) if word == "--symlink"]
+    assert [inside for _, inside in (*links, *bound[:-1])] == sorted(
+        commands.visible(), key=os.path.islink, reverse=True
+    )
+    assert all(outside == inside for outside, inside in bound[:-1])
+    devices = [arguments[i + 1 : i + 3] for i, word in enumerate(arguments) if word == "--dev-bind"]
+    assert devices == [[path, path] for path in commands.DEVICES]
+    assert not {"--bind", "--proc", "--dev", "--share-net"} & {*arguments}
+    assert arguments[-3:-1] == ["--remount-ro", "/"]
+    assert arguments.index("--tmpfs") < min(arguments.index("--ro-bind"), arguments.index("--remount-ro"))

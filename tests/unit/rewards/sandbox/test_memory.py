@@ -64,3 +64,39 @@ def test_a_group_ends_with_its_last_process() -> None:
     assert group.exists()
     memory.remove_old(folder, seconds=-1)
     assert not group.exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "written"),
+    [
+        (["memory.max", "memory.swap.max", "cgroup.procs"], {"memory.max": "4096", "memory.swap.max": "0"}),
+        (["memory.max"], {"memory.max": "4096"}),
+        (
+            ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"],
+            {"memory.limit_in_bytes": "4096", "memory.memsw.limit_in_bytes": "4096"},
+        ),
+    ],
+    ids=["version 2", "version 2 without swap", "version 1"],
+)
+def test_a_group_gets_its_limit_in_the_files_of_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: list[str], written: dict[str, str]
+) -> None:
+    """The files are the kernel's, which a folder of the disk gets here from the test."""
+
+    def as_the_kernel_makes_it(prefix: str, dir: Path) -> str:
+        group = dir / f"{prefix}x"
+        group.mkdir()
+        for name in files:
+            (group / name).touch()
+        return str(group)
+
+    monkeypatch.setattr(memory.tempfile, "mkdtemp", as_the_kernel_makes_it)
+    group = memory.make(tmp_path, 4096)
+    assert group == tmp_path / "mrpo-sandbox-x"
+    assert {file.name: text for file in group.iterdir() if (text := file.read_text())} == written
+
+
+def test_the_line_that_joins_a_group_writes_the_process_that_becomes_the_command(tmp_path: Path) -> None:
+    command = ["/bin/sh", "-c", memory.JOIN, str(tmp_path), "/bin/sh", "-c", "echo $$"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (tmp_path / "cgroup.procs").read_text() == done.stdout
