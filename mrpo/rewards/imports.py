@@ -26,7 +26,8 @@ def imported_files(source: Path, folders: Sequence[Path]) -> dict[str, Path]:
     >>> imported_files(Path("recipes/quickstart/rewards.py"), [])
     {}
     """
-    source, found = source.resolve(), {}
+    source = source.resolve()
+    found: dict[str, Path] = {}
     roots = [source.parent, _package_root(source), *(folder.resolve() for folder in folders)]
     parents = [file for folder in source.parents if (file := folder / "__init__.py").is_file()]
     packages = [file for file in parents if file.is_relative_to(roots[1]) and file.parent != roots[1]]

@@ -87,7 +87,9 @@ class Scorer:
         by_name: dict[str, Outcome] = {}
         for names, outcomes in zip(asked, answers, strict=True):
             by_name |= zip(names, outcomes if len(outcomes) == len(names) else outcomes * len(names), strict=True)
-        return {name: by_name[name] if applies[name] else Outcome() for name in self.sources}
+        # What the function told is kept with its first reward, even where that doesn't apply.
+        others = {name: Outcome(details=by_name[name].details if name in by_name else "") for name in self.sources}
+        return {name: by_name[name] if applies[name] else others[name] for name in self.sources}
 
     def _applies(self, name: str, source: str | None) -> bool:
         """Whether the reward has to do with this data source; one that isn't known keeps none from scoring."""

@@ -93,6 +93,22 @@ def test_a_function_that_gives_several_rewards_is_called_once_a_rollout(folder: 
     assert {outcome.failure for outcome in found[-1].values()} == {"exception: KeyError: 'bad'"}
 
 
+def test_what_a_function_tells_is_kept_where_its_first_reward_doesnt_apply(folder: Path) -> None:
+    common: dict[str, Any] = {"function": "rewards.py:both", "options": {"where": str(folder / "calls")}}
+    rewards = {
+        "good": RewardConfig(key="good", sources=["math"], **common),
+        "long": RewardConfig(key="long", **common),
+    }
+
+    async def score() -> dict[str, Outcome]:
+        async with Scorer(rewards, folder) as both:
+            return await both.score([], "a", "a", {"data_source": "chat"})
+
+    outcomes = asyncio.run(score())
+    assert outcomes == {"good": Outcome(), "long": Outcome(1.0)}
+    assert outcomes["good"].details == '{"seen": "a"}'
+
+
 def test_what_is_printed_is_in_a_file_with_the_rewards_name(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     options = {"where": str(folder / "calls")}
     rewards = {name: RewardConfig(function="rewards.py:both", key=name, options=options) for name in ("good", "long")}
