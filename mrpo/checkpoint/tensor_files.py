@@ -219,7 +219,8 @@ class _Reader(dcp.FileSystemReader):
     def __init__(self, folder: Path, index: Metadata):
         super().__init__(folder)
         self._index = index
-        tensors: dict[str, TensorStorageMetadata] = index.state_dict_metadata
+        of_index = index.state_dict_metadata.items()
+        tensors = {name: tensor for name, tensor in of_index if isinstance(tensor, TensorStorageMetadata)}
         self._parts = {
             MetadataIndex(name, chunk.offsets): (tensor.properties.dtype, chunk.sizes)
             for name, tensor in tensors.items()

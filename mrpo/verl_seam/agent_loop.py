@@ -82,7 +82,8 @@ class SingleTurn(SingleTurnAgentLoop):
     async def _begun(self, messages: list[dict[str, Any]]) -> list[int]:
         """Up to where the assistant's last message goes on; verl would close it and open another."""
         text = render_chat(self.tokenizer, messages, self.apply_chat_template_kwargs)
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        tokenizer: Any = self.tokenizer
+        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
         return self._cap_text_prompt_length(ids)
 
 

@@ -53,7 +53,7 @@ class GroupFilter:
 
     def __init__(self, buffer: ReplayBuffer, weights: Mapping[str, float]):
         self.buffer, self.weights = buffer, weights
-        buffer._dapo_filtered_keys = self.dropped
+        buffer._dapo_filtered_keys = self.dropped  # type: ignore[method-assign,assignment]
 
     def dropped(self, partition: str) -> tuple[set[str], Counter[float]]:
         """The uids of groups to replace, and how many of them share each score."""

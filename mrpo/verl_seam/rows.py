@@ -46,7 +46,7 @@ def _ragged(data: TensorDict, name: str) -> list[torch.Tensor]:
     return list(cast(torch.Tensor, data[name]).unbind())
 
 
-def _ragged_like(ragged: torch.Tensor, values_S: torch.Tensor) -> torch.Tensor:
+def _ragged_like(ragged: Any, values_S: torch.Tensor) -> torch.Tensor:
     """Rows of the same lengths, with these values one after another."""
     return torch.nested.nested_tensor_from_jagged(values_S, ragged.offsets())
 
@@ -83,13 +83,13 @@ def split(batch: KVBatchMeta, prompts: int) -> list[KVBatchMeta]:
 
 def batch_rows(batch: KVBatchMeta, data: TensorDict, names: Sequence[str]) -> list[BatchRow]:
     """What is known of each of the M rows."""
-    lengths = tokens_in_loss(cast(torch.Tensor, data["response_mask"])).tolist()
+    lengths = tokens_in_loss(data["response_mask"]).tolist()
     padding = [bool(tag.get("is_padding", False)) for tag in batch.tags]
     columns = row_components(data, names, len(data)), lengths, padding, seen_rollouts(data, len(data)), _truncated(data)
     return list(map(BatchRow, batch.keys, *columns))
 
 
-def tokens_in_loss(mask: torch.Tensor) -> np.ndarray:
+def tokens_in_loss(mask: Any) -> np.ndarray:
     """Of each of the M rows of a ragged mask, without a copy of it."""
     offsets = mask.offsets().numpy()
     starts, filled = offsets[:-1], np.diff(offsets) > 0
@@ -168,8 +168,8 @@ def validation_rows(batch: KVBatchMeta, names: Sequence[str], decoder: ResponseD
         PromptContent(list(chat), reward["ground_truth"], source) for chat, reward, source in zip(*columns, strict=True)
     ]
     decoded = texts(data, range(len(data)), decoder)
-    columns = prompts, decoded, row_components(data, names, len(data)), _truncated(data)
-    return list(map(ValidationRow, batch.keys, *columns))
+    components = row_components(data, names, len(data))
+    return list(map(ValidationRow, batch.keys, prompts, decoded, components, _truncated(data)))
 
 
 def write(
@@ -189,7 +189,7 @@ def write(
     the maxima are the batch's, however it is split over ranks and micro-batches. With one update a step that is
     DynaMO's own rule (the ratio is 1); in later updates of the same batch the factors stay those of the first.
     """
-    nested_mask = cast(torch.Tensor, data["response_mask"])
+    nested_mask: Any = data["response_mask"]
     mask_S, lengths_M = nested_mask.values(), nested_mask.offsets().diff()
     rollout_of_M = rollouts.rollout_of_M
     real_M = rollout_of_M >= 0

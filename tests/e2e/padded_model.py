@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 ROWS, SCALE = 64, 0.8
 """How many rows are added, and how much smaller they are than the last tokens' own: they get about 6 % of the mass."""
@@ -19,7 +20,7 @@ def pad_vocabulary(model: Path, out: Path) -> None:
     assert own == len(tokenizer)
     policy.resize_token_embeddings(own + ROWS, mean_resizing=False)
     with torch.no_grad():
-        weight = policy.get_input_embeddings().weight
+        weight = cast(torch.Tensor, policy.get_input_embeddings().weight)
         weight[own:] = SCALE * weight[own - ROWS : own]
     policy.save_pretrained(out)
     tokenizer.save_pretrained(out)

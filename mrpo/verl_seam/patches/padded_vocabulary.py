@@ -30,7 +30,7 @@ def apply() -> None:
         return original(self, output, *given, **named)
 
     prepare_model_outputs.is_masked = True  # type: ignore[attr-defined]
-    FSDPEngineWithLMHead.prepare_model_outputs = prepare_model_outputs
+    FSDPEngineWithLMHead.prepare_model_outputs = prepare_model_outputs  # type: ignore[method-assign]
 
 
 def mask_surplus(output: Any, tokens: int, config: Any) -> None:

@@ -161,7 +161,8 @@ def test_a_manifest_with_a_key_removed_or_of_another_type_is_skipped(
     file = root / "step-00000008" / MANIFEST
     original = file.read_bytes()
     content = json.loads(original)["manifest"]
-    place, keys = content, []
+    place: Any = content
+    keys: list[str] = []
     while isinstance(place, dict) and place and (not keys or data.draw(st.booleans())):
         if keys[:1] == ["extra"] and len(keys) == 2:
             break  # what a run adds is its own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -20,7 +21,10 @@ def test_logits_beyond_the_tokenizer_are_never_sampled(tmp_path: Path) -> None:
     padded.load_state_dict(plain.state_dict())
     padded.resize_token_embeddings(len(tokenizer) + 64, mean_resizing=False)
     with torch.no_grad():
-        padded.get_input_embeddings().weight[len(tokenizer) :] *= 40  # they would get nearly all of the probability
+        padded_rows = cast(torch.Tensor, padded.get_input_embeddings().weight)[len(tokenizer) :]
+        padded_rows *= 40  # they would get nearly all of the probability
+            40  # they would get nearly all of the probability
+        )
     for name, model in (("plain", plain), ("padded", padded)):
         save(model, tokenizer, tmp_path / name)
     for sampling in (Sampling(max_tokens=8), Sampling(n=2, temperature=1.0, max_tokens=8)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import torch
 from transformers import Qwen2Config
@@ -19,7 +21,7 @@ CONFIG = Qwen2Config(vocab_size=LOGITS)
 def measured(weight: torch.Tensor, hidden: torch.Tensor, temperature: float, mask: bool) -> dict[str, torch.Tensor]:
     """What verl's engine makes of a model's last layer, and the gradients of both."""
     weight, hidden = weight.clone().requires_grad_(), hidden.clone().requires_grad_()
-    output = CausalLMOutputWithPast(logits=hidden @ weight.T)
+    output = CausalLMOutputWithPast(logits=cast(torch.FloatTensor, hidden @ weight.T))
     if mask:
         mask_surplus(output, TOKENS, CONFIG)
     assert output.logits is not None
@@ -46,7 +48,7 @@ def test_a_padded_model_counts_as_the_one_without_padding(dtype: torch.dtype, te
 
 def test_surplus_rows_learn_nothing() -> None:
     weight = torch.randn(LOGITS, 8, requires_grad=True)
-    output = CausalLMOutputWithPast(logits=torch.randn(2, 3, 8) @ weight.T)
+    output = CausalLMOutputWithPast(logits=cast(torch.FloatTensor, torch.randn(2, 3, 8) @ weight.T))
     mask_surplus(output, TOKENS, CONFIG)
     assert output.logits is not None
     output.logits.log_softmax(-1)[..., 0].sum().backward()
@@ -57,7 +59,7 @@ def test_surplus_rows_learn_nothing() -> None:
 
 def test_a_model_without_padding_is_left_alone() -> None:
     logits = torch.randn(2, 3, TOKENS)
-    output = CausalLMOutputWithPast(logits=logits.clone())
+    output = CausalLMOutputWithPast(logits=cast(torch.FloatTensor, logits.clone()))
     mask_surplus(output, TOKENS, CONFIG)
     assert output.logits is not None
     assert torch.equal(output.logits, logits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -49,8 +50,9 @@ def test_what_the_generation_config_says_ends_a_response_too(
 
 
 def test_padding_ends_no_response(tokenizer: PreTrainedTokenizerFast) -> None:
-    decoder = ResponseDecoder(tokenizer, [tokenizer.convert_tokens_to_ids("<eot>")])
-    assert decoder.stops == {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<eot>")}
+    end = cast(int, tokenizer.convert_tokens_to_ids("<eot>"))
+    decoder = ResponseDecoder(tokenizer, [end])
+    assert decoder.stops == {tokenizer.eos_token_id, end}
     assert decoder.ends == decoder.stops | {tokenizer.pad_token_id}
 
 
