@@ -23,8 +23,6 @@ def test_logits_beyond_the_tokenizer_are_never_sampled(tmp_path: Path) -> None:
     with torch.no_grad():
         padded_rows = cast(torch.Tensor, padded.get_input_embeddings().weight)[len(tokenizer) :]
         padded_rows *= 40  # they would get nearly all of the probability
-            40  # they would get nearly all of the probability
-        )
     for name, model in (("plain", plain), ("padded", padded)):
         save(model, tokenizer, tmp_path / name)
     for sampling in (Sampling(max_tokens=8), Sampling(n=2, temperature=1.0, max_tokens=8)):
