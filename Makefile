@@ -2,6 +2,7 @@
 # make test    install what is needed, then run everything CI runs
 # make fuzz    odd inputs by the hundred thousand: an hour; what is found is kept in .hypothesis
 # make proofs  the long tests that CI doesn't wait for: docs/proofs.md
+# make soak    an hour of training with faults; what grows with the steps is named: soak/
 PYTHON ?= python3.11
 DEVICE ?= cpu
 WORKERS ?= 2
@@ -11,7 +12,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
 LOCK   := requirements/$(DEVICE).txt
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: install train test unit e2e fuzz proofs check doctor lock clean
+.PHONY: install train test unit e2e fuzz proofs soak check doctor lock clean
 
 install: $(VENV)/installed-$(DEVICE)
 
@@ -61,6 +62,9 @@ fuzz: install
 
 proofs: install
 	$(BIN)/pytest -m proof tests/e2e tests/faults tests/slurm
+
+soak: install
+	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),60) --out $(or $(OUT),soak)
 
 doctor: install
 	@$(BIN)/mrpo doctor
