@@ -27,11 +27,11 @@ from mrpo.record import jsonl
 from mrpo.record.run_folder import RunFolder
 
 from .drive import Soak
-from .judge import Verdict, judge, longest_command
+from .judge import Verdict, judge, longest_attempt
 from .picture import draw
 from .sample import Sample, Sampler
 
-FAULTS_SHARE, SAMPLE_SECONDS, WARM_UP = 0.15, 6.0, 60
+FAULTS_SHARE, SAMPLE_SECONDS, WARM_UP = 0.15, 6.0, 150
 QUIET_LOG = 0.1
 """Logs that grow by fewer MiB per 1000 steps aren't in the table; they are in ``verdict.json``."""
 
@@ -85,13 +85,13 @@ def main() -> int:
         verdicts, troubles = [], [*troubles, str(error)]
     Console(width=160).print(table(verdicts))
     draw(samples, verdicts, out / "soak.png")
-    longest = longest_command(samples)
+    longest = longest_attempt(samples)
     minutes, steps = (longest[-1]["time"] - longest[0]["time"]) / 60, longest[-1]["step"] - longest[0]["step"]
     results = {
         "minutes": round((samples[-1]["time"] - samples[0]["time"]) / 60, 1),
         "undisturbed_minutes": round(minutes, 1),
         "undisturbed_steps": steps,
-        "commands": samples[-1]["command"],
+        "attempts": samples[-1]["attempt"],
         "troubles": troubles,
         "figures": [asdict(verdict) for verdict in verdicts],
     }
@@ -101,7 +101,7 @@ def main() -> int:
     for verdict in verdicts:
         if verdict.grows:
             print(f"grows: {verdict}")
-    print(f"{results['minutes']} minutes, {results['commands']} commands, {steps} steps undisturbed")
+    print(f"{results['minutes']} minutes, {results['attempts']} attempts, {steps} steps undisturbed")
     return int(bool(troubles) or any(verdict.grows for verdict in verdicts))
 
 

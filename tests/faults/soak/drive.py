@@ -17,7 +17,10 @@ OVERRIDES = [
     "rollout.replicas=2",
     "trainer.total_training_steps=1000000",
     "checkpoint.every=10",
-    "trainer.test_freq=25",
+    "trainer.test_freq=50",
+    # a quarter of the rollouts: what grows, grows by the step, and the more steps there are the less of it is seen
+    "data.train_batch_size=8",
+    "budget.rollouts_per_prompt=4",
 ]
 END_SECONDS = 180.0
 """How long processes may outlive their command; Ray's agents look for their head for a while."""
@@ -58,10 +61,12 @@ class Soak:
         for number in range(2):
             command.wait_for(Phase.ROLLOUT, first + 4 + 4 * number)
             command.processes("vLLMHttpServer")[number].kill()
-            while command.count(Phase.ENGINE_REPLACED) <= number:
+            while command.count(Phase.ENGINE_REPLACED) <= number and not command.count(Phase.FAILED):
                 assert command.process.poll() is None, command.last_words()
                 time.sleep(0.1)
-        command.wait_for(Phase.UPDATE_ACTOR, first + 12)
+            if command.count(Phase.FAILED):
+                break  # said below
+        command.wait_for(Phase.UPDATE_ACTOR, first + 12, attempt=command.count(Phase.ATTEMPT))
         command.send(signal.SIGTERM)
         self.ended(command, f"reward worker and 2 engines killed, SIGTERM in step {first + 12}", ExitCode.REQUEUE)
         if command.count(Phase.FAILED):

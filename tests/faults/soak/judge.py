@@ -1,4 +1,4 @@
-"""Which figures of a run grow with its steps, by the samples of one command that nothing disturbed.
+"""Which figures of a run grow with its steps, by the samples of one attempt that nothing disturbed.
 
 A slope is Theil-Sen's: the median of the slopes between all pairs of steps, so that a save, a validation or a garbage
 collection moves it little. Its unit is the figure's, per 1000 steps.
@@ -17,8 +17,10 @@ from .sample import Sample
 
 MIN_STEPS = 200
 """Fewer steps after the warm-up tell nothing of growth."""
-BOUNDS = {"PSS MiB": 10.0, "descriptors": 1.0, "threads": 1.0, "processes": 1.0, "files": 1.0, "MiB": 1.0}
-"""Largest slope, by figure. A week of steps of a minute is 10,000 steps."""
+BOUNDS = {"PSS MiB": 10.0, "descriptors": 1.0, "threads": 10.0, "processes": 1.0, "files": 1.0, "MiB": 1.0}
+"""Largest slope by figure: of memory, descriptors and threads for each process of the role. A week of steps of a minute
+is 10,000 steps."""
+BY_PROCESS = ("PSS MiB", "descriptors", "threads")
 PER_STEP = {
     "run folder: metrics.jsonl": 32.0,
     "run folder: events.jsonl": 8.0,
@@ -30,7 +32,7 @@ PER_STEP = {
 }
 """What is written by the step (its role begins so), and the most KiB that a step of the quickstart may add to it: no
 more late in a run than early."""
-PER_STEP_FILES = {"run folder: rollouts": 1.0, "run folder: validation_rollouts": 0.05}
+PER_STEP_FILES = {"run folder: rollouts": 1.1, "run folder: validation_rollouts": 0.05}
 LATE_OVER_EARLY = 1.25
 
 
@@ -54,26 +56,30 @@ class Verdict:
 
 
 def judge(samples: Sequence[Sample], warm_up: int) -> list[Verdict]:
-    """A verdict on each figure of the command with the most steps, from ``warm_up`` steps after its first on.
+    """A verdict on each figure of the attempt with the most steps, from ``warm_up`` steps after its first on.
 
     Raises:
         ValueError: there are too few steps.
     """
-    longest = longest_command(samples)
+    longest = longest_attempt(samples)
     first = longest[0]["step"] + warm_up if longest else 0
-    judged = [sample for sample in longest if sample["step"] >= first]
-    steps = judged[-1]["step"] - first if judged else 0
+    steps = max(0, longest[-1]["step"] - first) if longest else 0
+    judged = [sample for sample in longest if first <= sample["step"] < first + steps]  # in the last one it ends
     if steps < MIN_STEPS:
-        raise ValueError(f"{steps} steps after the first {warm_up} of a command: {MIN_STEPS} are needed to judge")
+        raise ValueError(f"{steps} steps after the first {warm_up} of an attempt: {MIN_STEPS} are needed to judge")
     names = sorted({name for sample in judged for name in sample["figures"]})
-    return [_verdict(*name.rsplit("/", 1), series(judged, name)) for name in names]
+    at_first = judged[0]["figures"]
+    return [
+        _verdict(role, figure, series(judged, f"{role}/{figure}"), at_first.get(f"{role}/processes", 1))
+        for role, figure in (name.rsplit("/", 1) for name in names)
+    ]
 
 
-def longest_command(samples: Sequence[Sample]) -> list[Sample]:
-    by_command: defaultdict[int, list[Sample]] = defaultdict(list)
+def longest_attempt(samples: Sequence[Sample]) -> list[Sample]:
+    by_attempt: defaultdict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
-        by_command[sample["command"]].append(sample)
-    return max(by_command.values(), key=lambda those: those[-1]["step"] - those[0]["step"], default=[])
+        by_attempt[sample["attempt"]].append(sample)
+    return max(by_attempt.values(), key=lambda those: those[-1]["step"] - those[0]["step"], default=[])
 
 
 def series(samples: Sequence[Sample], name: str) -> list[tuple[int, float]]:
@@ -94,14 +100,15 @@ def slope(points: Sequence[tuple[int, float]]) -> float:
     return round(float(theilslopes(values, steps).slope) * 1000, 6)
 
 
-def _verdict(role: str, figure: str, points: list[tuple[int, float]]) -> Verdict:
+def _verdict(role: str, figure: str, points: list[tuple[int, float]], processes: float) -> Verdict:
     tenth = max(1, len(points) // 10)
     start, end = (median(value for _, value in part) for part in (points[:tenth], points[-tenth:]))
     found = slope(points)
     per_step = PER_STEP if figure == "MiB" else PER_STEP_FILES if figure == "files" else {}
     allowed = next((most for beginning, most in per_step.items() if role.startswith(beginning)), None)
     if allowed is None:
-        return Verdict(role, figure, start, end, found, BOUNDS[figure], found > BOUNDS[figure])
+        most = BOUNDS[figure] * (processes if figure in BY_PROCESS else 1)
+        return Verdict(role, figure, start, end, found, most, found > most)
     bound = allowed * (1000 / 1024 if figure == "MiB" else 1000)
     half = len(points) // 2
     early, late = slope(points[:half]), slope(points[half:])

@@ -22,7 +22,7 @@ def draw(samples: Sequence[Sample], verdicts: Sequence[Verdict], path: Path) -> 
 
     began = samples[0]["time"]
     minutes = [(sample["time"] - began) / 60 for sample in samples]
-    starts = [m for m, a, b in zip(minutes[1:], samples, samples[1:], strict=False) if a["command"] != b["command"]]
+    starts = [m for m, a, b in zip(minutes[1:], samples, samples[1:], strict=False) if a["attempt"] != b["attempt"]]
     growing = {f"{verdict.role}/{verdict.figure}" for verdict in verdicts if verdict.grows}
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(15, 4 * len(PANELS) / 2), layout="constrained")
@@ -33,7 +33,7 @@ def draw(samples: Sequence[Sample], verdicts: Sequence[Verdict], path: Path) -> 
             for name in [*largest[:LARGEST], *growing.intersection(largest[LARGEST:])]:
                 values = [sample["figures"].get(name, float("nan")) for sample in samples]
                 panel.plot(minutes, values, label=name.rsplit("/", 1)[0], linewidth=2.5 if name in growing else 0.9)
-            panel.set(title=kind, xlabel="minutes; dotted: a command was started", yscale="log")
+            panel.set(title=kind, xlabel="minutes; dotted: an attempt began", yscale="log")
             for start in starts:
                 panel.axvline(start, color="#888888", linestyle=":", linewidth=0.8)
             panel.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=7)

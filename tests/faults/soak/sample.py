@@ -15,6 +15,7 @@ from typing import TypedDict
 import psutil
 
 from mrpo.record import jsonl
+from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 from tests.e2e.watched import label
 
@@ -27,8 +28,8 @@ class Sample(TypedDict):
     """``figures`` are named ``role/figure``; a role's are the sum of its processes."""
 
     time: float
-    command: int
-    """The number of the command that ran then."""
+    attempt: int
+    """The number of the attempt that ran then: one's processes."""
     step: int
     """The last step whose metrics are written."""
     figures: dict[str, float]
@@ -113,20 +114,20 @@ def log_of(file: Path, roles: dict[int, str]) -> str:
 
 
 class Sampler(threading.Thread):
-    """Appends a ``Sample`` of the current command to ``file`` every ``seconds``, until ``stop``."""
+    """Appends a ``Sample`` of the current attempt to ``file`` every ``seconds``, until ``stop``."""
 
     def __init__(self, run: RunFolder, temporary: Path, file: Path, seconds: float):
         super().__init__(daemon=True)
         self.run_folder, self.temporary, self.file, self.seconds = run, temporary, file, seconds
         self.current: psutil.Process | None = None
-        self.command = 0
         self.seen: set[psutil.Process] = set()
         """Every process of every command so far."""
         self.failed: Exception | None = None
-        self._metrics, self._step, self._over = run.tail_metrics(), 0, threading.Event()
+        self._metrics, self._events, self._over = run.tail_metrics(), run.tail_events(), threading.Event()
+        self._step = self._attempt = 0
 
     def follow(self, pid: int) -> None:
-        self.current, self.command = psutil.Process(pid), self.command + 1
+        self.current = psutil.Process(pid)
 
     def run(self) -> None:
         try:
@@ -138,7 +139,7 @@ class Sampler(threading.Thread):
 
     def take(self) -> Sample | None:
         """None while no command runs."""
-        command, number = self.current, self.command
+        command = self.current
         try:
             tree = [command, *command.children(recursive=True)] if command is not None else []
         except psutil.Error:
@@ -148,9 +149,16 @@ class Sampler(threading.Thread):
         self.seen |= {*tree}
         for record in self._metrics.poll():
             self._step = record["step"]
+        self._attempt += sum(event["phase"] == Phase.ATTEMPT for event in self._events.poll())
         by_role, roles = processes(tree)
         figures = by_role | disk(self.run_folder, self.temporary, roles)
-        return {"time": time.time(), "command": number, "step": self._step, "figures": figures, "pids": sorted(roles)}
+        return {
+            "time": time.time(),
+            "attempt": self._attempt,
+            "step": self._step,
+            "figures": figures,
+            "pids": sorted(roles),
+        }
 
     def stop(self) -> None:
         """Raises what ended it before."""

@@ -22,15 +22,15 @@ pytestmark = pytest.mark.unit
 WARM_UP, STEPS = 50, 350
 
 
-def verdict(name: str, figure: Callable[[int], float], steps: int = STEPS, command: int = 1) -> Verdict:
-    [found] = judge(samples(name, figure, steps, command), WARM_UP)
+def verdict(name: str, figure: Callable[[int], float], steps: int = STEPS, attempt: int = 1) -> Verdict:
+    [found] = judge(samples(name, figure, steps, attempt), WARM_UP)
     return found
 
 
-def samples(name: str, figure: Callable[[int], float], steps: int = STEPS, command: int = 1) -> list[Sample]:
+def samples(name: str, figure: Callable[[int], float], steps: int = STEPS, attempt: int = 1) -> list[Sample]:
     """Two samples a step."""
     return [
-        {"time": 2.0 * i, "command": command, "step": i // 2, "figures": {name: figure(i // 2)}, "pids": [1]}
+        {"time": 2.0 * i, "attempt": attempt, "step": i // 2, "figures": {name: figure(i // 2)}, "pids": [1]}
         for i in range(2 * steps)
     ]
 
@@ -44,7 +44,7 @@ def test_noise_and_spikes_at_validations_are_flat() -> None:
 
 
 @pytest.mark.parametrize(
-    ("figure", "by_step"), [("PSS MiB", 0.03), ("descriptors", 0.01), ("threads", 0.01), ("processes", 0.005)]
+    ("figure", "by_step"), [("PSS MiB", 0.03), ("descriptors", 0.01), ("threads", 0.03), ("processes", 0.005)]
 )
 def test_a_leak_beneath_the_noise_is_found_and_named(figure: str, by_step: float) -> None:
     found = verdict(f"Controller/{figure}", lambda step: 100 + int(by_step * step * 100) / 100)
@@ -73,14 +73,14 @@ def test_what_is_written_by_the_step_may_grow_steadily_but_not_ever_faster() -> 
     assert verdict("temporary folder/files", lambda step: step).grows
 
 
-def test_the_command_with_the_most_steps_is_judged() -> None:
+def test_the_attempt_with_the_most_steps_is_judged() -> None:
     short = samples("Controller/threads", lambda step: step, steps=20)
-    [found] = judge([*short, *samples("Controller/threads", lambda _: 5, command=2)], WARM_UP)
+    [found] = judge([*short, *samples("Controller/threads", lambda _: 5, attempt=2)], WARM_UP)
     assert (found.start, found.end, found.grows) == (5, 5, False)
 
 
 def test_too_few_steps_are_not_called_flat() -> None:
-    with pytest.raises(ValueError, match="149 steps after the first 50 of a command: 200 are needed"):
+    with pytest.raises(ValueError, match="149 steps after the first 50 of an attempt: 200 are needed"):
         judge(samples("Controller/threads", lambda _: 5, steps=200), WARM_UP)
     with pytest.raises(ValueError, match="0 steps"):
         judge([], WARM_UP)
