@@ -6,9 +6,11 @@ import ast
 import shlex
 from pathlib import Path
 
+from mrpo.config.data import ModelConfig
 from mrpo.config.data_files import is_hub_name, split_of
+from mrpo.config.model_code import check_trust
 from mrpo.config.recipes import Recipe
-from mrpo.config.run import RewardConfig, RunConfig
+from mrpo.config.run import RewardConfig, RewardModelConfig, RunConfig
 from mrpo.errors import ConfigError, unknown_name
 from mrpo.rewards.signatures import OURS, kind_of
 from mrpo.rewards.source import file_of, library_bounds, library_notes, library_seconds, source_of
@@ -33,12 +35,12 @@ def check_files(config: RunConfig, recipe: Recipe, prepared: Path) -> None:
         *((f"data.train_files[{i}]", file) for i, file in enumerate(config.data.train_files)),
         *((f"data.val_files[{i}]", file) for i, file in enumerate(config.data.val_files)),
         *(
-            (f"{field}.path", path)
-            for field, path in _models(config).items()
-            if path.startswith((".", "/", "~")) or not path
+            (f"{field}.path", model.path)
+            for field, model in _models(config).items()
+            if model.path.startswith((".", "/", "~")) or not model.path
         ),
     ]
-    if nameless := [field for field, path in _models(config).items() if not path]:
+    if nameless := [field for field, model in _models(config).items() if not model.path]:
         raise ConfigError(f"{nameless[0]}.path: given '', allowed: a folder, or a name on the hub.")
     for field, file in named:
         if field.startswith("data.") and split_of(file) is not None:
@@ -48,6 +50,8 @@ def check_files(config: RunConfig, recipe: Recipe, prepared: Path) -> None:
         if not path.exists() and not to_be_made:
             split = f". A data set of the hub is named with its split: {file}:train." if is_hub_name(file) else ""
             raise ConfigError(f"{field}: no such file: {file}{split if field.startswith('data.') else ''}")
+    for field, model in _models(config).items():
+        check_trust(field, model.path, model.trust_remote_code)
     for name, reward in config.rewards.items():
         check_reward(f"rewards.{name}", reward, recipe.folder)
 
@@ -58,9 +62,9 @@ def reward_notes(config: RunConfig, here: bool) -> list[str]:
     return [f"rewards.{name}: {note}" for name, reward in rewards for note in library_notes(reward.function, here)]
 
 
-def _models(config: RunConfig) -> dict[str, str]:
-    served = {f"rewards.{name}.model": reward.model.path for name, reward in config.rewards.items() if reward.model}
-    return {"model": config.model.path, **served}
+def _models(config: RunConfig) -> dict[str, ModelConfig | RewardModelConfig]:
+    served = {f"rewards.{name}.model": reward.model for name, reward in config.rewards.items() if reward.model}
+    return {"model": config.model, **served}
 
 
 def check_reward(field: str, reward: RewardConfig, folder: Path) -> None:

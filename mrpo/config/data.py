@@ -18,6 +18,9 @@ class ModelConfig(StrictModel):
     """Precision of the trainer's forward and backward pass. Parameters and optimizer stay in float32."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: less memory, more time."""
+    trust_remote_code: bool = False
+    """Execute the Python files that come with the model, as this user, in every process that loads it. Needed for
+    models that transformers doesn't know; read them first."""
 
 
 class ColumnsConfig(StrictModel):

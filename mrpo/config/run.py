@@ -48,6 +48,8 @@ class RewardModelConfig(StrictModel):
     """Longest conversation, in its own tokens. A longer one is a failed score."""
     max_num_seqs: int = Field(default=256, ge=1)
     """Conversations that an engine works on at once."""
+    trust_remote_code: bool = False
+    """Execute the Python files that come with the model. See ``model.trust_remote_code``."""
 
 
 class RewardConfig(StrictModel):

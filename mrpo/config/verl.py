@@ -52,6 +52,8 @@ def to_verl(config: RunConfig, recipe_folder: Path, run_dir: Path, device: str) 
 
 REPLACED = {
     "actor_rollout_ref.rollout.n": "Set budget.rollouts_per_prompt instead.",
+    "actor_rollout_ref.model.trust_remote_code": "Set model.trust_remote_code instead.",
+    "data.trust_remote_code": "Set model.trust_remote_code instead.",
     "actor_rollout_ref.rollout.calculate_log_probs": "Each step compares them with the trainer's.",
     "algorithm.gamma": "The estimators have no discount.",
     "algorithm.lam": "None of the estimators has a critic.",
@@ -130,6 +132,7 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
             "model": {
                 "path": config.model.path,
                 "enable_gradient_checkpointing": config.model.gradient_checkpointing,
+                "trust_remote_code": config.model.trust_remote_code,
             },
             "actor": {
                 "strategy": "fsdp2",

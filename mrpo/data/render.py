@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mrpo.config.model_code import refusal
 from mrpo.errors import ConfigError
 
 
@@ -28,9 +29,10 @@ class Renderer:
         model: a folder or a name on the hub.
         options: arguments of the template (``data.apply_chat_template_kwargs``).
         template: a chat template in place of the tokenizer's own.
+        trust_remote_code: execute the Python files that come with the tokenizer.
 
     Raises:
-        ConfigError: there is no tokenizer, or it has no chat template.
+        ConfigError: there is no tokenizer, it has no chat template, or it is code and that isn't trusted.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class Renderer:
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
         except (OSError, ValueError, KeyError, TypeError) as error:
+            if not trust_remote_code and "trust_remote_code" in str(error):
+                raise refusal("model.trust_remote_code", f"the tokenizer of {model} is code of its own") from None
             raise ConfigError(
                 f"model.path: {model} has no tokenizer that loads: {str(error).splitlines()[0]}"
             ) from None

@@ -63,8 +63,10 @@ def respond(
 
     disable_progress_bar()
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(model)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype), output_loading_info=True)
+        tokenizer: Any = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            model, dtype=getattr(torch, dtype), output_loading_info=True, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise ConfigError(f"target: {model} can't be loaded: {str(error).strip().splitlines()[0]}") from None
     policy, report = loaded

@@ -9,11 +9,12 @@ from mrpo.config.run import RunConfig
 
 
 def model_settings(config: RunConfig) -> dict[str, Any]:
-    """What the run sets of verl's ``actor_rollout_ref.model``."""
+    """What the run sets of verl's ``actor_rollout_ref.model``, and ``trust_remote_code``."""
     section: Any = config.verl
     for key in ("actor_rollout_ref", "model"):
         section = section.get(key) if isinstance(section, dict) else None
-    return {key.removeprefix("+"): value for key, value in (section or {}).items()}
+    given = {key.removeprefix("+"): value for key, value in (section or {}).items()}
+    return {**given, "trust_remote_code": config.model.trust_remote_code}
 
 
 def lora_rank(settings: Mapping[str, Any]) -> int:

@@ -35,7 +35,9 @@ def llama_from_gguf(gguf: Path, tokenizer: PreTrainedTokenizerFast) -> LlamaForC
     Raises:
         RuntimeError: the file's weights or vocabulary aren't such a model's.
     """
-    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    loaded = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
+    )
     settings: dict[str, Any] = {k: v for k, v in loaded.config.to_dict().items() if k not in OF_THE_FILE}
     model = LlamaForCausalLM(LlamaConfig(**settings))
     weights = loaded.state_dict()
@@ -54,8 +56,8 @@ def llama_from_gguf(gguf: Path, tokenizer: PreTrainedTokenizerFast) -> LlamaForC
 
 def greedy_answer(folder: Path, question: str, max_tokens: int = 16) -> str:
     """What the model in ``folder`` answers to a question, the most probable token each time."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False
     )

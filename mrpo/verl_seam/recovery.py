@@ -16,7 +16,10 @@ from ray.exceptions import RayActorError
 from ray.util.placement_group import remove_placement_group
 from verl.checkpoint_engine.base import CheckpointEngineManager
 from verl.experimental.reward_loop import RewardLoopManager
-from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
+from verl.experimental.reward_loop.reward_loop import RewardLoopWorker as VerlRewardLoopWorker
+from verl.trainer.ppo.reward import load_reward_manager
+from verl.utils import hf_tokenizer
+from verl.utils.fs import copy_to_local
 from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerManager
 from verl.workers.rollout.replica import RolloutReplica
 
@@ -139,8 +142,21 @@ class EngineKeeper:
         return new
 
 
-class RewardWorker(RewardLoopWorker):
-    """verl's, which can also be asked for one score without a batch of tensors around it."""
+class RewardLoopWorker(VerlRewardLoopWorker):
+    """verl's, which can also be asked for one score without a batch of tensors around it.
+
+    verl's own executes the code of any tokenizer (0.9.1); this one only if ``model.trust_remote_code`` says so.
+    """
+
+    def _init_reward_fn(self) -> None:
+        model = self.config.actor_rollout_ref.model
+        self.input_tokenizer = hf_tokenizer(
+            copy_to_local(model.tokenizer_path or model.path), trust_remote_code=model.trust_remote_code
+        )
+        self.reward_model_tokenizer = None  # reward models are mrpo.verl_seam.reward_models
+        self.reward_manager = load_reward_manager(
+            self.config, self.input_tokenizer, reward_router_address=self.reward_router_address
+        )
 
     async def score(self, **what: Any) -> dict[str, Any]:
         return cast(dict[str, Any], await self.reward_manager.score(**what))
@@ -150,7 +166,7 @@ class RestartedRewardWorkers(RewardLoopManager):
     """verl's, on the nodes for rewards in turn, with workers that Ray starts again when they die."""
 
     def _init_reward_loop_workers(self) -> None:
-        worker = ray.remote(max_restarts=-1, max_task_retries=3)(RewardWorker)
+        worker = ray.remote(max_restarts=-1, max_task_retries=3)(RewardLoopWorker)
         # Ray forgets large arguments that nobody holds, before it restarts
         self.config_reference = ray.put(self.config)
         self.reward_loop_workers = [

@@ -44,7 +44,7 @@ def _replicas(name: str, model: RewardModelConfig, engine: DictConfig) -> list[R
         replica_class(
             replica_rank=rank,
             config=omega_conf_to_dataclass(OmegaConf.merge(engine, own)),  # type: ignore[arg-type]
-            model_config=HFModelConfig(path=model.path),  # type: ignore[arg-type]
+            model_config=HFModelConfig(path=model.path, trust_remote_code=model.trust_remote_code),  # type: ignore[arg-type]
             gpus_per_node=model.tensor_model_parallel_size,
             is_reward_model=True,
             name_suffix=name,

@@ -26,8 +26,8 @@ def main() -> None:
     if not Path(config.model.path).exists():
         sys.exit(f"{config.model.path} isn't there yet: python {config.prepare} --out {Path(config.model.path).parent}")
     torch.manual_seed(config.seed)
-    tokenizer = AutoTokenizer.from_pretrained(config.model.path)
-    model: Any = AutoModelForCausalLM.from_pretrained(config.model.path, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(config.model.path, trust_remote_code=False)
+    model: Any = AutoModelForCausalLM.from_pretrained(config.model.path, dtype=torch.float32, trust_remote_code=False)
     functions = {name: load_function(reward.function, recipe.folder) for name, reward in config.rewards.items()}
     rows: list[dict[str, Any]] = pd.read_parquet(config.data.train_files[0]).to_dict("records")
     per_prompt = config.budget.rollouts_per_prompt

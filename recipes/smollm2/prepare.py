@@ -111,7 +111,7 @@ def convert(gguf: Path, out: Path) -> None:
 def tokenizer_of(gguf: Path) -> PreTrainedTokenizerFast:
     """The file's vocabulary and template. Reading it, transformers loses two things that are put back: each digit is a
     token of its own, and a turn ends with END_OF_TURN."""
-    read = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    read = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
     backend = read.backend_tokenizer
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
