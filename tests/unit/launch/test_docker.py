@@ -60,7 +60,7 @@ def test_packages_come_from_the_locks() -> None:
     text = (ROOT / "docker" / "Dockerfile").read_text()
     for lock in ("cpu", "gpu"):
         assert (ROOT / "requirements" / f"{lock}.txt").is_file()
-        assert f"requirements/{lock}.txt" in text
+        assert f"requirements/install.sh {lock} " in text
     assert all("--no-deps" in line for line in re.findall(r"pip install [^&\n]*", text))
 
 
