@@ -13,6 +13,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, NamedTuple, cast
 from uuid import uuid4
 
@@ -35,6 +36,7 @@ from mrpo.data.render import render_chat
 from mrpo.rewards.wire import RESPONSE, SEEN, TRUNCATED, decode
 from mrpo.step.rollouts import RowKey
 from mrpo.verl_seam.node_roles import TRAINER_NODE, in_turn
+from mrpo.verl_seam.recovery import PersistentClient
 from mrpo.verl_seam.text import ResponseDecoder, is_truncated
 
 logger = logging.getLogger(__name__)
@@ -107,7 +109,8 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         uid, partition = prompt["uid"], "val" if trajectory["validate"] else "train"
         await tq.async_kv_put(key=uid, partition_id=partition, tag={"status": "running"})
         try:
-            rollouts = await self._sample(prompt, sampling_params, trajectory)
+            async with self._one_engine(uid):
+                rollouts = await self._sample(prompt, sampling_params, trajectory)
             rows = [row for sample, outputs in rollouts.items() for row in self._rows(uid, sample, outputs, prompt)]
             await self._store(rows, partition)
             status = "finished"
@@ -115,6 +118,10 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
             logger.exception("prompt %s failed", uid)
             status = "failure"
         await tq.async_kv_put(key=uid, partition_id=partition, tag={"status": status})
+
+    def _one_engine(self, uid: str) -> AbstractAsyncContextManager[None]:
+        """In which a prompt's rollouts are asked of one engine, where engines have actors of their own."""
+        return self.llm_client.prompt(uid) if isinstance(self.llm_client, PersistentClient) else nullcontext()
 
     async def _store(self, rows: Sequence[Row], partition: str) -> None:
         """At once, but for rows that have other fields, as an agent's last output may."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any, cast
 
 import ray
@@ -39,26 +41,57 @@ def is_dead_engine(error: BaseException) -> bool:
     return isinstance(error, RayActorError) or "EngineDeadError" in f"{type(error).__name__} {error}"
 
 
+PROMPT: ContextVar[str | None] = ContextVar("PROMPT", default=None)
+"""The prompt whose rollouts are being sampled."""
+
+
 class PersistentClient(FullyAsyncLLMServerClient):
-    """Takes an engine that died out of the routing and asks another; waits while there is none."""
+    """Asks one engine for all rollouts of a prompt, which it then has in its prefix cache, and the routing once for
+    them. Takes an engine that died out of the routing and asks another; waits while there is none.
+
+    Owner of ``routes``, the engine of each prompt under way, and ``serving``, that of each request.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.routes: dict[str, asyncio.Task[tuple[str, Any]]] = {}
         self.serving: dict[str, str] = {}
 
+    @asynccontextmanager
+    async def prompt(self, uid: str) -> AsyncIterator[None]:
+        """Inside, requests are for rollouts of this prompt."""
+        token = PROMPT.set(uid)
+        try:
+            yield
+        finally:
+            PROMPT.reset(token)
+            route = self.routes.pop(uid, None)
+            if route is not None and route.done() and route.exception() is None:
+                self._release_server(route.result()[0], uid)
+
     async def _acquire_server(self, request_id: str, **extra: Any) -> tuple[str, Any]:
+        uid = PROMPT.get() or request_id
+        if uid not in self.routes:
+            self.routes[uid] = asyncio.ensure_future(self._route(uid, extra))
+        server_id, server = await asyncio.shield(self.routes[uid])
+        self.serving[request_id] = server_id
+        return server_id, server
+
+    async def _route(self, uid: str, extra: dict[str, Any]) -> tuple[str, Any]:
         while True:
             try:
-                server_id, server = await super()._acquire_server(request_id, **extra)
+                return await super()._acquire_server(uid, **extra)
             except RuntimeError as error:
                 if NO_ENGINE not in str(error):
                     raise
                 await asyncio.sleep(1)
-            else:
-                self.serving[request_id] = server_id
-                return server_id, server
+
+    def _release_server(self, server_id: str, request_id: str | None = None) -> None:
+        if PROMPT.get() is None:  # else when the prompt is over
+            super()._release_server(server_id, request_id)
 
     async def generate(self, request_id: str, **request: Any) -> Any:
+        uid = PROMPT.get() or request_id
         try:
             while True:
                 try:
@@ -66,9 +99,18 @@ class PersistentClient(FullyAsyncLLMServerClient):
                 except Exception as error:
                     if not is_dead_engine(error):
                         raise
-                    await self._load_balancer.remove_servers.remote([self.serving[request_id]])
+                    await self._leave(uid, self.serving[request_id])
         finally:
             self.serving.pop(request_id, None)
+            if PROMPT.get() is None:
+                self.routes.pop(uid, None)
+
+    async def _leave(self, uid: str, dead: str) -> None:
+        """Route no more to this engine; another rollout of the prompt may have found it dead, and have a new one."""
+        route = self.routes.get(uid)
+        if route is not None and route.done() and route.result()[0] == dead:
+            del self.routes[uid]
+        await self._load_balancer.remove_servers.remote([dead])
 
 
 class EngineKeeper:

@@ -1,0 +1,113 @@
+"""Rollouts of a prompt share an engine and one route to it, also when engines die. The routing and the engines are
+fakes that inject the deaths; the client is the one of a run."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.exceptions import RayActorError
+from verl.workers.rollout.replica import TokenOutput
+
+from mrpo.verl_seam.recovery import NO_ENGINE, PersistentClient
+
+pytestmark = pytest.mark.unit
+
+CONFIG = SimpleNamespace(actor_rollout_ref=SimpleNamespace(rollout=SimpleNamespace(name="vllm", response_length=4)))
+
+
+class Remote:
+    """A method of an actor."""
+
+    def __init__(self, method: Any):
+        self.method = method
+
+    async def remote(self, *given: Any, **named: Any) -> Any:
+        await asyncio.sleep(0)
+        return self.method(*given, **named)
+
+
+class FaultyRouting:
+    """Routes to the engine with the fewest requests; engines named in ``dead`` answer nothing."""
+
+    def __init__(self, engines: list[str], dead: tuple[str, ...] = ()):
+        self.load = dict.fromkeys(engines, 0)
+        self.dead, self.routed, self.served = dead, list[str](), list[str]()
+        self.require_acquire_fields = self.require_release_fields = Remote(lambda: [])
+        self.acquire_server, self.remove_servers = Remote(self._acquire), Remote(self._remove)
+        self.release_server = SimpleNamespace(remote=self._release)
+
+    def _acquire(self, request_id: str) -> tuple[str, Any]:
+        if not self.load:
+            raise RuntimeError(NO_ENGINE)
+        engine = min(self.load, key=lambda name: (self.load[name], name))
+        self.load[engine] += 1
+        self.routed.append(request_id)
+        return engine, SimpleNamespace(generate=Remote(lambda **_: self._generate(engine)))
+
+    def _release(self, server_id: str, **_: Any) -> None:
+        if server_id in self.load:
+            self.load[server_id] -= 1
+
+    def _remove(self, engines: list[str]) -> None:
+        for engine in engines:
+            self.load.pop(engine, None)
+
+    def _generate(self, engine: str) -> TokenOutput:
+        if engine in self.dead:
+            raise RayActorError
+        self.served.append(engine)
+        return TokenOutput(token_ids=[1], log_probs=[0.0], stop_reason="completed", num_preempted=0)
+
+
+async def sample(routing: FaultyRouting, uid: str, n: int) -> PersistentClient:
+    client = PersistentClient(CONFIG, load_balancer_handle=routing)
+    async with client.prompt(uid):
+        await asyncio.gather(
+            *(client.generate(f"{uid}/{i}", prompt_ids=[1], sampling_params={"logprobs": True}) for i in range(n))
+        )
+    return client
+
+
+def test_a_prompts_rollouts_share_an_engine_and_its_route() -> None:
+    routing = FaultyRouting(["a", "b"])
+    client = asyncio.run(sample(routing, "p", 8))
+    assert routing.served == ["a"] * 8
+    assert routing.routed == ["p"]
+    assert routing.load == {"a": 0, "b": 0}
+    assert not client.routes
+    assert not client.serving
+
+
+def test_when_the_engine_dies_all_of_them_are_asked_of_the_next_and_no_other_is_given_up() -> None:
+    routing = FaultyRouting(["a", "b", "c"], dead=("a",))
+    asyncio.run(sample(routing, "p", 8))
+    assert routing.served == ["b"] * 8
+    assert routing.load == {"b": 0, "c": 0}
+
+
+def test_prompts_go_to_different_engines() -> None:
+    routing = FaultyRouting(["a", "b"])
+
+    async def two() -> None:
+        await asyncio.gather(sample(routing, "p", 4), sample(routing, "q", 4))
+
+    asyncio.run(two())
+    assert sorted(routing.served) == ["a"] * 4 + ["b"] * 4
+
+
+def test_a_request_of_no_prompt_is_routed_by_itself() -> None:
+    routing = FaultyRouting(["a", "b"], dead=("a",))
+
+    async def one() -> PersistentClient:
+        client = PersistentClient(CONFIG, load_balancer_handle=routing)
+        await client.generate("r", prompt_ids=[1], sampling_params={"logprobs": True})
+        return client
+
+    client = asyncio.run(one())
+    assert routing.served == ["b"]
+    assert routing.load == {"b": 0}
+    assert not client.routes
+    assert not client.serving
