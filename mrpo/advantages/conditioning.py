@@ -14,16 +14,9 @@ from mrpo.config.advantage import Condition
 
 def condition_rewards(rewards_NK: Tensor, names: Sequence[str], conditions: Sequence[Condition]) -> Tensor:
     """r_k <- r_k where r_l >= threshold, else ``otherwise``. Every condition is judged on the rewards as given, so
-    their order is irrelevant; a missing r_l is not met; a missing r_k stays missing, met or not.
-
-    >>> nan = float("nan")
-    >>> rules = [Condition(reward="short", requires="right", threshold=1)]
-    >>> condition_rewards(torch.tensor([[1, 0.5], [0, 0.5], [nan, 0.5], [0, nan]]), ["right", "short"], rules)[:, 1]
-    tensor([0.5000, 0.0000, 0.0000,    nan])
-    """
+    their order is irrelevant; a missing r_l is not met; a missing r_k stays missing only where its condition is met."""
     conditioned_NK = rewards_NK.clone() if conditions else rewards_NK
     for condition in conditions:
-        column = names.index(condition.reward)
         met_N = rewards_NK[:, names.index(condition.requires)] >= condition.threshold
-        conditioned_NK[:, column].masked_fill_(~met_N & ~rewards_NK[:, column].isnan(), condition.otherwise)
+        conditioned_NK[:, names.index(condition.reward)].masked_fill_(~met_N, condition.otherwise)
     return conditioned_NK

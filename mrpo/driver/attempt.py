@@ -24,6 +24,7 @@ from mrpo.data.sources import require_rewards
 from mrpo.driver.interruption import Interruption
 from mrpo.driver.processes import Processes
 from mrpo.errors import RunFailed
+from mrpo.record import repeated
 from mrpo.record.cause import root_cause
 from mrpo.record.disk import full
 from mrpo.record.phase import Phase
@@ -53,6 +54,7 @@ def environment(config: RunConfig, device: str, folder: RunFolder) -> dict[str, 
         "NCCL_DEBUG": "WARN",
         "TRANSFER_QUEUE_ENABLE": "1",
         "TQ_NUM_THREADS": str(min(8, psutil.cpu_count(logical=False) or 8)),  # it warns of more at each request
+        repeated.ENV: "1",
         "RAY_ROTATION_MAX_BYTES": str(LOG_BYTES),
         "RAY_ROTATION_BACKUP_COUNT": "1",
         "HYDRA_FULL_ERROR": "1",

@@ -6,6 +6,8 @@ import logging
 import re
 from typing import Any
 
+ENV = "MRPO_COUNT_REPEATED_LINES"
+"""Set in the processes of a run, which do it."""
 MAX_KNOWN = 10_000
 """Different lines that are remembered; with more, counting begins anew."""
 

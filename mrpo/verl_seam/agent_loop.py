@@ -46,6 +46,10 @@ VERL_SINGLE_TURN = {"_target_": f"{SingleTurnAgentLoop.__module__}.{SingleTurnAg
 KEPT_PROMPTS = 1024
 """Prompts whose tokens a worker keeps."""
 
+UNREAD = {"agent_name", "dummy_tensor", "extra_info", "index", "interaction_kwargs"}
+UNREAD |= {"metrics", "multi_modal_data", "session_id", "tools_kwargs"}
+"""What neither verl's trainer nor ours reads of a rollout that is over: every rank would be sent it."""
+
 
 def request_seed(*identity: Any) -> int:
     """A sampling seed in [0, 2**31) that follows from what a request is for, not from when it is made."""
@@ -229,9 +233,7 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
     def _rows(self, uid: str, sample: int, outputs: Sequence[AgentLoopOutput], prompt: dict[str, Any]) -> Iterator[Row]:
         """The row of each output, as verl's trainer reads them."""
         for turn, output in enumerate(outputs):
-            fields = {**output.as_dict(), **prompt, "session_id": sample}
-            for unused in ("multi_modal_data", "agent_name"):
-                fields.pop(unused, None)
+            fields = {name: v for name, v in {**output.as_dict(), **prompt}.items() if name not in UNREAD}
             ids = torch.cat([fields["prompts"], fields["responses"]])
             media = self._compute_multi_modal_inputs(output, ids)
             mask = torch.ones_like(ids)

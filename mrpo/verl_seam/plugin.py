@@ -30,7 +30,8 @@ try:
     from mrpo.verl_seam.version import require_verl
 
     require_verl()
-    repeated.install()
+    if repeated.ENV in os.environ:
+        repeated.install()
     faulthandler.register(signal.SIGUSR2, all_threads=True)  # the watchdog asks for stacks
     import mrpo.verl_seam.cpu.platform  # noqa: F401  (registers the platform)
     from mrpo.verl_seam.patches import loopback_stores, private_names

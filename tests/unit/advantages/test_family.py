@@ -143,13 +143,17 @@ def of_sources(form: dict[str, Any], **options: Any) -> list[float]:
     return result.advantages_N.tolist()
 
 
+BY_GROUP = ("advantage_combination", "corr_grpo", "dvao", "gd2po", "gdpo", "grpo", "papo")
+"""Estimators in which groups don't depend on each other, but for the batch norm."""
+
+
 @every_form
 @pytest.mark.parametrize(("source", "column", "rows"), [("letters", 1, LETTERS), ("chat", 0, CHAT)])
 def test_a_source_is_compared_as_if_it_had_only_its_own_rewards(
     form: dict[str, Any], source: str, column: int, rows: slice
 ) -> None:
     """Estimators that weigh rewards by all that the batch has of them: up to one factor, where each has one reward."""
-    weighs = form["estimator"] in ("saw", "sa_mrpo") or form.get("form") == "gdpo"
+    weighs = form["estimator"] not in BY_GROUP or form.get("form") == "gdpo"
     outcome = {"outcome": "b", "outcome_threshold": 0.3} if form["estimator"] == "papo" else {}
     own = [[score for k, score in enumerate(row) if k != column] for row in SOURCES[source]]
     options = {"batch_norm": "none", "weights": {"a": 1.0, "b": 0.0 if weighs else 1.0}}

@@ -77,7 +77,7 @@ def test_a_total_in_tokens_is_that_of_uniform_groups() -> None:
         ({"low": 1, "rounds": {"max_rounds": 3}}, "at most low=1 x max_rounds=3"),
         ({"method": "dynamo", "power": 0.4}, "greater than or equal to 0.5"),
         ({"decay": 0}, "greater than 0"),
-        ({"prior": (0, 1)}, "budget.prior"),
+        ({"predictor": "beta", "prior": (0, 1)}, "budget.prior"),
     ],
 )
 def test_wrong_settings_are_refused_before_the_run(settings: dict[str, Any], message: str) -> None:

@@ -49,6 +49,8 @@ def run_config(**sections: Any) -> RunConfig:
     for name, value in sections.items():
         section, _, key = name.partition("__")
         content.setdefault(section, {})[key] = value
+    if content["rollout"].get("placement") == "colocated":
+        del content["rollout"]["replicas"]
     return validate(content)
 
 

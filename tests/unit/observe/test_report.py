@@ -42,7 +42,7 @@ def test_text_of_a_rollout_is_escaped(tmp_path: Path) -> None:
 
 
 def test_name_of_a_reward_an_error_and_the_config_are_escaped(tmp_path: Path) -> None:
-    name = "<script>alert(1)</script> & <b>"
+    name = "<script>alert(1) & <b>"
     folder = new_run(tmp_path, config=f"rewards: '{name}'")
     folder.write_metrics(1, {f"reward/{name}/mean": 0.5, f"reward/{name}/effective_weight": 1.0})
     folder.write_rollouts(1, [rollouts_of(1)[0] | {"rewards": {name: 0.5}}])
