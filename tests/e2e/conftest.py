@@ -95,7 +95,8 @@ def train(quickstart: Path, once: Once) -> Train:
     def run(name: str, *overrides: str) -> RunFolder:
         def make(folder: Path) -> None:
             command = [sys.executable, "-m", "mrpo.cli.main", "train", "recipe=quickstart", f"run_dir={folder / 'run'}"]
-            done = run_watched([*command, *unvalidated, *overrides], folder / "watched.json", SECONDS)
+            visited = folder / "run" if name == "visited" else None
+            done = run_watched([*command, *unvalidated, *overrides], folder / "watched.json", SECONDS, visited)
             assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
         return RunFolder(once(name, make) / "run")

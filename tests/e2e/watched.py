@@ -9,17 +9,29 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from .strangers import visit
+
 SAMPLE_SECONDS = 1.0
+VISITED = {
+    *("gcs_server", "raylet", "Controller", "TransferQueueController", "SimpleStorageUnit"),
+    *("vLLMHttpServer", "WorkerDict", "SeededAgentLoopWorker", "RewardLoopWorker", "GlobalRequestLoadBalancer"),
+}
 
 
-def run_watched(command: list[str], notes: Path, timeout: float) -> subprocess.CompletedProcess[str]:
+def run_watched(
+    command: list[str], notes: Path, timeout: float, visited: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run ``command`` with a temporary folder of its own. ``notes``, as JSON: ``listening`` (pairs of process and
-    address), ``private`` (modes of the folder that its processes share), ``left`` (what is left of it afterwards)."""
+    address), ``private`` (modes of the folder that its processes share), ``left`` (what is left of it afterwards), and
+    ``strangers`` (``strangers.visit``, once, when all that ``VISITED`` names listen) if ``visited``, its run folder,
+    is given."""
+    strangers: dict[str, Any] = {}
     listening: set[tuple[str, str]] = set()
-    private: set[str] = set()
+    modes: set[str] = set()
     temporary = Path(tempfile.mkdtemp(prefix="e2e-", dir="/tmp"))  # short, as sockets lie in it
     output = notes.with_suffix(".out")
     with open(output, "wb") as out:
@@ -29,19 +41,25 @@ def run_watched(command: list[str], notes: Path, timeout: float) -> subprocess.C
         names: set[str] = set()
         while process.poll() is None:
             assert time.monotonic() < deadline, output.read_text()[-3000:]
-            listening |= _listening(process.pid)
+            now = _listening(process.pid)
+            listening |= {(name, address) for name, address, _ in now}
+            if visited is not None and not strangers and {name for name, _, _ in now} >= VISITED:
+                (private,) = temporary.glob("mrpo-*")
+                tree = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+                strangers = visit(private, visited, sorted({(name, port) for name, _, port in now}), tree)
             for folder in temporary.glob("mrpo-*"):
-                private.add(oct(folder.stat().st_mode))
+                modes.add(oct(folder.stat().st_mode))
                 names.add(folder.name)
             time.sleep(SAMPLE_SECONDS)
     left = [path.name for path in temporary.rglob("*")]
     left += [path.name for name in names for path in Path("/dev/shm").glob(f"{name}-*")]
     shutil.rmtree(temporary)
-    notes.write_text(json.dumps({"listening": sorted(listening), "private": sorted(private), "left": left}))
+    found = {"listening": sorted(listening), "private": sorted(modes), "left": left, "strangers": strangers}
+    notes.write_text(json.dumps(found))
     return subprocess.CompletedProcess(command, process.returncode, output.read_text(), "")
 
 
-def _listening(pid: int) -> set[tuple[str, str]]:
+def _listening(pid: int) -> set[tuple[str, str, int]]:
     found = set()
     try:
         tree = psutil.Process(pid).children(recursive=True)
@@ -53,7 +71,9 @@ def _listening(pid: int) -> set[tuple[str, str]]:
             name = label(process.cmdline())
         except psutil.Error:
             continue
-        found |= {(name, socket.laddr.ip) for socket in sockets if socket.status == psutil.CONN_LISTEN}
+        found |= {
+            (name, socket.laddr.ip, socket.laddr.port) for socket in sockets if socket.status == psutil.CONN_LISTEN
+        }
     return found
 
 
