@@ -20,6 +20,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 PIDFD_GETFD = 438
@@ -83,17 +84,14 @@ def files(given: dict[str, Any]) -> Iterator[str]:
 
 def processes(pids: list[int]) -> Iterator[str]:
     """What the kernel shows of the run's processes, and lends of their descriptors."""
-    yield from worked(
-        {
-            **{
-                f"read /proc/{pid}/environ": lambda pid=pid: os.open(f"/proc/{pid}/environ", os.O_RDONLY)
-                for pid in pids
-            },  # type: ignore[misc]
-            **{f"list /proc/{pid}/fd": lambda pid=pid: os.listdir(f"/proc/{pid}/fd") for pid in pids},  # type: ignore[misc]
-            **{f"write /proc/{pid}/mem": lambda pid=pid: os.open(f"/proc/{pid}/mem", os.O_WRONLY) for pid in pids},  # type: ignore[misc]
-            **{f"take a descriptor of {pid}": lambda pid=pid: take_descriptor(pid) for pid in pids},  # type: ignore[misc]
+    for pid in pids:
+        acts: dict[str, Callable[[], object]] = {
+            f"read /proc/{pid}/environ": partial(os.open, f"/proc/{pid}/environ", os.O_RDONLY),
+            f"list /proc/{pid}/fd": partial(os.listdir, f"/proc/{pid}/fd"),
+            f"write /proc/{pid}/mem": partial(os.open, f"/proc/{pid}/mem", os.O_WRONLY),
+            f"take a descriptor of {pid}": partial(take_descriptor, pid),
         }
-    )
+        yield from worked(acts)
 
 
 def take_descriptor(pid: int) -> None:
@@ -140,7 +138,7 @@ def remote_calls(ports: list[tuple[str, int]], refused: set[str]) -> Iterator[st
                 try:
                     channel.unary_unary(call)(b"", timeout=KNOCK_SECONDS)
                 except grpc.RpcError as error:
-                    code = error.code()
+                    code = error.code()  # type: ignore[attr-defined]
                     if code is grpc.StatusCode.UNAUTHENTICATED:
                         refused.add(name)
                     elif code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
