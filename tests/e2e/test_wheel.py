@@ -16,7 +16,7 @@ import yaml
 
 from mrpo.record.run_folder import RunFolder
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+pytestmark = pytest.mark.timeout(1500)
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "mrpo", "recipes", "launch")
@@ -84,6 +84,7 @@ def empty(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.e2e
 def test_only_what_is_needed_is_in_the_wheel(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     folders = {name.partition("/")[0] for name in names}
@@ -97,6 +98,7 @@ def test_only_what_is_needed_is_in_the_wheel(wheel: Path) -> None:
     assert wheel.stat().st_size < 1_000_000
 
 
+@pytest.mark.e2e
 def test_the_wheel_alone_is_imported_and_is_the_plugin(python: Path, empty: Path) -> None:
     places = json.loads(call(python, "-c", CHECK, cwd=empty))
     assert len(places) == 3  # package, recipes, and one plugin
@@ -104,6 +106,7 @@ def test_the_wheel_alone_is_imported_and_is_the_plugin(python: Path, empty: Path
         assert Path(place).is_relative_to(python.parents[1]), place
 
 
+@pytest.mark.e2e
 def test_it_lists_plans_and_launches_from_an_empty_folder(python: Path, empty: Path) -> None:
     mrpo = python.with_name("mrpo")
     listed = "from mrpo.config.recipes import list_recipes; print(*(entry.name for entry in list_recipes()))"
@@ -119,12 +122,14 @@ def test_it_lists_plans_and_launches_from_an_empty_folder(python: Path, empty: P
     assert {"config.yaml", "rewards.py", "prepare.py"} <= objects["ConfigMap"]["data"].keys()  # the recipe goes along
 
 
+@pytest.mark.e2e
 def test_a_copied_recipe_is_planned(python: Path, empty: Path) -> None:
     code = "from pathlib import Path; from mrpo.config.recipes import copy_recipe; copy_recipe('code', Path('mine'))"
     call(python, "-c", code, cwd=empty)
     assert "rollouts per step" in call(python.with_name("mrpo"), "plan", "recipe=./mine/cpu_sample", cwd=empty)
 
 
+@pytest.mark.proof
 def test_the_quickstart_trains_two_steps(python: Path, empty: Path) -> None:
     unvalidated = ("trainer.test_freq=-1", "trainer.val_before_train=false")
     given = ("recipe=quickstart", "trainer.total_training_steps=2", f"run_dir={empty / 'run'}", *unvalidated)
