@@ -101,7 +101,7 @@ def _flow(value: Any) -> str:
         return f"[{', '.join(map(_flow, value))}]"
     if isinstance(value, str):
         plain = value.replace("_", "").replace("-", "").replace("/", "")
-        simple = plain.isalnum() and plain.isascii() and not plain[0].isdigit() and value not in WORDS
+        simple = plain.isalnum() and plain.isascii() and not plain[0].isdigit() and value.lower() not in WORDS
         return value if simple else json.dumps(value.replace("${", "\\${"), ensure_ascii=False)
     return json.dumps(value)
 

@@ -296,10 +296,10 @@ class RoundsWorker(SeededAgentLoopWorker):
     def _score(self, output: AgentLoopOutput) -> float:
         scores = decode(output.extra_fields["reward_extra_info"])
         if self.rounds.reward == "total":
-            there = any(
-                isinstance(score, int | float) for score in scores.values()
-            )  # others are texts: failures, details
-            return float(output.reward_score or 0.0) if there else float("nan")
+            if not any(isinstance(score, int | float) for score in scores.values()):  # texts: failures, details
+                return float("nan")
+            assert output.reward_score is not None
+            return float(output.reward_score)
         value = scores[self.rounds.reward]
         return float("nan") if value is None else float(value)
 

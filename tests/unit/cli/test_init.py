@@ -145,7 +145,9 @@ def test_on_a_terminal_it_asks(rows: Path) -> None:
     assert CheckedRun.load(["recipe=mine"]).config.rewards["correct"].function == "math"
 
 
-@pytest.mark.parametrize("text", ["no", "1e5", "a ${b} c", 'it\'s "so"', "ümlaut", "a: b # c", "-", "x\\", ""])
+@pytest.mark.parametrize(
+    "text", ["no", "NULL", "Yes", "1e5", "a ${b} c", 'it\'s "so"', "ümlaut", "a: b # c", "-", "x\\", ""]
+)
 def test_any_text_is_read_as_it_is(text: str, rows: Path) -> None:
     rewards: dict[str, dict[str, Any]] = {"r": {"function": "http", "options": {"url": text}}}
     recipe = NewRecipe(
