@@ -68,9 +68,12 @@ def _listening(pid: int) -> set[tuple[str, str, int]]:
     for process in tree:
         try:
             sockets = process.net_connections("tcp")
-            name = label(process.cmdline())
+            arguments = process.cmdline()
         except psutil.Error:
             continue
+        if not arguments:  # it is ending: its memory is gone, its sockets aren't yet
+            continue
+        name = label(arguments)
         found |= {
             (name, socket.laddr.ip, socket.laddr.port) for socket in sockets if socket.status == psutil.CONN_LISTEN
         }
