@@ -7,10 +7,13 @@ beta_comp = 1 + (mu_max - 1) (H_max - H) / (H_max - H_min) if A > 0 else 1      
 A' = A beta_comp beta_stab
 
 The released code takes the maxima over a micro-batch, so its result depends on the split. Here they are over the call:
-call it once for a whole batch. Shapes: N rollouts, T tokens.
+call it once for a whole batch, or, where that is large, first ``token_maxima`` of each part of it. Shapes: N rollouts,
+T tokens.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +23,17 @@ from mrpo.config.estimators import TokenModulation
 EPS = 1e-8
 
 
+class TokenMaxima(NamedTuple):
+    """Of the tokens of a batch, what each token is compared with."""
+
+    change: Tensor
+    """The largest Xi."""
+    entropy: Tensor
+    """The largest entropy."""
+    negative_entropy: Tensor
+    """The smallest entropy, with the other sign."""
+
+
 def modulate_tokens(
     advantages_NT: Tensor,
     entropy_NT: Tensor,
@@ -27,6 +41,7 @@ def modulate_tokens(
     old_logp_NT: Tensor,
     mask_NT: Tensor,
     settings: TokenModulation | None = None,
+    maxima: TokenMaxima | None = None,
 ) -> Tensor:
     """A' (N,T), without gradient. Masked tokens keep their advantage and, whatever they hold, affect no other.
 
@@ -37,6 +52,7 @@ def modulate_tokens(
         old_logp_NT: under the policy that sampled it.
         mask_NT: nonzero: the token is in the loss.
         settings: the strengths; by default the released ones.
+        maxima: of the batch that these rollouts are a part of; by default they are all of it.
 
     Of a good rollout's tokens the confident first one is boosted, the second damped since it changes the entropy most,
     the uncertain third left as it is; the fourth is masked:
@@ -51,7 +67,7 @@ def modulate_tokens(
     inside_NT = mask_NT.bool()
     with torch.no_grad():
         change_NT = _entropy_change(advantages_NT, entropy_NT, logp_NT, old_logp_NT, mask_NT, settings)
-        change_max, entropy_max, negative_entropy_max = _maxima((change_NT, entropy_NT, -entropy_NT), inside_NT)
+        change_max, entropy_max, negative_entropy_max = maxima or _maxima(change_NT, entropy_NT, inside_NT)
         entropy_min = -negative_entropy_max
         share_NT = change_NT / (change_max + EPS)
         damping_NT = torch.sigmoid(settings.gamma * (settings.tau - share_NT))
@@ -59,6 +75,24 @@ def modulate_tokens(
         confidence_NT = (entropy_max - entropy_NT) / (entropy_max - entropy_min + EPS)
         compensation_NT = torch.where(advantages_NT > 0, 1 + (settings.mu_max - 1) * confidence_NT, 1.0)
         return torch.where(inside_NT, advantages_NT * compensation_NT * stabilizer_NT, advantages_NT)
+
+
+def token_maxima(
+    advantages_NT: Tensor,
+    entropy_NT: Tensor,
+    logp_NT: Tensor,
+    old_logp_NT: Tensor,
+    mask_NT: Tensor,
+    settings: TokenModulation | None = None,
+    others: TokenMaxima | None = None,
+) -> TokenMaxima:
+    """What ``modulate_tokens`` compares the tokens of a batch with, of these rollouts and those that ``others`` is of.
+    Arguments as there."""
+    settings = settings or TokenModulation()
+    with torch.no_grad():
+        change_NT = _entropy_change(advantages_NT, entropy_NT, logp_NT, old_logp_NT, mask_NT, settings)
+        these = _maxima(change_NT, entropy_NT, mask_NT.bool())
+        return these if others is None else TokenMaxima(*map(torch.maximum, these, others))
 
 
 def _entropy_change(
@@ -80,6 +114,7 @@ def _entropy_change(
     return (push_NT * (slope_NT - slope_mean_N1)).abs().masked_fill(outside_NT, 0.0)
 
 
-def _maxima(values: tuple[Tensor, ...], inside_NT: Tensor) -> Tensor:
-    """The maximum of each of ``values`` (N,T) over the tokens ``inside_NT``; -inf where there are none."""
-    return torch.stack(values).masked_fill(~inside_NT, -torch.inf).flatten(1).amax(dim=1)
+def _maxima(change_NT: Tensor, entropy_NT: Tensor, inside_NT: Tensor) -> TokenMaxima:
+    """Over the tokens ``inside_NT``; -inf where there are none."""
+    values = torch.stack((change_NT, entropy_NT, -entropy_NT))
+    return TokenMaxima(*values.masked_fill(~inside_NT, -torch.inf).flatten(1).amax(dim=1))

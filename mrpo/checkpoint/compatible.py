@@ -62,6 +62,7 @@ FREE = {
     "watchdog.*": "when to give up",
     "observe.*": "what is recorded",
     "observe.rollouts.*": "what is recorded",
+    "observe.metrics.*": "what is recorded",
 }
 """Fields that may change without a word, and why they don't change what is learned. ``*``: any one part of a name."""
 

@@ -124,12 +124,13 @@ def seconds_per_step(recipe: str) -> tuple[float, Path] | None:
     try:
         folder = RunFolder.find()
         content = yaml.safe_load(folder.config.read_text())
-        times = [record["time"] for record in folder.metrics()]
+        lines = folder.metrics()
     except (ConfigError, CorruptLineError, OSError, yaml.YAMLError):
         return None
-    if len(times) < 2 or not isinstance(content, dict) or content.get("recipe") != recipe:
+    if len(lines) < 2 or not isinstance(content, dict) or content.get("recipe") != recipe:
         return None
-    return (times[-1] - times[0]) / (len(times) - 1), folder.path
+    first, last = lines[0], lines[-1]
+    return (last["time"] - first["time"]) / (last["step"] - first["step"]), folder.path
 
 
 def seconds_of_export(folder: RunFolder) -> float | None:

@@ -11,22 +11,27 @@ from pydantic import Field
 from mrpo.config.base import StrictModel
 
 
-class RolloutRecord(StrictModel):
-    """Which rollouts go into ``rollouts/<step>.jsonl``. Metrics are of all of them, whatever is recorded."""
+class StepRecord(StrictModel):
+    """Which steps are recorded."""
 
     every: int = Field(default=1, ge=1)
     """Steps between recorded ones. The first step and the last are always recorded."""
-    sample: int | None = Field(default=None, ge=1)
-    """Record about so many rollouts of a step: whole prompt groups, drawn by their uids, as many as fit and one at
-    least. Unset: all."""
 
     def has(self, step: int, total_steps: int) -> bool:
-        """Whether the step's rollouts are recorded.
+        """Whether the step is recorded.
 
-        >>> [step for step in range(1, 26) if RolloutRecord(every=10).has(step, 25)]
+        >>> [step for step in range(1, 26) if StepRecord(every=10).has(step, 25)]
         [1, 10, 20, 25]
         """
         return step % self.every == 0 or step in (1, total_steps)
+
+
+class RolloutRecord(StepRecord):
+    """Which rollouts go into ``rollouts/<step>.jsonl``. Metrics are of all of them, whatever is recorded."""
+
+    sample: int | None = Field(default=None, ge=1)
+    """Record about so many rollouts of a step: whole prompt groups, drawn by their uids, as many as fit and one at
+    least. Unset: all."""
 
     def of(self, rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """The rows of a step that are recorded, in their order. They follow from the uids alone, so a step that is run
@@ -56,5 +61,8 @@ class ObserveConfig(StrictModel):
 
     rollouts: RolloutRecord = Field(default_factory=RolloutRecord)
     """Which rollouts are recorded."""
+    metrics: StepRecord = Field(default_factory=StepRecord)
+    """Which steps have a line in ``metrics.jsonl``; those that are validated or saved have one as well. Tracking
+    backends (``trainer.logger``) get every step."""
     validations: int | None = Field(default=None, ge=1)
     """Keep the rollouts of the first validation and of so many of the newest. Unset: of all."""

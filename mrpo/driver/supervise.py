@@ -70,15 +70,21 @@ def train(run: CheckedRun, folder: RunFolder, interruption: Interruption, poll: 
         try:
             return run_attempt(config, verl, folder, interruption, poll, finish)
         except RunFailed:
-            # Only what this attempt recorded: lines of steps that were given up are still in the file.
-            recorded = [r["step"] for r in folder.tail_metrics().poll() if r["time"] >= began]
-            reached = max(recorded, default=attempt.start_step)
+            reached = max(completed_steps(folder, began), default=attempt.start_step)
             used_up = restart == config.resume.max_restarts
             if used_up or interruption.request or not store.steps() or reached <= failed_at:
                 raise
             failed_at = reached
             resume = ResumeConfig(mode="require", allow=resume.allow)
     raise AssertionError("the last attempt returns or raises")
+
+
+def completed_steps(folder: RunFolder, since: float) -> set[int]:
+    """Steps that were completed after ``since``, by their lines of metrics, or as the next one began: not every step
+    has a line (``observe.metrics``). What was given up before is in the files as well."""
+    lines = [record["step"] for record in folder.tail_metrics().poll() if record["time"] >= since]
+    begun = [e["step"] for e in folder.events() if e["phase"] == Phase.ROLLOUT and e["time"] >= since]
+    return {*lines, *(step - 1 for step in begun if step is not None)}
 
 
 def _begin(

@@ -48,6 +48,7 @@ class Progress:
         """How the run ended, one of ``ENDS``; None while it goes on."""
         self.writer: tuple[str, int] | None = None
         """Host and process id of the run, as its plan announced them."""
+        self._last_line: Record = {}
         self._seconds: deque[float] = deque(maxlen=_RECENT)
         self._step_began: float | None = None
 
@@ -81,6 +82,8 @@ class Progress:
             return
         if step is not None and not self.training:
             self.training, self._step_began = True, event["time"]
+        if name == Phase.ROLLOUT and step is not None and step - 1 > self.step:
+            self._completed(step - 1, event["time"])  # a step without a line of its own, or whose line is still to come
         if not self.training:
             self.startup.append(now)
         self.phase = now
@@ -98,16 +101,20 @@ class Progress:
             self.writer = (event["host"], event["pid"])
 
     def _metrics(self, record: Record) -> None:
-        self.step, self.training = record["step"], True
-        self.steps[self.step] = record
+        self.training, self._last_line = True, record
+        self.steps[record["step"]] = record
         for name in metrics.reward_names([record]):
             if name not in self.rewards:
                 self.rewards.append(name)
-        if self._step_began is not None:
-            self._seconds.append(max(0.0, record["time"] - self._step_began))
-        elif (seconds := metrics.number(record, "time/step")) is not None:
+        if self._step_began is None and (seconds := metrics.number(record, "time/step")) is not None:
             self._seconds.append(seconds)
-        self._step_began = record["time"]
+        if record["step"] != self.step:
+            self._completed(record["step"], record["time"])
+
+    def _completed(self, step: int, time: float) -> None:
+        if self._step_began is not None:
+            self._seconds.append(max(0.0, time - self._step_began) / max(1, step - self.step))
+        self.step, self._step_began = step, time
 
     # ---- questions ----
 
@@ -134,8 +141,8 @@ class Progress:
         return metrics.series([self.steps[step] for step in sorted(self.steps)], metric)[1]
 
     def current(self, metric: str) -> float | None:
-        """The metric in the last completed step."""
-        return metrics.number(self.steps.get(self.step, {}), metric)
+        """The metric in the last step that has a line."""
+        return metrics.number(self._last_line, metric)
 
     def startup_seconds(self, now: float) -> list[tuple[PhaseRecord, float, bool]]:
         """While the run starts up: every phase of that, its seconds so far, and whether it is the one that runs now."""

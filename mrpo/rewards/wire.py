@@ -29,6 +29,12 @@ RESPONSE = "response_text"
 TRUNCATED = "is_truncated"
 """Key in a row's ``extra_fields``: whether the response reached its limit before its end."""
 
+LOSS_LENGTH = "loss_len"
+"""Key in a row's tag, beside verl's ``response_len``: how many of the response's tokens are in the loss."""
+
+PROMPT_HASH = "prompt_hash"
+"""Key in a row's tag: the same for all rows of a uid whose prompt has the same tokens."""
+
 SEEN = "seen_rollouts"
 """Key in a row's ``extra_fields``: every rollout of a prompt that was sampled in rounds, also those not selected."""
 

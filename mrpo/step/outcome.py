@@ -77,8 +77,9 @@ def rollout_records(
 ) -> list[dict[str, Any]]:
     """One record a selected rollout, for the run folder; ``texts`` are of those, in their order."""
     records = []
+    numbers = rollouts.rewards_NK.tolist(), advantages_N.tolist(), keep_N.bool().tolist()
     for n, text in zip(rollouts.selected_N.nonzero().flatten().tolist(), texts, strict=True):
-        key, scores = rollouts.keys[n], rollouts.rewards_NK[n].tolist()
+        key, (scores, advantage, keep) = rollouts.keys[n], (column[n] for column in numbers)
         record = {
             "uid": key.uid,
             "sample": key.sample,
@@ -86,8 +87,8 @@ def rollout_records(
             "response": text.response,
             "ground_truth": text.ground_truth,
             "rewards": {name: None if math.isnan(s) else s for name, s in zip(names, scores, strict=True)},
-            "advantage": float(advantages_N[n]),
-            "keep": bool(keep_N[n]),
+            "advantage": advantage,
+            "keep": keep,
             "tokens": text.tokens,
             "truncated": rollouts.truncated[n],
         }

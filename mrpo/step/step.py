@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -66,8 +67,8 @@ class Step:
     """Data source of each prompt, by its uid."""
     scores: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     """By reward and data source."""
-    records: list[dict[str, Any]] = field(default_factory=list)
-    """A line a rollout, for the run folder."""
+    records: list[Callable[[], list[dict[str, Any]]]] = field(default_factory=list)
+    """Of each batch that the run folder gets: makes a line a rollout of it, when the line is written."""
     timings: dict[str, float] = field(default_factory=dict)
 
 
@@ -133,6 +134,14 @@ def is_validated(run: Parts, number: int) -> bool:
     return every > 0 and (number % every == 0 or number == run.seam.total_steps)
 
 
+def has_line(run: Parts, number: int) -> bool:
+    """Whether the step's metrics are recorded (``observe.metrics``): where it is validated or saved they are, since the
+    best checkpoint is found by them."""
+    every = run.config.checkpoint.every
+    is_saved = every > 0 and number % every == 0
+    return is_saved or is_validated(run, number) or run.config.observe.metrics.has(number, run.seam.total_steps)
+
+
 def submit(step: Step, run: Parts, count: int) -> None:
     """Plan and start the rollouts of the next ``count`` prompts. Called again when groups must be replaced."""
     plan, prompts_per_step = step.plan, run.config.data.train_batch_size
@@ -162,21 +171,20 @@ def assign_advantages(step: Step, run: Parts, batch: Batch) -> None:
     seam, config = run.seam, run.config.advantage
     rows, correction = seam.read(batch)
     rollouts = select_rollouts(rows, config.names)
-    texts = seam.texts(batch, rollouts.row_of_N[rollouts.selected_N].tolist())
-
-    def records(advantages_N: torch.Tensor, keep_N: torch.Tensor) -> list[dict[str, Any]]:
-        return rollout_records(rollouts, texts, advantages_N, keep_N, config.names)
-
-    if trouble := failed_too_often(rollouts, config.names, run.config.scoring.max_failure_rate):
+    trouble = failed_too_often(rollouts, config.names, run.config.scoring.max_failure_rate)
+    recorded = trouble is not None or run.config.observe.rollouts.has(step.number, seam.total_steps)
+    texts = seam.texts(batch, rollouts.row_of_N[rollouts.selected_N].tolist()) if recorded else []
+    if trouble is not None:
         none_N = torch.zeros(len(rollouts.keys))
-        run.folder.write_rollouts(step.number, records(none_N, none_N))
+        run.folder.write_rollouts(step.number, rollout_records(rollouts, texts, none_N, none_N, config.names))
         raise RuntimeError(f"{trouble}. All of them: {run.folder.rollouts_file(step.number)}")
     result = compute_advantages(rollouts.rewards_NK, rollouts.group_ids_N, config, lengths_N=rollouts.lengths_N)
     advantages_N = result.advantages_N * run.budget.loss_weights(rollouts)
     if result.loss_weights_N is not None:
         advantages_N = advantages_N * result.loss_weights_N
     seam.write(batch, rollouts, advantages_N, result.keep_N, config.token_modulation)
-    step.records += records(advantages_N, result.keep_N)
+    if recorded:
+        step.records.append(partial(rollout_records, rollouts, texts, advantages_N, result.keep_N, config.names))
     batch.metrics |= correction | reward_metrics(rollouts, config.names) | result.diagnostics
     for key, scores_K in zip(rollouts.keys, rollouts.rewards_NK.tolist(), strict=True):
         for name, score in zip(config.names, scores_K, strict=True):
@@ -204,8 +212,10 @@ def record(step: Step, run: Parts, metrics: Metrics) -> Metrics:
     def write() -> None:
         recorded = run.config.observe.rollouts
         if recorded.has(step.number, run.seam.total_steps):
-            run.folder.write_rollouts(step.number, recorded.of(step.records))
-        run.folder.write_metrics(step.number, renamed)
+            rows = [row for records in step.records for row in records()]
+            run.folder.write_rollouts(step.number, recorded.of(rows))
+        if has_line(run, step.number):
+            run.folder.write_metrics(step.number, renamed)
         run.seam.log(renamed, step.number)
 
     run.writer.submit(write)

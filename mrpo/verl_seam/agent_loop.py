@@ -33,7 +33,7 @@ from mrpo.budget.ids import as_ids
 from mrpo.budget.sequential import Observed, ReinforceAda
 from mrpo.config.controller import received
 from mrpo.data.render import render_chat
-from mrpo.rewards.wire import RESPONSE, SEEN, TRUNCATED, decode
+from mrpo.rewards.wire import LOSS_LENGTH, PROMPT_HASH, RESPONSE, SEEN, TRUNCATED, decode
 from mrpo.step.rollouts import RowKey
 from mrpo.verl_seam.node_roles import TRAINER_NODE, in_turn
 from mrpo.verl_seam.recovery import PersistentClient
@@ -245,6 +245,8 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
             tag: dict[str, Any] = {"status": "success"}
             tag |= {"prompt_len": lengths[0], "response_len": lengths[1], "seq_len": sum(lengths)}
             tag |= {"global_steps": prompt["global_steps"], **versions}
+            prompt_hash = hashlib.blake2b(fields["prompts"].numpy().tobytes(), digest_size=8).hexdigest()
+            tag |= {LOSS_LENGTH: sum(output.response_mask), PROMPT_HASH: prompt_hash}
             yield Row(str(RowKey(uid, sample, turn)), fields, tag)
 
 

@@ -1,70 +1,93 @@
-"""A batch's rows in verl's TransferQueue: read what they earned, write what their tokens get. Shapes: M rows, N
-rollouts, T tokens of each, S tokens of all."""
+"""A batch's rows in verl's TransferQueue: what they have earned, and what they say to a person. Shapes: M rows.
+
+A step reads what its advantages are made of and no more: scores and lengths, not tokens. Rows come in pieces, so that
+what is on its way is never of the batch's size. What their tokens get is in ``token_rows``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 import transfer_queue as tq
-from tensordict import NonTensorData, TensorDict
+from tensordict import NonTensorData, NonTensorStack
 from transfer_queue import KVBatchMeta
-from verl.protocol import DataProto
-from verl.trainer.ppo.rollout_corr_helper import compute_rollout_correction_and_add_to_batch
-from verl.workers.utils.padding import response_to_nested
 
-from mrpo.advantages import modulate_tokens, write_ragged, write_tokens
-from mrpo.config.advantage import TokenModulation
-from mrpo.rewards.wire import DETAILS, FAILURES, RESPONSE, SCORE, SEEN, TRUNCATED, decode
-from mrpo.step.rollouts import BatchRow, Rollouts, RowKey
+from mrpo.rewards.wire import DETAILS, FAILURES, PROMPT_HASH, RESPONSE, SCORE, SEEN, TRUNCATED, decode
+from mrpo.step.rollouts import BatchRow, RowKey
 from mrpo.step.seam import PromptContent, RolloutText, ValidationRow
 from mrpo.verl_seam.text import ResponseDecoder
 
 PARTITION, VALIDATION = "train", "val"
-FIELDS = ("uid", "response_mask", "extra_fields", "prompts", "responses", "reward_model")
+PIECE = 1024
+"""Rows that are read or written at a time."""
+
+Columns = dict[str, list[Any]]
+"""Fields of rows, by name: a value a row, tensors for what is ragged."""
 
 
 @dataclass
 class VerlBatch:
-    """``handle`` names the rows, ``data`` holds those of their fields that were fetched."""
+    """``handle`` names the rows, the rest holds what was read of them."""
 
     handle: KVBatchMeta
     metrics: dict[str, Any]
-    data: TensorDict = field(default_factory=TensorDict)
+    columns: Columns = field(default_factory=dict)
+    masks: dict[int, torch.Tensor] = field(default_factory=dict)
+    """Of rows with tokens outside the loss, bool[T] each; of any other row all tokens are in it."""
 
     @property
     def size(self) -> int:
-        return sum(not tag.get("is_padding", False) for tag in self.handle.tags)
+        return sum(not is_padding(tag) for tag in self.handle.tags)
 
 
-def _ragged(data: TensorDict, name: str) -> list[torch.Tensor]:
-    """The M rows of a ragged field."""
-    return list(cast(torch.Tensor, data[name]).unbind())
+def is_padding(tag: Mapping[str, Any]) -> bool:
+    return bool(tag.get("is_padding", False))
 
 
-def _ragged_like(ragged: Any, values_S: torch.Tensor) -> torch.Tensor:
-    """Rows of the same lengths, with these values one after another."""
-    return torch.nested.nested_tensor_from_jagged(values_S, ragged.offsets())
+def pieces(rows: Sequence[int], size: int = PIECE) -> Iterator[Sequence[int]]:
+    """
+    >>> list(pieces(range(5), 2))
+    [range(0, 2), range(2, 4), range(4, 5)]
+    """
+    return (rows[first : first + size] for first in range(0, len(rows), size))
 
 
-def fetch(batch: KVBatchMeta, names: Sequence[str]) -> TensorDict:
-    """The fields that advantages and the rollout log need. TransferQueue drops unknown keys with a mere warning.
+def fetch(batch: KVBatchMeta, fields: Sequence[str], rows: Sequence[int]) -> Columns:
+    """These fields of these rows, or those of the fields that the rows have. TransferQueue drops unknown keys with a
+    mere warning.
+
+    Raises:
+        RuntimeError: rows are missing.
+    """
+    fields = [name for name in fields if batch.fields is None or name in batch.fields]
+    columns: Columns = {}
+    for some in pieces(rows) if fields else ():
+        keys = [batch.keys[row] for row in some]
+        data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
+        if len(data) != len(keys):
+            raise RuntimeError(f"TransferQueue returned {len(data)} of {len(keys)} rows of {batch.partition_id}")
+        for name in fields:
+            if name in data:
+                columns.setdefault(name, []).extend(_items(data[name]))
+    return columns
+
+
+def fetch_scored(batch: KVBatchMeta, names: Sequence[str]) -> Columns:
+    """What advantages and the rollout log need of every row.
 
     Raises:
         RuntimeError: rows are missing, or not in the order of their keys.
     """
-    fields = [*FIELDS, *on_wire(names), "rollout_log_probs", "old_log_probs", "entropy"]
-    data = tq.kv_batch_get(keys=batch.keys, partition_id=PARTITION, select_fields=fields)
-    if len(data) != len(batch.keys):
-        raise RuntimeError(f"TransferQueue returned {len(data)} of the {len(batch.keys)} rows of this step")
-    for key, uid in zip(batch.keys, list(data["uid"]), strict=True):
+    columns = fetch(batch, ["uid", "extra_fields", *on_wire(names), FAILURES, DETAILS], range(len(batch.keys)))
+    for key, uid in zip(batch.keys, columns["uid"], strict=True):
         if RowKey.parse(key).uid != str(uid):
             raise RuntimeError(f"row {key} holds the data of prompt {uid}: rows are mixed up")
-    return data
+    return columns
 
 
 def split(batch: KVBatchMeta, prompts: int) -> list[KVBatchMeta]:
@@ -81,21 +104,12 @@ def split(batch: KVBatchMeta, prompts: int) -> list[KVBatchMeta]:
     ]
 
 
-def batch_rows(batch: KVBatchMeta, data: TensorDict, names: Sequence[str]) -> list[BatchRow]:
-    """What is known of each of the M rows."""
-    lengths = tokens_in_loss(data["response_mask"]).tolist()
-    padding = [bool(tag.get("is_padding", False)) for tag in batch.tags]
-    columns = row_components(data, names, len(data)), lengths, padding, seen_rollouts(data, len(data)), _truncated(data)
-    return list(map(BatchRow, batch.keys, *columns))
-
-
-def tokens_in_loss(mask: Any) -> np.ndarray:
-    """Of each of the M rows of a ragged mask, without a copy of it."""
-    offsets = mask.offsets().numpy()
-    starts, filled = offsets[:-1], np.diff(offsets) > 0
-    counts_M = np.zeros(len(starts), dtype=np.int64)
-    counts_M[filled] = np.add.reduceat(mask.values().numpy(), starts[filled]) if filled.any() else 0
-    return counts_M
+def batch_rows(batch: KVBatchMeta, columns: Columns, tokens_M: Sequence[int], names: Sequence[str]) -> list[BatchRow]:
+    """What is known of each of the M rows; ``tokens_M``: tokens of each that the loss counts."""
+    size = len(batch.keys)
+    padding = [is_padding(tag) for tag in batch.tags]
+    about = row_components(columns, names, size), tokens_M, padding, seen_rollouts(columns, size), _truncated(columns)
+    return list(map(BatchRow, batch.keys, *about))
 
 
 def row_components(data: Any, names: Sequence[str], size: int) -> list[dict[str, Any]]:
@@ -129,6 +143,13 @@ def _truncated(data: Any) -> list[bool | None]:
     return [_plain(item).get(TRUNCATED) for item in data["extra_fields"]]
 
 
+def _items(column: Any) -> list[Any]:
+    """The rows of a field, of any of the shapes that TransferQueue returns."""
+    if isinstance(column, torch.Tensor):
+        return list(column.unbind())
+    return list(map(_plain, column.tolist() if isinstance(column, NonTensorStack) else column))
+
+
 def _plain(value: Any) -> Any:
     """verl's non-tensor fields come wrapped or bare, by TransferQueue backend; numbers also as 0-d arrays."""
     if isinstance(value, NonTensorData):
@@ -136,92 +157,43 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, torch.Tensor | np.generic | np.ndarray) else value
 
 
-def texts(data: TensorDict, rows: Sequence[int], decoder: ResponseDecoder) -> list[RolloutText]:
-    """What those rows hold, for a person to read; a response is the text that its rewards have seen."""
-    prompts, responses = _ragged(data, "prompts"), _ragged(data, "responses")
-    truths, extras = list(data["reward_model"]), list(data["extra_fields"])
+def texts(batch: VerlBatch, rows: Sequence[int], decoder: ResponseDecoder) -> list[RolloutText]:
+    """What those rows hold, for a person to read. A prompt is read and decoded once for all rows of it, and a response
+    is the text that its rewards have seen; without rewards that have seen one, it is read and decoded."""
+    handle, seen = batch.handle, [extra.get(RESPONSE) for extra in batch.columns["extra_fields"]]
+    same = [(RowKey.parse(handle.keys[row]).uid, handle.tags[row].get(PROMPT_HASH, row)) for row in rows]
+    first = dict(zip(reversed(same), reversed(rows), strict=True))
+    prompts = fetch(handle, ["prompts", "reward_model"], list(first.values()))
+    answers = [_plain(one)["ground_truth"] for one in prompts["reward_model"]]
+    about = dict(zip(first, zip(_decoded(prompts["prompts"], decoder), answers, strict=True), strict=True))
+    unseen = [row for row in rows if seen[row] is None]
+    responses = fetch(handle, ["responses"], unseen).get("responses", [])
+    read = {row: decoder(tokens.tolist()) for row, tokens in zip(unseen, responses, strict=True)}
+    return [
+        RolloutText(prompt, read[row] if row in read else seen[row], answer, handle.tags[row]["response_len"])
+        for row, (prompt, answer) in zip(rows, map(about.__getitem__, same), strict=True)
+    ]
 
+
+def _decoded(prompts: Sequence[torch.Tensor], decoder: ResponseDecoder) -> list[str]:
     @cache
-    def prompt(ids: tuple[int, ...]) -> str:  # once for all rollouts of one
+    def decoded(ids: tuple[int, ...]) -> str:
         return str(decoder.tokenizer.decode(ids, skip_special_tokens=True))
 
-    def response(row: int) -> str:
-        seen = _plain(extras[row]).get(RESPONSE)
-        return decoder(responses[row].tolist()) if seen is None else seen
-
-    return [
-        RolloutText(
-            prompt(tuple(prompts[row].tolist())), response(row), truths[row]["ground_truth"], len(responses[row])
-        )
-        for row in rows
-    ]
+    return [decoded(tuple(ids.tolist())) for ids in prompts]
 
 
 def validation_rows(batch: KVBatchMeta, names: Sequence[str], decoder: ResponseDecoder) -> list[ValidationRow]:
     """The rows of a batch of validation prompts. Raises RuntimeError if TransferQueue lacks some."""
-    fields = ["prompts", "responses", "reward_model", "data_source", "raw_prompt", "extra_fields"]
-    data = tq.kv_batch_get(keys=batch.keys, partition_id=VALIDATION, select_fields=fields)
-    if len(data) != len(batch.keys):
-        raise RuntimeError(f"TransferQueue returned {len(data)} of the {len(batch.keys)} rows of a validation")
-    columns = (list(map(_plain, data[name])) for name in ("raw_prompt", "reward_model", "data_source"))
+    fields = ["reward_model", "data_source", "raw_prompt", "extra_fields"]
+    rows = range(len(batch.keys))
+    columns = fetch(batch, fields, rows)
     prompts = [
-        PromptContent(list(chat), reward["ground_truth"], source) for chat, reward, source in zip(*columns, strict=True)
+        PromptContent(list(_plain(chat)), reward["ground_truth"], source)
+        for chat, reward, source in zip(
+            columns["raw_prompt"], columns["reward_model"], columns["data_source"], strict=True
+        )
     ]
-    decoded = texts(data, range(len(data)), decoder)
-    components = row_components(data, names, len(data))
-    return list(map(ValidationRow, batch.keys, prompts, decoded, components, _truncated(data)))
-
-
-def write(
-    batch: KVBatchMeta,
-    data: TensorDict,
-    rollouts: Rollouts,
-    advantages_N: torch.Tensor,
-    keep_N: torch.Tensor,
-    modulation: TokenModulation | None = None,
-) -> KVBatchMeta:
-    """Write each row's advantage to its tokens, once; rollouts that leave the loss lose their mask.
-
-    Every output of a rollout gets the rollout's advantage, padding rows get 0. If nothing is kept, the masks stay:
-    all advantages are 0 then, and a loss over no tokens is not a number.
-
-    ``modulation`` works on the old policy's entropies and log-probabilities, which the trainer has of the whole batch:
-    the maxima are the batch's, however it is split over ranks and micro-batches. With one update a step that is
-    DynaMO's own rule (the ratio is 1); in later updates of the same batch the factors stay those of the first.
-    """
-    nested_mask: Any = data["response_mask"]
-    mask_S, lengths_M = nested_mask.values(), nested_mask.offsets().diff()
-    rollout_of_M = rollouts.rollout_of_M
-    real_M = rollout_of_M >= 0
-    advantages_M = torch.where(real_M, advantages_N.float()[rollout_of_M], 0.0)
-    keep_M = torch.where(real_M, keep_N[rollout_of_M], True)
-    if modulation is None:
-        advantages = _ragged_like(nested_mask, write_ragged(advantages_M, mask_S, lengths_M))
-    else:
-        mask_MT = nested_mask.to_padded_tensor(0)
-        advantages_MT = write_tokens(advantages_M, mask_MT)
-        entropy_MT, logp_MT = (cast(torch.Tensor, data[f]).to_padded_tensor(0.0) for f in ("entropy", "old_log_probs"))
-        advantages_MT = modulate_tokens(advantages_MT, entropy_MT, logp_MT, logp_MT, mask_MT, modulation)
-        advantages = response_to_nested(advantages_MT, nested_mask)
-    fields = {"advantages": advantages, "returns": advantages}
-    if not bool(keep_M.all()) and bool(keep_N.any()):
-        kept_S = write_ragged(keep_M, mask_S, lengths_M, dtype=mask_S.dtype)
-        fields["response_mask"] = fields["loss_mask"] = _ragged_like(nested_mask, kept_S)
-    return tq.kv_batch_put(keys=batch.keys, partition_id=PARTITION, fields=TensorDict(fields, batch_size=len(batch)))
-
-
-def correct_rollouts(batch: KVBatchMeta, data: TensorDict, config: Any) -> dict[str, Any]:
-    """verl's importance correction between rollout engine and trainer, where ``algorithm.rollout_correction`` asks for
-    it: changes ``data["response_mask"]`` (rejection) and writes the weights. Returns its metrics."""
-    correction = config.algorithm.get("rollout_correction", None)
-    if correction is None or correction.get("bypass_mode", False) or "rollout_log_probs" not in data:
-        return {}
-    mask = data["response_mask"]
-    padded = DataProto(batch=data.select("response_mask", "rollout_log_probs", "old_log_probs").to_padded_tensor())
-    padded, metrics = compute_rollout_correction_and_add_to_batch(padded, correction)
-    data["response_mask"] = response_to_nested(padded.batch["response_mask"], mask)
-    fields = {"response_mask": data["response_mask"]}
-    if "rollout_is_weights" in padded.batch:
-        fields["rollout_is_weights"] = response_to_nested(padded.batch["rollout_is_weights"], mask)
-    tq.kv_batch_put(keys=batch.keys, partition_id=PARTITION, fields=TensorDict(fields, batch_size=len(batch)))
-    return metrics
+    decoded = texts(VerlBatch(batch, {}, columns), rows, decoder)
+    components = row_components(columns, names, len(rows))
+    return list(map(ValidationRow, batch.keys, prompts, decoded, components, _truncated(columns)))

@@ -19,7 +19,7 @@ wait               ``replay_buffer.sample``, ``on_sample_begin``,             ``
                    ``on_sample_end``                                          ``_compute_reward_colocate``
 old_log_probs                                                                 ``_compute_old_log_prob``,
                                                                               ``_compute_ref_log_prob``
-read, texts, write TransferQueue's, in ``rows``
+read, texts, write TransferQueue's, in ``rows``, ``token_rows``
 update_actor                                                                  ``_update_actor``
 update_weights     ``on_step_end``                                            ``_stop_profiling``,
                                                                               ``_consume_sync_metrics``
@@ -61,7 +61,7 @@ from mrpo.config.controller import ControllerConfig
 from mrpo.record.phase import Phase
 from mrpo.step.rollouts import BatchRow, Rollouts, RowKey
 from mrpo.step.seam import Batch, Metrics, PromptContent, Prompts, RolloutText, ValidationRow
-from mrpo.verl_seam import rows
+from mrpo.verl_seam import rows, token_rows
 from mrpo.verl_seam.group_filter import GroupFilter
 from mrpo.verl_seam.recovery import EngineKeeper, PersistentClient
 from mrpo.verl_seam.reward_models import RewardModels
@@ -276,13 +276,16 @@ class VerlSeam:
 
     def read(self, batch: Batch) -> tuple[list[BatchRow], Metrics]:
         assert isinstance(batch, VerlBatch)
-        batch.data = rows.fetch(batch.handle, self.ours.run.advantage.names)
-        metrics = rows.correct_rollouts(batch.handle, batch.data, self.config)
-        return rows.batch_rows(batch.handle, batch.data, self.ours.run.advantage.names), metrics
+        names = self.ours.run.advantage.names
+        batch.columns = rows.fetch_scored(batch.handle, names)
+        batch.masks = token_rows.fetch_masks(batch.handle)
+        metrics = token_rows.correct_rollouts(batch, self.config)
+        tokens_M = token_rows.tokens_in_loss(batch.handle, batch.masks)
+        return rows.batch_rows(batch.handle, batch.columns, tokens_M, names), metrics
 
     def texts(self, batch: Batch, rows_of_texts: Sequence[int]) -> list[RolloutText]:
         assert isinstance(batch, VerlBatch)
-        return rows.texts(batch.data, rows_of_texts, self.decoder)
+        return rows.texts(batch, rows_of_texts, self.decoder)
 
     def write(
         self,
@@ -293,7 +296,7 @@ class VerlSeam:
         modulation: TokenModulation | None,
     ) -> None:
         assert isinstance(batch, VerlBatch)
-        batch.handle = rows.write(batch.handle, batch.data, rollouts, advantages_N, keep_N, modulation)
+        batch.handle = token_rows.write(batch, rollouts, advantages_N, keep_N, modulation)
 
     def update_actor(self, batch: Batch) -> Metrics:
         metrics = Metrics()

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mrpo.config.observe import ObserveConfig, RolloutRecord
+from mrpo.config.observe import ObserveConfig, RolloutRecord, StepRecord
 from mrpo.record.phase import STEP_PHASES
 from mrpo.record.run_folder import RunFolder
 
@@ -24,8 +24,11 @@ SETTINGS = {
     "every=10": ObserveConfig(rollouts=RolloutRecord(every=10), validations=10),
     "sample=16": ObserveConfig(rollouts=RolloutRecord(sample=16), validations=10),
     "every=100 sample=64": ObserveConfig(rollouts=RolloutRecord(every=100, sample=64), validations=10),
+    "+ metrics every=10": ObserveConfig(
+        rollouts=RolloutRecord(every=100, sample=64), validations=10, metrics=StepRecord(every=10)
+    ),
 }
-"""By ``observe.rollouts``; all but the default keep 10 validations."""
+"""By ``observe.rollouts``; all but the default keep 10 validations, and the last a tenth of the metrics."""
 
 
 def row(step: int, number: int) -> dict[str, Any]:
@@ -50,7 +53,8 @@ def simulate(folder: RunFolder, observe: ObserveConfig, steps: int, written: int
             folder.write_validation(step, [row(step, number) for number in range(VALIDATION)])
             if observe.validations is not None:
                 folder.drop_validations(observe.validations)
-        folder.write_metrics(step, METRICS)
+        if observe.metrics.has(step, steps) or step % TEST_FREQ == 0:
+            folder.write_metrics(step, METRICS)
     return {
         "rollouts": written * size(folder.rollouts),
         "validation_rollouts": (written if written < TEST_FREQ else 1) * size(folder.validation_rollouts),

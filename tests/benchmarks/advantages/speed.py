@@ -1,11 +1,13 @@
-"""GDPO from rewards to the token tensor: mrpo beside verl's own function and beside the floor, in one run.
+"""GDPO from rewards to the tokens' advantages: mrpo beside verl's own function and beside the floor, in one run.
 
     python tests/benchmarks/advantages/speed.py                      # the sizes that fit in 6 GiB
     python tests/benchmarks/advantages/speed.py --rows 8192 --tokens 512 --rewards 4
 
-Each measurement is a process of its own, so that a peak of memory is its own. The floor reads the rewards once and
-writes the (N,T) tensor once; nothing that answers with that tensor can do less. Errors are against float64 numpy.
-Shapes: N rollouts in groups of eight, K rewards, T tokens.
+Each measurement is a process of its own, so that a peak of memory is its own. Responses have 1 to T tokens. mrpo
+writes an advantage for each token there is (S in all), as a step does; verl the (N,T) tensor, padding included. The
+floor reads the rewards once and writes the S values once; nothing that answers with them can do less. Seconds are the
+CPU's, which other processes don't change. Errors are against float64 numpy. Shapes: N rollouts in groups of eight, K
+rewards, T tokens.
 """
 
 from __future__ import annotations
@@ -75,8 +77,8 @@ def _row(rows: int, tokens: int, rewards: int, memory_gib: float) -> str:
 
 
 def _needed_gib(name: str, rows: int, tokens: int, rewards: int) -> float:
-    """The int64 mask and the output, and for verl one dense tensor per reward and a few temporaries."""
-    dense = 3 + {"verl": rewards + 6}.get(name, 0)
+    """The output; for verl also the int64 mask, one dense tensor per reward and a few temporaries."""
+    dense = {"verl": rewards + 9}.get(name, 1)
     return dense * rows * tokens * 4 / GIB + 1
 
 
@@ -92,23 +94,24 @@ def measure(name: str, rows: int, tokens: int, rewards: int) -> dict[str, float]
     generator = torch.Generator().manual_seed(0)
     rewards_NK = torch.rand(rows, rewards, generator=generator)
     lengths_N = torch.randint(1, tokens + 1, (rows,), generator=generator)
-    mask_NT = (torch.arange(tokens) < lengths_N[:, None]).to(torch.int64)
     ids_N = torch.arange(rows) // GROUP
-    call = {"floor": _floor, "mrpo": _mrpo, "verl": _verl}[name](rewards_NK, ids_N, mask_NT)
-    warm = {"floor": _floor, "mrpo": _mrpo, "verl": _verl}[name](rewards_NK[:GROUP], ids_N[:GROUP], mask_NT[:GROUP])
-    warm()
+    make = {"floor": _floor, "mrpo": _mrpo, "verl": _verl}[name]
+    call = make(rewards_NK, ids_N, lengths_N, tokens)
+    make(rewards_NK[:GROUP], ids_N[:GROUP], lengths_N[:GROUP], tokens)()
     seconds = []
     Path("/proc/self/clear_refs").write_text("5")
     before = _status_kib("VmRSS")
     for _ in range(1 if name == "verl" else 3):
-        start = time.perf_counter()
-        result_NT = call()
-        seconds.append(time.perf_counter() - start)
+        start = time.process_time()
+        result = call()
+        seconds.append(time.process_time() - start)
         if len(seconds) == 1:
             peak = _status_kib("VmHWM")
-        advantages_N = result_NT[:, 0].double().numpy().copy()
-        del result_NT
-    extra_mib = (peak - before) / 1024 - rows * tokens * 4 / 2**20
+        output_mib = result.nbytes / 2**20
+        first_N = result[:, 0] if name == "verl" else result[lengths_N.cumsum(0) - lengths_N]
+        advantages_N = first_N.double().numpy().copy()
+        del result
+    extra_mib = (peak - before) / 1024 - output_mib
     error = 0.0 if name == "floor" else float(np.abs(advantages_N - _oracle(rewards_NK, lengths_N)).max())
     return {"seconds": sorted(seconds)[len(seconds) // 2], "extra_mib": extra_mib, "error": error}
 
@@ -118,29 +121,29 @@ def _status_kib(field: str) -> int:
     return int(next(line for line in lines if line.startswith(field)).split()[1])
 
 
-def _floor(rewards_NK: Tensor, ids_N: Tensor, mask_NT: Tensor) -> Callable[[], Tensor]:
+def _floor(rewards_NK: Tensor, ids_N: Tensor, lengths_N: Tensor, tokens: int) -> Callable[[], Tensor]:
     def call() -> Tensor:
-        summed_N = rewards_NK.sum(dim=1)
-        return torch.empty(mask_NT.shape).copy_(summed_N[:, None])
+        return torch.from_numpy(np.repeat(rewards_NK.sum(dim=1).numpy(), lengths_N.numpy()))
 
     return call
 
 
-def _mrpo(rewards_NK: Tensor, ids_N: Tensor, mask_NT: Tensor) -> Callable[[], Tensor]:
-    from mrpo.advantages import compute_advantages, token_counts, write_tokens
+def _mrpo(rewards_NK: Tensor, ids_N: Tensor, lengths_N: Tensor, tokens: int) -> Callable[[], Tensor]:
+    from mrpo.advantages import compute_advantages, write_ragged
 
     config = {"estimator": "gdpo", "preset": "verl", "names": [f"r{k}" for k in range(rewards_NK.shape[1])]}
 
     def call() -> Tensor:
-        result = compute_advantages(rewards_NK, ids_N, config, lengths_N=token_counts(mask_NT))
-        return write_tokens(result.advantages_N, mask_NT)
+        result = compute_advantages(rewards_NK, ids_N, config, lengths_N=lengths_N)
+        return write_ragged(result.advantages_N, None, lengths_N)
 
     return call
 
 
-def _verl(rewards_NK: Tensor, ids_N: Tensor, mask_NT: Tensor) -> Callable[[], Tensor]:
+def _verl(rewards_NK: Tensor, ids_N: Tensor, lengths_N: Tensor, tokens: int) -> Callable[[], Tensor]:
     from verl.trainer.ppo.core_algos import compute_gdpo_outcome_advantage
 
+    mask_NT = (torch.arange(tokens) < lengths_N[:, None]).to(torch.int64)
     names = [f"r{k}" for k in range(rewards_NK.shape[1])]
     prompts_N1 = torch.ones(len(ids_N), 1, dtype=torch.int64)
     attention_mask = torch.cat((prompts_N1, mask_NT), dim=1)

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrpo.config.observe import RolloutRecord
+from mrpo.config.load import validate
+from mrpo.config.observe import ObserveConfig, RolloutRecord, StepRecord
+from mrpo.errors import ConfigError
 
 pytestmark = pytest.mark.unit
 
@@ -49,3 +51,19 @@ def test_which_groups_does_not_depend_on_who_finished_first(sizes: list[int], sa
 
 def test_what_is_left_out_is_said() -> None:
     assert str(RolloutRecord(every=10, sample=64)) == "every 10 steps, about 64 rollouts of a step"
+
+
+def test_metrics_are_bounded_as_rollouts_are() -> None:
+    content = {
+        "recipe": "test",
+        "model": {"path": "m"},
+        "data": {"train_files": ["t"], "val_files": ["v"]},
+        "rewards": {"correct": {"function": "r.py:c"}},
+    }
+    assert ObserveConfig().metrics.has(7, 100)
+    bounded = ObserveConfig(metrics=StepRecord(every=10)).metrics
+    assert [step for step in range(1, 26) if bounded.has(step, 25)] == [1, 10, 20, 25]
+    with pytest.raises(ConfigError, match=r"observe\.metrics\.every"):
+        validate({**content, "observe": {"metrics": {"every": 0}}})
+    with pytest.raises(ConfigError, match="sample"):
+        validate({**content, "observe": {"metrics": {"sample": 8}}})

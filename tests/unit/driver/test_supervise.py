@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mrpo.config.recipes import Recipe
 from mrpo.config.run import RunConfig
 from mrpo.driver import supervise
 from mrpo.driver.interruption import Interruption
+from mrpo.driver.supervise import completed_steps
 from mrpo.errors import ConfigError, RunFailed
 from mrpo.export.error import ExportError
 from mrpo.record.phase import Phase
@@ -103,6 +105,18 @@ def test_steps_that_were_given_up_do_not_count_as_reached(folder: RunFolder, mon
     again = FakeAttempts(3, 4, 5)
     assert train(folder, again, monkeypatch, resume={"step": 2}) == Phase.DONE
     assert [a["start_step"] for a in again.attempts] == [2, 3, 4]
+
+
+def test_steps_without_a_line_of_metrics_were_completed_all_the_same(folder: RunFolder) -> None:
+    folder.write_metrics(1, {})
+    folder.event(Phase.ROLLOUT, step=9)
+    began = time.time()
+    folder.event(Phase.LOAD_CHECKPOINT, step=4)
+    assert completed_steps(folder, began) == set()
+    for step in (5, 6, 7):
+        folder.event(Phase.ROLLOUT, step=step)
+    folder.write_metrics(5, {})
+    assert completed_steps(folder, began) == {4, 5, 6}
 
 
 def test_restarts_are_limited(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,25 @@ def test_time_left_runs_down_within_a_step_but_not_into_the_next() -> None:
     assert lefts == [32, 31.5, 31, 30, 30]
 
 
+def test_steps_without_a_line_are_counted_as_the_next_begins() -> None:
+    steps = [record for record in _steps([60, 2, 2, 2, 3, 2]) if record.get("step") in (1, 6) or "phase" in record]
+    progress = _fed(PLAN, *steps[:-1])
+    assert (progress.step, progress.last_step_seconds(), progress.current("reward/a/mean")) == (5, 3, 0.1)
+    assert progress.time_left(now=169) == 15 * 2
+    progress.feed(steps[-1])
+    assert (progress.step, progress.last_step_seconds(), progress.current("reward/a/mean")) == (6, 2, 0.6)
+    assert progress.history("reward/a/mean") == [0.1, 0.6]
+
+
+def test_a_line_that_comes_after_the_next_step_has_begun_is_not_another_step() -> None:
+    first, second = _steps([2, 2])[1], _event(102.0, "rollout", 2)
+    first["time"] = 102.5  # written in the background
+    progress = _fed(PLAN, _event(100.0, "rollout", 1), second, first)
+    assert (progress.step, progress.last_step_seconds(), progress.current("reward/a/mean")) == (1, 2, 0.1)
+    progress.feed(_event(105.0, "rollout", 3))
+    assert (progress.step, progress.last_step_seconds()) == (2, 3)
+
+
 def test_nobody_knows_the_time_left_before_a_step_or_without_a_plan() -> None:
     assert _fed(PLAN, _event(100, "rollout", 1)).time_left(now=101) is None
     assert _fed(*_steps([2, 2])).time_left(now=105) is None

@@ -155,6 +155,27 @@ def test_a_run_records_the_rollouts_that_it_is_asked_for_and_measures_all(tmp_pa
     assert [one["budget/rollouts"] for one in metrics] == [PROMPTS * N] * 5
 
 
+def test_metrics_have_a_line_where_it_is_asked_for_and_where_a_step_is_validated_or_saved(tmp_path: Path) -> None:
+    seam, folder = FaultySeam(total_steps=13), RunFolder(tmp_path)
+    often = {"trainer": {"test_freq": 6}, "checkpoint": {"every": 4}}
+    run = parts(seam, tmp_path, budget={"rollouts_per_prompt": N}, observe={"metrics": {"every": 5}}, **often)
+    for number in range(1, 14):
+        run_step(number, run)
+    run.writer.settle()
+    assert [line["step"] for line in folder.metrics()] == [1, 4, 5, 6, 8, 10, 12, 13]
+    assert sorted(seam.logged) == list(range(1, 14))  # trackers have all of them
+
+
+def test_a_step_whose_rollouts_are_not_recorded_reads_no_texts(tmp_path: Path) -> None:
+    seam, read = FaultySeam(total_steps=5), list[int]()
+    texts = seam.texts
+    seam.texts = lambda batch, rows: (read.append(seam.step), texts(batch, rows))[1]  # type: ignore[method-assign]
+    run = parts(seam, tmp_path, budget={"rollouts_per_prompt": N}, observe={"rollouts": {"every": 3}})
+    for number in range(1, 6):
+        run_step(number, run)
+    assert read == [1, 3, 5]
+
+
 def test_a_single_data_source_is_not_told_apart(tmp_path: Path) -> None:
     metrics = one_step(parts(FaultySeam(), tmp_path))
     assert not [name for name in metrics if name.endswith("/test") and name.startswith("reward/")]

@@ -12,7 +12,7 @@ from transfer_queue import KVBatchMeta
 
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.wire import DETAILS, FAILURES, encode
-from mrpo.verl_seam.rows import row_components, split, tokens_in_loss
+from mrpo.verl_seam.rows import row_components, split
 
 pytestmark = pytest.mark.unit
 
@@ -61,10 +61,3 @@ def test_a_batch_is_split_into_whole_groups_whoever_finished_first() -> None:
             ["c_0_0", "c_1_0", "d_0_0", "d_1_0"],
         ]
         assert all(tag["key"] == key for part in parts for key, tag in zip(part.keys, part.tags, strict=True))
-
-
-@pytest.mark.parametrize("lengths", [[3, 1, 4], [0, 2, 0, 0, 5, 0], [0, 0], [1]])
-def test_the_tokens_in_the_loss_are_counted_row_by_row(lengths: list[int]) -> None:
-    rows = [torch.arange(length) % 3 % 2 for length in lengths]
-    mask = torch.nested.nested_tensor_from_jagged(torch.cat(rows), torch.tensor([0, *lengths]).cumsum(0))
-    assert tokens_in_loss(mask).tolist() == [int(row.sum()) for row in rows]

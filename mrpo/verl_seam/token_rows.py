@@ -1,0 +1,200 @@
+"""What the tokens of a batch's rows get in verl's TransferQueue: their advantage, in or out of the loss. Shapes: M
+rows, N rollouts, T tokens of each, S tokens of a piece's rows, one row after another.
+
+Values go out ragged, as many as a row has tokens, and a piece of the rows at a time. A row's mask is read only if some
+of its tokens are outside the loss, which its tag says.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import transfer_queue as tq
+from tensordict import TensorDict
+from transfer_queue import KVBatchMeta
+from verl.protocol import DataProto
+from verl.trainer.ppo.rollout_corr_helper import compute_rollout_correction_and_add_to_batch
+from verl.workers.utils.padding import response_to_nested
+
+from mrpo.advantages import modulate_tokens, write_ragged, write_tokens
+from mrpo.advantages.token_modulation import token_maxima
+from mrpo.config.advantage import TokenModulation
+from mrpo.rewards.wire import LOSS_LENGTH
+from mrpo.step.rollouts import Rollouts
+from mrpo.verl_seam.rows import PARTITION, PIECE, VerlBatch, fetch, is_padding, pieces
+
+PADDED = 2**19
+"""Tokens that are modulated at a time, padding included: rows of about the same length together."""
+
+
+def response_lengths(batch: KVBatchMeta) -> torch.Tensor:
+    """Tokens of each of the M rows' responses, int64."""
+    return torch.tensor([tag["response_len"] for tag in batch.tags], dtype=torch.int64)
+
+
+def fetch_masks(batch: KVBatchMeta) -> dict[int, torch.Tensor]:
+    """``VerlBatch.masks``: a tool's text, padding rows, and rows that don't say how many of their tokens count."""
+    rows = [
+        row for row, tag in enumerate(batch.tags) if is_padding(tag) or tag.get(LOSS_LENGTH, -1) != tag["response_len"]
+    ]
+    masks: dict[int, torch.Tensor] = {}
+    for some in pieces(rows):
+        masks |= zip(
+            some, (mask.bool() for mask in fetch(batch, ["response_mask"], some)["response_mask"]), strict=True
+        )
+    return masks
+
+
+def tokens_in_loss(batch: KVBatchMeta, masks: Mapping[int, torch.Tensor]) -> list[int]:
+    """Of each of the M rows."""
+    return [int(masks[row].sum()) if row in masks else tag["response_len"] for row, tag in enumerate(batch.tags)]
+
+
+def write(
+    batch: VerlBatch,
+    rollouts: Rollouts,
+    advantages_N: torch.Tensor,
+    keep_N: torch.Tensor,
+    modulation: TokenModulation | None = None,
+) -> KVBatchMeta:
+    """Write each row's advantage to its tokens, once; rollouts that leave the loss lose their mask.
+
+    Every output of a rollout gets the rollout's advantage, padding rows get 0. If nothing is kept, the masks stay:
+    all advantages are 0 then, and a loss over no tokens is not a number.
+
+    ``modulation`` works on the old policy's entropies and log-probabilities, which the trainer has of the whole batch:
+    the maxima are the batch's, however it is split over ranks and micro-batches. With one update a step that is
+    DynaMO's own rule (the ratio is 1); in later updates of the same batch the factors stay those of the first.
+    """
+    rollout_of_M = rollouts.rollout_of_M
+    real_M = rollout_of_M >= 0
+    advantages_M = torch.where(real_M, advantages_N.float()[rollout_of_M], 0.0)
+    keep_M = torch.where(real_M, keep_N[rollout_of_M].bool(), True)
+    written = _write_plain(batch, advantages_M) if modulation is None else _modulated(batch, advantages_M, modulation)
+    if bool(keep_N.any()):
+        _write_dropped(batch, (~keep_M).nonzero().flatten().tolist())
+    whole = copy.copy(batch.handle)
+    whole.fields, whole.extra_info = written, {}  # as TransferQueue returns the handle of what it was given at once
+    return whole
+
+
+def _write_plain(batch: VerlBatch, advantages_M: torch.Tensor) -> list[str] | None:
+    lengths_M, fields = response_lengths(batch.handle), batch.handle.fields
+    for some in pieces(range(len(lengths_M))):
+        rows = slice(some[0], some[-1] + 1)
+        values_S = write_ragged(advantages_M[rows], mask_of(batch, some, lengths_M), lengths_M[rows])
+        fields = _put_advantages(batch.handle, some, values_S, lengths_M[rows])
+    return fields
+
+
+def mask_of(batch: VerlBatch, rows: Sequence[int], lengths_M: torch.Tensor) -> torch.Tensor | None:
+    """bool[S] of these rows, one after another; None: all of their tokens are in the loss."""
+    if not any(row in batch.masks for row in rows):
+        return None
+    return torch.cat([batch.masks[row] if row in batch.masks else torch.ones(lengths_M[row]).bool() for row in rows])
+
+
+def _put_advantages(
+    batch: KVBatchMeta, rows: Sequence[int], values_S: torch.Tensor, lengths: torch.Tensor
+) -> list[str] | None:
+    advantages = _ragged(values_S, lengths)
+    return _put(batch, rows, {"advantages": advantages, "returns": advantages}).fields
+
+
+def _ragged(values_S: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+    return torch.nested.nested_tensor_from_jagged(values_S, offsets)
+
+
+def _put(batch: KVBatchMeta, rows: Sequence[int], fields: Mapping[str, torch.Tensor]) -> KVBatchMeta:
+    keys = [batch.keys[row] for row in rows]
+    return tq.kv_batch_put(keys=keys, partition_id=PARTITION, fields=TensorDict(dict(fields), batch_size=len(keys)))
+
+
+def _write_dropped(batch: VerlBatch, rows: Sequence[int]) -> None:
+    """Take these rows out of the loss."""
+    lengths_M = response_lengths(batch.handle)
+    for some in pieces(rows):
+        lengths = lengths_M[list(some)]
+        nothing = _ragged(torch.zeros(int(lengths.sum()), dtype=torch.int64), lengths)
+        _put(batch.handle, some, {"response_mask": nothing, "loss_mask": nothing})
+
+
+def _modulated(batch: VerlBatch, advantages_M: torch.Tensor, settings: TokenModulation) -> list[str] | None:
+    """As ``_write_plain``, each token's advantage modulated. Rows of about the same length are padded together, so that
+    padding is next to nothing; of the whole batch only entropies and log-probabilities are held."""
+    lengths_M, fields = response_lengths(batch.handle), batch.handle.fields
+    held, maxima = [], None
+    for rows in by_length(lengths_M, PADDED):
+        columns = fetch(batch.handle, ["entropy", "old_log_probs"], rows)
+        of_policy = torch.cat(columns["entropy"]), torch.cat(columns["old_log_probs"])
+        held.append((rows, of_policy))
+        maxima = token_maxima(*_padded(batch, rows, lengths_M, advantages_M, *of_policy), settings, maxima)
+    for rows, of_policy in held:
+        inputs = _padded(batch, rows, lengths_M, advantages_M, *of_policy)
+        values_RT, lengths = modulate_tokens(*inputs, settings, maxima), lengths_M[rows]
+        fields = _put_advantages(batch.handle, rows, values_RT[_within(lengths)], lengths)
+    return fields
+
+
+def _padded(
+    batch: VerlBatch,
+    rows: Sequence[int],
+    lengths_M: torch.Tensor,
+    advantages_M: torch.Tensor,
+    entropy_S: torch.Tensor,
+    logp_S: torch.Tensor,
+) -> tuple[torch.Tensor, ...]:
+    """The arrays of ``modulate_tokens``, a row for each of ``rows``."""
+    lengths = lengths_M[list(rows)]
+    within_RT, mask_S = _within(lengths), mask_of(batch, rows, lengths_M)
+    mask_RT = within_RT if mask_S is None else torch.zeros_like(within_RT).masked_scatter_(within_RT, mask_S)
+    entropy_RT, logp_RT = (torch.zeros(within_RT.shape).masked_scatter_(within_RT, v) for v in (entropy_S, logp_S))
+    return write_tokens(advantages_M[list(rows)], mask_RT), entropy_RT, logp_RT, logp_RT, mask_RT
+
+
+def _within(lengths: torch.Tensor) -> torch.Tensor:
+    """True (R,T) where a row has a token."""
+    return torch.arange(int(lengths.max())) < lengths[:, None]
+
+
+def by_length(lengths_M: torch.Tensor, tokens: int) -> list[list[int]]:
+    """All rows, those of similar length together: as many as have so many tokens when padded to the longest of them.
+
+    >>> by_length(torch.tensor([3, 1, 8, 2, 3]), tokens=9)
+    [[1, 3, 0], [4], [2]]
+    """
+    groups: list[list[int]] = []
+    lengths = lengths_M.tolist()
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if groups and (len(groups[-1]) + 1) * lengths[row] <= tokens and len(groups[-1]) < PIECE:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups
+
+
+def correct_rollouts(batch: VerlBatch, config: Any) -> dict[str, Any]:
+    """verl's importance correction between rollout engine and trainer, where ``algorithm.rollout_correction`` asks for
+    it: changes the masks (rejection) and writes the weights. Returns its metrics.
+
+    verl's function wants the whole batch padded, and gets it."""
+    correction, handle = config.algorithm.get("rollout_correction", None), batch.handle
+    if correction is None or correction.get("bypass_mode", False):
+        return {}
+    fields = ["response_mask", "rollout_log_probs", "old_log_probs"]
+    data = tq.kv_batch_get(keys=handle.keys, partition_id=PARTITION, select_fields=fields)
+    if "rollout_log_probs" not in data:
+        return {}
+    mask: Any = data["response_mask"]
+    padded = DataProto(batch=data.to_padded_tensor())
+    padded, metrics = compute_rollout_correction_and_add_to_batch(padded, correction)
+    corrected = {"response_mask": response_to_nested(padded.batch["response_mask"], mask)}
+    if "rollout_is_weights" in padded.batch:
+        corrected["rollout_is_weights"] = response_to_nested(padded.batch["rollout_is_weights"], mask)
+    tq.kv_batch_put(keys=handle.keys, partition_id=PARTITION, fields=TensorDict(corrected, batch_size=len(handle)))
+    batch.masks = {row: of.bool() for row, of in enumerate(corrected["response_mask"].unbind())}
+    return metrics
