@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import transfer_queue as tq
-from tensordict import NonTensorData, NonTensorStack
+from tensordict import NonTensorData
 from transfer_queue import KVBatchMeta
 
 from mrpo.rewards.wire import DETAILS, FAILURES, PROMPT_HASH, RESPONSE, SCORE, SEEN, TRUNCATED, decode
@@ -147,7 +147,7 @@ def _items(column: Any) -> list[Any]:
     """The rows of a field, of any of the shapes that TransferQueue returns."""
     if isinstance(column, torch.Tensor):
         return list(column.unbind())
-    return list(map(_plain, column.tolist() if isinstance(column, NonTensorStack) else column))
+    return list(map(_plain, column))
 
 
 def _plain(value: Any) -> Any:
@@ -160,6 +160,8 @@ def _plain(value: Any) -> Any:
 def texts(batch: VerlBatch, rows: Sequence[int], decoder: ResponseDecoder) -> list[RolloutText]:
     """What those rows hold, for a person to read. A prompt is read and decoded once for all rows of it, and a response
     is the text that its rewards have seen; without rewards that have seen one, it is read and decoded."""
+    if not rows:
+        return []
     handle, seen = batch.handle, [extra.get(RESPONSE) for extra in batch.columns["extra_fields"]]
     same = [(RowKey.parse(handle.keys[row]).uid, handle.tags[row].get(PROMPT_HASH, row)) for row in rows]
     first = dict(zip(reversed(same), reversed(rows), strict=True))

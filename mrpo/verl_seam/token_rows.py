@@ -23,6 +23,7 @@ from mrpo.advantages import modulate_tokens, write_ragged, write_tokens
 from mrpo.advantages.token_modulation import token_maxima
 from mrpo.config.advantage import TokenModulation
 from mrpo.rewards.wire import LOSS_LENGTH
+from mrpo.step.off_policy import OffPolicy
 from mrpo.step.rollouts import Rollouts
 from mrpo.verl_seam.rows import PARTITION, PIECE, VerlBatch, fetch, is_padding, pieces
 
@@ -178,13 +179,14 @@ def by_length(lengths_M: torch.Tensor, tokens: int) -> list[list[int]]:
 
 
 def correct_rollouts(batch: VerlBatch, config: Any) -> dict[str, Any]:
-    """verl's importance correction between rollout engine and trainer, where ``algorithm.rollout_correction`` asks for
-    it: changes the masks (rejection) and writes the weights. Returns its metrics.
-
-    verl's function wants the whole batch padded, and gets it."""
+    """verl's importance correction between rollout engine and trainer (``algorithm.rollout_correction``). Returns its
+    metrics. With a rule for weights or for rejection it changes the masks and writes the weights, too: verl's function
+    does that, on the whole batch, padded. Without one, as by default, there is nothing but metrics to it."""
     correction, handle = config.algorithm.get("rollout_correction", None), batch.handle
     if correction is None or correction.get("bypass_mode", False):
         return {}
+    if correction.get("rollout_is") is None and correction.get("rollout_rs") is None:
+        return {f"rollout_corr/{name}": value for name, value in off_policy(batch).metrics().items()}
     fields = ["response_mask", "rollout_log_probs", "old_log_probs"]
     data = tq.kv_batch_get(keys=handle.keys, partition_id=PARTITION, select_fields=fields)
     if "rollout_log_probs" not in data:
@@ -198,3 +200,15 @@ def correct_rollouts(batch: VerlBatch, config: Any) -> dict[str, Any]:
     tq.kv_batch_put(keys=handle.keys, partition_id=PARTITION, fields=TensorDict(corrected, batch_size=len(handle)))
     batch.masks = {row: of.bool() for row, of in enumerate(corrected["response_mask"].unbind())}
     return metrics
+
+
+def off_policy(batch: VerlBatch) -> OffPolicy:
+    """Nothing is added where the engines' log-probabilities weren't kept."""
+    sums, lengths_M = OffPolicy(), response_lengths(batch.handle)
+    for rows in pieces(range(len(lengths_M))):
+        columns = fetch(batch.handle, ["rollout_log_probs", "old_log_probs"], rows)
+        if "rollout_log_probs" not in columns:
+            break
+        logps = torch.cat(columns["old_log_probs"]), torch.cat(columns["rollout_log_probs"])
+        sums.add(*logps, mask_of(batch, rows, lengths_M), lengths_M[rows[0] : rows[-1] + 1])
+    return sums

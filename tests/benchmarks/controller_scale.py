@@ -228,6 +228,8 @@ def assign(folder: Path, rows: int, options: argparse.Namespace, stages: Stages)
     from mrpo.step.agreement import SteadyAgreement
     from mrpo.step.budget import RolloutBudget
     from mrpo.step.position import Position
+    from mrpo.verl_seam import rows as rows_module
+    from mrpo.verl_seam import token_rows
     from mrpo.verl_seam.rows import PARTITION, VerlBatch
     from mrpo.verl_seam.seam import VerlSeam
 
@@ -246,13 +248,19 @@ def assign(folder: Path, rows: int, options: argparse.Namespace, stages: Stages)
     )
     seam = object.__new__(VerlSeam)  # without ranks and engines, whose work is over or to come
     seam.ours = ControllerConfig(run=config, recipe_folder=folder, run_dir=folder)
-    seam.config, seam.timings, seam.total_steps = OmegaConf.create({"algorithm": {}}), {}, 1
+    correction = {"rollout_is": None, "rollout_rs": None, "bypass_mode": False}  # verl's default: metrics only
+    seam.config, seam.timings = OmegaConf.create({"algorithm": {"rollout_correction": correction}}), {}
+    seam.total_steps = 1
     seam.decoder = decoder()
     tracked: list[dict[str, Any]] = []
     seam.log = lambda metrics, step: tracked.append(dict(metrics))  # type: ignore[method-assign]
     seam.finish = lambda batches, metrics: metrics  # type: ignore[method-assign]  (verl's, after the update)
     for name in ("read", "texts", "write"):
         setattr(seam, name, stages.around(name, getattr(seam, name)))
+    for name in ("fetch_scored", "batch_rows"):
+        setattr(rows_module, name, stages.around(f"read: {name}", getattr(rows_module, name)))
+    for name in ("fetch_masks", "correct_rollouts"):
+        setattr(token_rows, name, stages.around(f"read: {name}", getattr(token_rows, name)))
     for name, stage in STAGES.items():
         setattr(loop, name, stages.around(stage, getattr(loop, name)))
     budget = RolloutBudget(config.budget, config.advantage, rows // GROUP)
@@ -272,6 +280,29 @@ def assign(folder: Path, rows: int, options: argparse.Namespace, stages: Stages)
         loop.record(step, run, batch.metrics)
     with stages.timed("written, in the background"):
         run.writer.settle()
+    if not options.modulation:
+        check(batch.handle, RunFolder(folder))
+
+
+def check(batch: Any, folder: Any) -> None:
+    """The storage holds what the rollout log says, token by token; of some rows."""
+    import torch
+    import transfer_queue as tq
+
+    said = {(row["uid"], row["sample"]): row for row in folder.read_rollouts(1)}
+    assert len(said) == len(batch.keys)
+    keys = batch.keys[:: max(1, len(batch.keys) // 100)]
+    data = tq.kv_batch_get(keys=keys, partition_id="train", select_fields=["advantages", "returns", "response_mask"])
+    assert {"input_ids", "old_log_probs", "advantages", "returns"} <= set(batch.fields)
+    for key, *fields in zip(
+        keys, *(data[name].unbind() for name in ("advantages", "returns", "response_mask")), strict=True
+    ):
+        advantages_T, returns_T, mask_T = fields
+        uid, sample, _ = key.rsplit("_", 2)
+        row = said[uid, int(sample)]
+        assert len(mask_T) == row["tokens"] == len(row["response"]) / 4
+        torch.testing.assert_close(advantages_T, mask_T.float() * row["advantage"])
+        assert torch.equal(advantages_T, returns_T)
 
 
 STAGES = {
