@@ -11,7 +11,8 @@ characters.
 
 The controller is this process, on one core and with one thread; the storage has another core. A stage's peak is the
 highest resident memory in it above what the process had before the first, and ``of batch`` its relation to the bytes
-that the batch's rows hold in the storage when the stage begins. Each size is a process of its own.
+that the batch's rows hold in the storage when the stage begins. Each size is a process of its own, which has
+done a batch of 64 rollouts before.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-GROUP, K, PROMPT, ROWS_A_TASK = 8, 4, 200, 512
+GROUP, K, PROMPT, ROWS_A_TASK, WARM_UP = 8, 4, 200, 512, 64
 SIZES = ("1024x512", "8192x4096", "65536x4096")
 REWARDS = [f"reward_{k}" for k in range(K)]
 MIB = 2**20
@@ -75,20 +76,22 @@ class Stages:
 
     of: dict[str, tuple[float, float, int]] = field(default_factory=dict)
     before: int = 0
-    peak: int = 0
+    highest: int = 0
+    """Since the stage around the present one began."""
 
     def begin(self) -> None:
         self.before = resident("VmRSS")
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        outer = max(self.peak, resident("VmHWM"))
+        around = max(self.highest, resident("VmHWM"))
         Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is resident
+        self.highest = 0
         start, cpu = time.perf_counter(), time.process_time()
         yield
         spent = time.perf_counter() - start, time.process_time() - cpu
-        peak = resident("VmHWM")
-        self.peak = max(outer, peak)
+        peak = max(self.highest, resident("VmHWM"))
+        self.highest = max(around, peak)
         old = self.of.get(name, (0.0, 0.0, 0))
         self.of[name] = old[0] + spent[0], old[1] + spent[1], max(old[2], peak - self.before)
 
@@ -97,6 +100,7 @@ class Stages:
             with self.timed(name):
                 return call(*given, **named)
 
+        measured.plain = call  # type: ignore[attr-defined]
         return measured
 
 
@@ -188,6 +192,7 @@ def fill(first: int, lengths_N: list[int], tools: float) -> int:
 
 
 def measure(rows: int, tokens: int, options: argparse.Namespace) -> dict[str, Any]:
+    import numpy as np
     import ray
     import torch
     import transfer_queue as tq
@@ -196,26 +201,27 @@ def measure(rows: int, tokens: int, options: argparse.Namespace) -> dict[str, An
     ray.init("local", num_cpus=8, object_store_memory=128 * MIB, **quiet)
     try:
         tq.init({"backend": {"SimpleStorage": {"num_data_storage_units": 1}}})
-        lengths_N = lengths(rows, tokens)
+        lengths_N = lengths(rows + WARM_UP, tokens)
         task = ray.remote(num_cpus=3)(fill)
-        starts = range(0, rows, ROWS_A_TASK)
-        stored = [task.remote(i, lengths_N[i : i + ROWS_A_TASK].tolist(), options.tools) for i in starts]
-        batch_bytes = sum(ray.get(stored))
+        starts = (*range(0, rows, ROWS_A_TASK), rows)
+        parts = zip(starts, np.split(lengths_N, starts[1:]), strict=True)
+        *stored, _ = ray.get([task.remote(start, part.tolist(), options.tools) for start, part in parts])
         torch.set_num_threads(1)
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-        stages = Stages()
-        with tempfile.TemporaryDirectory() as folder:
-            assign(Path(folder), rows, options, stages)
+        for some in (range(rows, rows + WARM_UP), range(rows)):
+            stages = Stages()
+            with tempfile.TemporaryDirectory() as folder:
+                assign(Path(folder), some, options, stages)
         settings = (
             f"{options.estimator}, {'with' if options.modulation else 'no'} modulation, {options.tools:.0%} tools"
         )
-        told = {"tokens": int(lengths_N.sum()), "batch_bytes": batch_bytes, "settings": settings}
+        told = {"tokens": int(lengths_N[:rows].sum()), "batch_bytes": sum(stored), "settings": settings}
         return {**told, "stages": stages.of}
     finally:
         ray.shutdown()
 
 
-def assign(folder: Path, rows: int, options: argparse.Namespace, stages: Stages) -> None:
+def assign(folder: Path, rows: range, options: argparse.Namespace, stages: Stages) -> None:
     """Everything from the rewards to the update, and what the step leaves to the writer."""
     import transfer_queue as tq
     from omegaconf import OmegaConf
@@ -240,7 +246,7 @@ def assign(folder: Path, rows: int, options: argparse.Namespace, stages: Stages)
         {
             "recipe": "scale",
             "model": {"path": "m"},
-            "data": {"train_files": ["t"], "val_files": ["v"], "train_batch_size": rows // GROUP},
+            "data": {"train_files": ["t"], "val_files": ["v"], "train_batch_size": len(rows) // GROUP},
             "rewards": {name: {"function": "r.py:f"} for name in REWARDS},
             "budget": {"rollouts_per_prompt": GROUP},
             "algorithm": algorithm,
@@ -255,23 +261,24 @@ def assign(folder: Path, rows: int, options: argparse.Namespace, stages: Stages)
     tracked: list[dict[str, Any]] = []
     seam.log = lambda metrics, step: tracked.append(dict(metrics))  # type: ignore[method-assign]
     seam.finish = lambda batches, metrics: metrics  # type: ignore[method-assign]  (verl's, after the update)
-    for name in ("read", "texts", "write"):
-        setattr(seam, name, stages.around(name, getattr(seam, name)))
-    for name in ("fetch_scored", "batch_rows"):
-        setattr(rows_module, name, stages.around(f"read: {name}", getattr(rows_module, name)))
-    for name in ("fetch_masks", "correct_rollouts"):
-        setattr(token_rows, name, stages.around(f"read: {name}", getattr(token_rows, name)))
-    for name, stage in STAGES.items():
-        setattr(loop, name, stages.around(stage, getattr(loop, name)))
-    budget = RolloutBudget(config.budget, config.advantage, rows // GROUP)
+    parts = {(seam, name): name for name in ("read", "texts", "write")}
+    parts |= {(rows_module, name): f"read: {name}" for name in ("fetch_scored", "batch_rows")}
+    parts |= {(token_rows, name): f"read: {name}" for name in ("fetch_masks", "correct_rollouts")}
+    parts |= {(loop, name): stage for name, stage in STAGES.items()}
+    for (owner, name), stage in parts.items():
+        plain = getattr(owner, name)
+        setattr(owner, name, stages.around(stage, getattr(plain, "plain", plain)))
+    budget = RolloutBudget(config.budget, config.advantage, len(rows) // GROUP)
     budget.observe = stages.around("history", budget.observe)  # type: ignore[method-assign]
-    uids = [uid_of(number) for number in range(0, rows, GROUP)]
+    uids = [uid_of(number) for number in rows[::GROUP]]
     step = loop.Step(1, source_of=dict.fromkeys(uids, "test"))
     budget.plan(step.plan, uids)
     beside = RunFolder(folder), lambda phase: None, lambda step: {}, dict, BackgroundWriter(), SteadyAgreement(config)
     run = loop.Parts(config, seam, budget, Position(seam), *beside)
-    tags = tq.kv_list(PARTITION)[PARTITION]
+    wanted = set(uids)
+    tags = {key: tag for key, tag in tq.kv_list(PARTITION)[PARTITION].items() if key.rsplit("_", 2)[0] in wanted}
     batch = VerlBatch(tq.KVBatchMeta(list(tags), list(tags.values()), PARTITION), {})
+    Path("/proc/self/clear_refs").write_text("5")
     stages.begin()
     with stages.timed("to the update, in all"):
         loop.assign_advantages(step, run, batch)
