@@ -13,6 +13,7 @@ import ray
 from ray._private import ray_constants
 
 from mrpo.config.run import RunConfig
+from mrpo.driver.bare_node import without_watchers
 from mrpo.driver.fork_server import ForkServer
 from mrpo.driver.other_nodes import on_other_nodes
 from mrpo.driver.private_folder import PrivateFolder, remove_left_behind, temporary_folder
@@ -148,7 +149,8 @@ def _start_ray(config: RunConfig, device: str, private: PrivateFolder, runtime_e
         local |= {"num_gpus": slots, "num_cpus": 16 + 4 * slots + config.scoring.workers}
     for retries_left in (2, 1, 0):
         try:
-            ray.init("local", **local, **quiet)  # else it would join one that somebody has started here
+            with without_watchers():
+                ray.init("local", **local, **quiet)  # else it would join one that somebody has started here
             return
         except Exception as error:
             # Ray gives its own node 30 s, whatever the machine: too little where other work keeps the cores busy.
