@@ -56,12 +56,10 @@ def train(overrides: Overrides = None) -> ExitCode:
     failure: MrpoError | None = None
     with folder.claim(), interruption, LiveDisplay(folder, console) as display:
         display.skip_history()
-        # These import Ray, which a refused config doesn't wait for.
+        # It imports Ray, which a refused config doesn't wait for.
         from mrpo.driver import supervise
-        from mrpo.driver.prepare import prepare
 
         try:
-            prepare(run, folder, display.poll)
             end = supervise.train(run, folder, interruption, display.poll)
         except (RunFailed, ExportError) as error:
             failure = error

@@ -63,7 +63,8 @@ def environment(config: RunConfig, device: str, folder: RunFolder) -> dict[str, 
     }
     if config.trainer.determinism == "strict" and device == "cuda":
         values["VLLM_BATCH_INVARIANT"] = "1"
-    if Path(config.model.path).expanduser().exists():
+    model = Path(config.model.path).expanduser()
+    if model.exists() or model.is_absolute():  # the recipe's prepare script may still be making it
         values["HF_HUB_OFFLINE"] = "1"
     if "wandb" in config.trainer.logger:
         values |= {"WANDB_RUN_ID": folder.wandb_run_id(), "WANDB_RESUME": "allow"}
@@ -91,11 +92,13 @@ def run_attempt(
     interruption: Interruption,
     poll: Callable[[], None],
     finish: Callable[[], str] | None = None,
+    processes: Processes | None = None,
 ) -> str:
     """Run to the end, calling ``poll`` a few times a second. Logs end up in the run folder, whatever happens.
 
     ``finish`` is called once all steps are done, while the fork server is there still; what it returns is how the run
-    ended, and what it raises isn't a failure of the attempt.
+    ended, and what it raises isn't a failure of the attempt. ``processes`` may have begun to import; none of
+    them is left.
 
     Returns:
         How the run ended, as its last event says: DONE, or STOPPED if it was asked to by ``interruption`` or by
@@ -105,13 +108,14 @@ def run_attempt(
         ConfigError: the data files have rows that can't be used.
         RunFailed: the run did not finish.
     """
-    _use_checked_rows(config, verl, folder, poll)
     variables = environment(config, verl.trainer.device, folder)
     os.environ.update(variables)
-    folder.stop_file.unlink(missing_ok=True)
-    began = time.time()
     try:
-        with Processes(folder) as processes:
+        with processes or Processes(folder) as processes:
+            processes.import_libraries(config, verl.trainer.device, variables)
+            _use_checked_rows(config, verl, folder, poll)
+            folder.stop_file.unlink(missing_ok=True)
+            began = time.time()
             # Within: how the attempt ended is on record before the slow cleaning up begins.
             try:
                 processes.start(config, verl.trainer.device, variables)

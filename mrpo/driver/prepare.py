@@ -15,6 +15,11 @@ from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 
 
+def is_prepared(run: CheckedRun) -> bool:
+    """Whether nothing is left to be made."""
+    return run.config.prepare is None or run.prepared.exists()
+
+
 def prepare(run: CheckedRun, folder: RunFolder, poll: Callable[[], None]) -> None:
     """Make ``run.prepared``, which appears only when it is complete; nothing is to be done if it is there.
 
@@ -26,7 +31,7 @@ def prepare(run: CheckedRun, folder: RunFolder, poll: Callable[[], None]) -> Non
     Raises:
         RunFailed: the script failed.
     """
-    if run.config.prepare is None or run.prepared.exists():
+    if run.config.prepare is None or is_prepared(run):
         return
     folder.event(Phase.PREPARE)
     poll()

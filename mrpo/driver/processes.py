@@ -13,6 +13,7 @@ import ray
 from ray._private import ray_constants
 
 from mrpo.config.run import RunConfig
+from mrpo.driver.bare_node import without_watchers
 from mrpo.driver.fork_server import ForkServer
 from mrpo.driver.other_nodes import on_other_nodes
 from mrpo.driver.private_folder import PrivateFolder, remove_left_behind, temporary_folder
@@ -25,19 +26,33 @@ SLOW_START = "timed out during startup"
 
 
 class Processes:
-    """Use it as a context manager: leaving it ends them all and brings their logs into the run folder."""
+    """Use it as a context manager: leaving it ends them all and brings their logs into the run folder.
+
+    Within another ``with`` of the same object, nothing is left to do for the outer one.
+    """
 
     def __init__(self, folder: RunFolder):
         self.folder = folder
+        self.entered = False
         self.own_ray = True
         self.fork_server: ForkServer | None = None
         self.logs: Path | None = None
         self.job: str | None = None
 
     def __enter__(self) -> Processes:
-        remove_left_behind(temporary_folder())
-        self.private = PrivateFolder()
+        if not self.entered:
+            remove_left_behind(temporary_folder())
+            self.private = PrivateFolder()
+            self.entered = True
         return self
+
+    def import_libraries(self, config: RunConfig, device: str, variables: dict[str, str]) -> None:
+        """Let the fork server begin, where there will be one, unless it has: what is done meanwhile costs no time."""
+        # A fork server belongs to one raylet.
+        if self.fork_server is None and device == "cpu" and config.trainer.fork_workers and config.trainer.ray == "own":
+            os.environ.pop("RAY_ADDRESS", None)  # of another Ray, which nobody here shall join
+            variables = variables | self.private.environment()
+            self.fork_server = ForkServer(self.private.path, self.folder.logs / "fork_server.log", variables)
 
     def start(self, config: RunConfig, device: str, variables: dict[str, str]) -> None:
         """Start them with these environment ``variables``."""
@@ -46,9 +61,9 @@ class Processes:
             os.environ.pop("RAY_ADDRESS", None)  # of another Ray, which nobody here shall join
             variables = variables | self.private.environment()
         runtime_env: dict[str, Any] = {"env_vars": variables}
-        if device == "cpu" and config.trainer.fork_workers and self.own_ray:  # a fork server belongs to one raylet
+        self.import_libraries(config, device, variables)
+        if self.fork_server is not None:
             self.folder.event(Phase.IMPORT_LIBRARIES)
-            self.fork_server = ForkServer(self.private.path, self.folder.logs / "fork_server.log", variables)
             runtime_env["py_executable"] = str(self.fork_server.executable)
         self.folder.event(Phase.START_RAY)
         _start_ray(config, device, self.private, runtime_env)
@@ -59,7 +74,13 @@ class Processes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.end()
+
+    def end(self) -> None:
         """Each step is tried whatever became of the one before, and none of them hides how the attempt ended."""
+        if not self.entered:
+            return
+        self.entered = False
         in_order = (self._ask_where_logs_are, self._collect_logs_elsewhere, ray.shutdown, self._stop_fork_server)
         for step in (*in_order, self._collect_logs, self.private.remove):
             try:
@@ -80,11 +101,13 @@ class Processes:
     def _stop_fork_server(self) -> None:
         if self.fork_server is not None:
             self.fork_server.stop()
+            self.fork_server = None
 
     def _collect_logs(self) -> None:
         """After the shutdown, when all is written."""
-        if self.logs is not None and self.logs.is_dir():
-            collect_actor_logs(self.logs, self.folder.logs, self.job)
+        logs, self.logs = self.logs, None
+        if logs is not None and logs.is_dir():
+            collect_actor_logs(logs, self.folder.logs, self.job)
 
 
 def _ray_logs() -> Path:
@@ -148,7 +171,8 @@ def _start_ray(config: RunConfig, device: str, private: PrivateFolder, runtime_e
         local |= {"num_gpus": slots, "num_cpus": 16 + 4 * slots + config.scoring.workers}
     for retries_left in (2, 1, 0):
         try:
-            ray.init("local", **local, **quiet)  # else it would join one that somebody has started here
+            with without_watchers():
+                ray.init("local", **local, **quiet)  # else it would join one that somebody has started here
             return
         except Exception as error:
             # Ray gives its own node 30 s, whatever the machine: too little where other work keeps the cores busy.

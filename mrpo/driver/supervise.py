@@ -9,15 +9,19 @@ import sys
 import time
 from collections.abc import Callable
 
+from omegaconf import DictConfig
+
 from mrpo.checkpoint.compatible import describe, require_compatible
 from mrpo.checkpoint.resume import choose, saved_identity
 from mrpo.checkpoint.store import CheckpointStore, Found
 from mrpo.config.checked_run import CheckedRun
 from mrpo.config.checkpoint import ResumeConfig
 from mrpo.config.controller import Attempt, begin
-from mrpo.driver.attempt import run_attempt
+from mrpo.driver.attempt import environment, run_attempt
 from mrpo.driver.final_model import write_model
 from mrpo.driver.interruption import Interruption
+from mrpo.driver.prepare import is_prepared, prepare
+from mrpo.driver.processes import Processes
 from mrpo.errors import RunFailed
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
@@ -25,7 +29,7 @@ from mrpo.rewards.source import file_of
 
 
 def train(run: CheckedRun, folder: RunFolder, interruption: Interruption, poll: Callable[[], None]) -> str:
-    """Train until all steps are done or ``interruption`` asks to stop; returns DONE or STOPPED.
+    """Prepare, then train until all steps are done or ``interruption`` asks to stop; returns DONE or STOPPED.
 
     A failure is answered by another attempt from the newest checkpoint, ``resume.max_restarts`` times at most, and only
     if the last one got further than the one before: what fails at the same step twice would do so for ever.
@@ -33,10 +37,27 @@ def train(run: CheckedRun, folder: RunFolder, interruption: Interruption, poll: 
     Raises:
         ConfigError: the checkpoints are of another run, or aren't what ``resume`` asks for.
         CheckpointError: there are checkpoints, and none is whole.
-        RunFailed: an attempt failed, and another wouldn't help.
+        RunFailed: the recipe's prepare script failed; or an attempt did, and another wouldn't help.
         ExportError: all steps are done and saved, but the model isn't written (``trainer.export``).
     """
-    config, verl = run.config, run.verl_config(folder.path.resolve())
+    verl = run.verl_config(folder.path.resolve())
+    with Processes(folder) as processes:
+        if not is_prepared(run):
+            device = verl.trainer.device
+            processes.import_libraries(run.config, device, environment(run.config, device, folder))
+            prepare(run, folder, poll)
+        return _train(run, verl, folder, interruption, poll, processes)
+
+
+def _train(
+    run: CheckedRun,
+    verl: DictConfig,
+    folder: RunFolder,
+    interruption: Interruption,
+    poll: Callable[[], None],
+    processes: Processes,
+) -> str:
+    config = run.config
     store = CheckpointStore(config.checkpoint.folder or folder.checkpoints, folder.scratch)
     sources = {
         name: file_of(reward.function, run.recipe.folder, f"rewards.{name}.function")
@@ -54,6 +75,7 @@ def train(run: CheckedRun, folder: RunFolder, interruption: Interruption, poll: 
         found = _begin(store, resume, identity, folder)
         folder.config.write_text(config.as_yaml(), encoding="utf-8")
         if found is not None and found.step >= config.trainer.total_training_steps:
+            processes.end()  # a fork server without a Ray serves nobody
             end = finish()
             if end == Phase.DONE:
                 folder.event(Phase.DONE, detail=f"all {found.step} steps were done already")
@@ -68,7 +90,7 @@ def train(run: CheckedRun, folder: RunFolder, interruption: Interruption, poll: 
         begin(verl, attempt)
         began = time.time()
         try:
-            return run_attempt(config, verl, folder, interruption, poll, finish)
+            return run_attempt(config, verl, folder, interruption, poll, finish, processes)
         except RunFailed:
             reached = max(completed_steps(folder, began), default=attempt.start_step)
             used_up = restart == config.resume.max_restarts

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,8 +43,8 @@ class Example(NamedTuple):
 
 
 def deterministic(seed: int) -> None:
-    """Seed torch, and let it compute on one thread: the order of sums must not depend on the number of threads, and a
-    model this small only loses by more."""
+    """Seed torch, and let each operation compute on one thread: the order of sums must not depend on the number of
+    threads, and on tensors this small an operation only loses by more."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
 
@@ -115,6 +117,9 @@ def warm_start(
 ) -> None:
     """Supervised steps; prints the last loss.
 
+    Each batch is two parts, the shorter examples and the longer ones, at the same time: a machine with one core does
+    both in turn, and comes to the same bytes.
+
     Args:
         examples: the examples of a step, by its number from 0.
         rate: the learning rate of a step, as a share of ``LEARNING_RATE``. None: one cycle over all steps.
@@ -125,16 +130,19 @@ def warm_start(
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
     else:
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    loss = torch.tensor(0.0)
-    for step in range(steps):
-        ids_NT, labels_NT = _batch(examples(step), int(model.config.pad_token_id))
-        loss = model(input_ids=ids_NT, labels=labels_NT, use_cache=False).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-    print(f"model: {sum(p.numel() for p in model.parameters())} parameters, loss {loss.item():.3f}", flush=True)
+    loss = 0.0
+    with ThreadPoolExecutor(2) as threads:
+        for step in range(steps):
+            batch = examples(step)
+            counted = sum(len(response) for _, response in batch)
+            parts = list(threads.map(partial(_gradients, model, counted), split(batch)))
+            for parameter, *of_parts in zip(model.parameters(), *(gradients for _, gradients in parts), strict=True):
+                parameter.grad = torch.stack(of_parts).sum(dim=0)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            loss = sum(loss for loss, _ in parts)
+    print(f"model: {sum(p.numel() for p in model.parameters())} parameters, loss {loss:.3f}", flush=True)
 
 
 def learn_by_heart(
@@ -166,6 +174,30 @@ def _with_chat(tokenizer: Tokenizer, whole: Sequence[str]) -> PreTrainedTokenize
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=END_OF_TURN, pad_token=END_OF_TEXT, chat_template=CHAT_TEMPLATE
     )
+
+
+def split(examples: Sequence[Example]) -> list[list[Example]]:
+    """The shorter examples and the longer ones, so that both take about as long, each padded to its own longest. One
+    part, where there is one example.
+
+    >>> [[len(e.response) for e in part] for part in split([Example([], [0] * n) for n in (9, 1, 2, 1, 3, 2)])]
+    [[1, 1, 2, 2, 3], [9]]
+    """
+    by_length = sorted(examples, key=lambda e: len(e.prompt) + len(e.response))
+    padded = [len(e.prompt) + len(e.response) for e in by_length]
+    if len(padded) == 1:
+        return [by_length]
+    n = min(range(1, len(padded)), key=lambda n: max(n * padded[n - 1], (len(padded) - n) * padded[-1]))
+    return [by_length[:n], by_length[n:]]
+
+
+def _gradients(
+    model: PreTrainedModel, counted: int, examples: Sequence[Example]
+) -> tuple[float, tuple[torch.Tensor, ...]]:
+    """What these examples add to the mean loss over ``counted`` tokens, and to its gradient."""
+    ids_NT, labels_NT = _batch(examples, int(model.config.pad_token_id))
+    loss = model(input_ids=ids_NT, labels=labels_NT, use_cache=False, num_items_in_batch=counted).loss
+    return loss.item(), torch.autograd.grad(loss, list(model.parameters()))
 
 
 def _batch(examples: Sequence[Example], pad: int) -> tuple[torch.Tensor, torch.Tensor]:

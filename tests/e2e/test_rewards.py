@@ -71,6 +71,7 @@ def test_a_reward_that_fails_too_often_ends_the_run_with_its_samples(tmp_path: P
         f"run_dir={run.path}",
         f"rewards.broken.function={tmp_path}/broken.py:broken",
         "trainer.total_training_steps=2",
+        "trainer.val_before_train=false",
     )
     assert done.returncode == 1
     assert "reward 'broken' failed in 128 of 128 rollouts" in done.stderr

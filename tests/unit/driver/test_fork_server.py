@@ -41,6 +41,10 @@ def test_code_runs_with_the_imports_done(python: str) -> None:
     assert done.stdout == "True ['-c', 'x']\n"
 
 
+def test_garbage_is_collected_again_after_the_imports(python: str) -> None:
+    assert run(python, "-c", "import gc; print(gc.isenabled())").stdout == "True\n"
+
+
 def test_a_script_gets_arguments_environment_and_directory(python: str, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("import os, sys; print(__name__, sys.argv[1:], os.environ['MARK'], os.getcwd())")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import pytest
@@ -16,8 +18,9 @@ from mrpo.config.device import Device
 from mrpo.config.load import validate
 from mrpo.config.recipes import Recipe
 from mrpo.config.run import RunConfig
-from mrpo.driver import supervise
+from mrpo.driver import fork_server, supervise
 from mrpo.driver.interruption import Interruption
+from mrpo.driver.processes import Processes
 from mrpo.driver.supervise import completed_steps
 from mrpo.errors import ConfigError, RunFailed
 from mrpo.export.error import ExportError
@@ -44,6 +47,7 @@ class FakeAttempts:
         interruption: Interruption,
         poll: Callable[[], None],
         finish: Callable[[], str],
+        processes: Processes,
     ) -> str:
         attempt: Any = OmegaConf.to_container(verl.mrpo.attempt)
         self.attempts.append(attempt)
@@ -69,7 +73,13 @@ def folder(tmp_path: Path) -> RunFolder:
     return run
 
 
-def train(folder: RunFolder, fake: FakeAttempts, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> str:
+def train(
+    folder: RunFolder,
+    fake: FakeAttempts,
+    monkeypatch: pytest.MonkeyPatch,
+    prepared: Path | None = None,
+    **settings: Any,
+) -> str:
     data = str(folder.path.parent / "data.parquet")
     content = {
         "recipe": "mine",
@@ -81,7 +91,7 @@ def train(folder: RunFolder, fake: FakeAttempts, monkeypatch: pytest.MonkeyPatch
         **settings,
     }
     monkeypatch.setattr(supervise, "run_attempt", fake)
-    run = CheckedRun(validate(content), Recipe(folder.path.parent, "config"), folder.path, Device.CPU)
+    run = CheckedRun(validate(content), Recipe(folder.path.parent, "config"), prepared or folder.path, Device.CPU)
     return supervise.train(run, folder, Interruption(), lambda: None)
 
 
@@ -131,6 +141,24 @@ def test_without_a_checkpoint_a_failure_is_final(folder: RunFolder, monkeypatch:
     with pytest.raises(RunFailed):
         train(folder, fake, monkeypatch)
     assert len(fake.attempts) == 1
+
+
+def test_libraries_are_imported_while_model_and_data_are_prepared(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, prepared = folder.path.parent, folder.path.parent / "prepared"
+    (recipe / "prepare.py").write_text(
+        "import os, pathlib, sys; pathlib.Path(sys.argv[2], 'rows').write_text(os.environ['MRPO_FORK_SERVER'])"
+    )
+    (folder.logs).mkdir()
+    monkeypatch.setattr(fork_server.ForkServer.__init__, "__defaults__", (None, ("json",), ("numpy",)))
+    done = train(folder, FakeAttempts(5), monkeypatch, prepare="prepare.py", prepared=prepared)
+    assert done == Phase.DONE
+    assert (prepared / "rows").read_text().endswith("fork.sock")  # it was there meanwhile
+    assert "MRPO_FORK_SERVER" not in os.environ
+    rmtree(prepared)
+    assert train(folder, FakeAttempts(), monkeypatch, prepare="prepare.py", prepared=prepared) == Phase.DONE
+    assert (prepared / "rows").exists()  # and the fork server, which waits for a Ray, is no longer asked
 
 
 def test_a_finished_run_starts_nothing(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
