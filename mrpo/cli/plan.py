@@ -24,11 +24,13 @@ from mrpo.config.checked_run import CheckedRun
 from mrpo.config.data_files import is_there
 from mrpo.config.device import device_on
 from mrpo.config.flatten import flatten
+from mrpo.config.load import load_saved_config
 from mrpo.config.model_files import find_model_file
 from mrpo.config.model_size import ModelShape, Quantity, UnknownSize, read_shape
 from mrpo.config.plan import GIB, Plan, Sizes, make_plan
 from mrpo.config.positions import UnknownLength, policy_positions
 from mrpo.config.run import RunConfig
+from mrpo.config.step_time import MEASURED_FROM, Speeds, measured, step_times
 from mrpo.data.cached import job_of, make_rows
 from mrpo.data.check import Report
 from mrpo.data.sources import applicable, require_rewards, source_counts
@@ -48,17 +50,27 @@ app = new_app()
         "mrpo plan recipe=quickstart",
         "mrpo plan recipe=quickstart cluster=slurm.yaml rollout.replicas=4",
         "mrpo plan recipe=math_length/multi_node trainer.device=gpu --full",
+        "mrpo plan recipe=quickstart rollout.replicas=2 --like latest",
+        "mrpo plan recipe=math_length --tokens-per-second rollout=2500,train=9000",
     ),
 )
 def plan(
     overrides: Overrides = None,
     full: Annotated[bool, typer.Option("--full", help="Show the whole configuration, defaults included.")] = False,
+    like: Annotated[
+        str | None, typer.Option(help="A run (folder, name, or latest) whose speed tells how long a step would take.")
+    ] = None,
+    tokens_per_second: Annotated[
+        str | None,
+        typer.Option(help="The same by numbers: rollout=A,train=B, of one engine and of one rank."),
+    ] = None,
 ) -> ExitCode:
     file, settings = take_cluster(overrides)
     groups = load_any_cluster(file).groups if file is not None else None
     run = CheckedRun.load(settings, lambda config: device_on(config, groups))
     config = run.config
     checked, sizes, timed = read_rows(run), read_sizes(config), seconds_per_step(run.recipe.name)
+    speeds = speeds_of(like, tokens_per_second)
     report = checked if isinstance(checked, Report) else None
     prompts = sum(file.rows for file in report.files if file.field.startswith("data.train")) if report else None
     kv_space = float(os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1"))
@@ -76,6 +88,8 @@ def plan(
         rows = ((name, str(value)) for name, value in flatten(changed))
         console.print("", table("Settings that aren't defaults", (), rows))
     show(console, config, planned, report, sizes)
+    if speeds is not None:
+        console.print("", table("Seconds of a step", (), _quantities(step_times(config, speeds))))
     return ExitCode.FAILED if planned.problems else ExitCode.DONE
 
 
@@ -131,6 +145,35 @@ def seconds_per_step(recipe: str) -> tuple[float, Path] | None:
         return None
     first, last = lines[0], lines[-1]
     return (last["time"] - first["time"]) / (last["step"] - first["step"]), folder.path
+
+
+def speeds_of(like: str | None, tokens_per_second: str | None) -> Speeds | None:
+    """What a run has reached, or what is given; None if neither is asked for.
+
+    Raises:
+        ConfigError: both are asked for, the run can't tell, or the numbers aren't two above 0.
+    """
+    if like is not None and tokens_per_second is not None:
+        raise ConfigError("--tokens-per-second: given beside --like, allowed: one of them.")
+    if like is not None:
+        folder = RunFolder.find(None if like == "latest" else like)
+        speeds = measured(load_saved_config(folder.config, []), folder.metrics())
+        if speeds is None:
+            raise ConfigError(
+                f"--like: {folder.path} doesn't tell how fast it was. Allowed: a run with rollout.placement=separate "
+                f"and more than {MEASURED_FROM} steps whose metrics have time/engine_idle."
+            )
+        return speeds
+    if tokens_per_second is None:
+        return None
+    numbers = dict(part.partition("=")[::2] for part in tokens_per_second.split(","))
+    try:
+        speeds = Speeds(**{name.strip(): float(number) for name, number in numbers.items()})
+        if numbers.keys() == {"rollout", "train"} and min(speeds[:2]) > 0 and max(speeds[:2]) < float("inf"):
+            return speeds
+    except (TypeError, ValueError):
+        pass
+    raise ConfigError(f"--tokens-per-second: given {tokens_per_second!r}, allowed: rollout=A,train=B, numbers above 0.")
 
 
 def seconds_of_export(folder: RunFolder) -> float | None:

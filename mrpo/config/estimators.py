@@ -41,6 +41,39 @@ class TokenModulation(StrictModel):
     """The policy loss's clip above: a better token whose ratio rose further has no gradient left."""
 
 
+class OffPolicy(StrictModel):
+    """Correction for rollouts of other weights than those that learn from them: verl's ``rollout_correction``, of the
+    ratio between the trainer's probability before the update and the engine's that sampled."""
+
+    WITHOUT_EFFECT: ClassVar = {
+        "rollout_is_threshold": ("rollout_is", ("none",)),
+        "rollout_is_batch_normalize": ("rollout_is", ("none",)),
+        "rollout_rs_threshold": ("rollout_rs", ("none",)),
+    }
+
+    rollout_is: Literal["none", "token", "sequence"] = "token"
+    """Importance weights in the loss: none, each token's ratio, or the product of a response's."""
+    rollout_is_threshold: float | str = 2.0
+    """A larger weight is cut to this (truncated importance sampling); "LOW_HIGH": outside, a weight is 0."""
+    rollout_is_batch_normalize: bool = False
+    """Divide the weights by their mean over the batch."""
+    rollout_rs: Literal[
+        *("none", "token_k1", "token_k2", "token_k3", "seq_sum_k1", "seq_sum_k2", "seq_sum_k3"),
+        *("seq_mean_k1", "seq_mean_k2", "seq_mean_k3", "seq_max_k2", "seq_max_k3"),
+    ] = "none"
+    """Rejection: which estimate of the divergence takes a token or a response out of the loss."""
+    rollout_rs_threshold: str | float | None = None
+    """From where it rejects; "LOW_HIGH" for the estimates k1, whose ratios have two sides."""
+
+    @model_validator(mode="after")
+    def _rejection_has_a_threshold(self) -> OffPolicy:
+        if self.rollout_rs != "none" and self.rollout_rs_threshold is None:
+            raise ConfigError(
+                f"rollout_rs_threshold: none given with rollout_rs={self.rollout_rs}, allowed: a number, or LOW_HIGH."
+            )
+        return self
+
+
 class EstimatorConfig(StrictModel):
     """What every estimator takes: the steps around it."""
 
@@ -63,6 +96,9 @@ class EstimatorConfig(StrictModel):
     """Bound on the final advantage's absolute value. None: unbounded."""
     token_modulation: TokenModulation | None = None
     """Modulate advantages token by token in the policy loss. None: every token of a rollout has its advantage."""
+    off_policy: OffPolicy | None = None
+    """Correct for rollouts of older weights. Default: tokens' importance weights, truncated at 2, with
+    ``rollout.ahead``; nothing without."""
 
     def check_rewards(self, names: Sequence[str]) -> None:
         """Raise ConfigError if an option refers to a reward that isn't among ``names``."""

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from mrpo.config.model_size import BYTES, ModelShape, Quantity, engine_memory, trainer_memory
 from mrpo.config.placement import Groups, Node, group_of, misfits, pieces, place
-from mrpo.config.run import RewardModelConfig, RolloutConfig, RunConfig
+from mrpo.config.rollout import RolloutConfig
+from mrpo.config.run import RewardModelConfig, RunConfig
 
 GIB = 1 << 30
 Sizes = Mapping[str, ModelShape | str]

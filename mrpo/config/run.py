@@ -20,6 +20,7 @@ from mrpo.config.checkpoint import CheckpointConfig, InterruptConfig, ResumeConf
 from mrpo.config.data import DataConfig, ModelConfig
 from mrpo.config.estimators import Algorithm, default_algorithm
 from mrpo.config.observe import ObserveConfig
+from mrpo.config.rollout import RolloutConfig
 from mrpo.config.trackers import Tracker
 from mrpo.errors import ConfigError, unknown_name
 
@@ -121,74 +122,6 @@ class ScoringConfig(StrictModel):
     """How many."""
     max_failure_rate: float = Field(default=0.1, ge=0, le=1)
     """Share of a step's rollouts in which one reward may fail; with more, the run stops rather than train on noise."""
-
-
-class ValidationSampling(StrictModel):
-    """How validation and ``mrpo evaluate`` sample. The default is one greedy response to each prompt."""
-
-    WITHOUT_EFFECT: ClassVar = {"top_p": ("temperature", (0.0,)), "top_k": ("temperature", (0.0,))}
-
-    n: int = Field(default=1, ge=1)
-    """Responses to each prompt. With several, ``mrpo evaluate`` shows pass@k."""
-    temperature: float = Field(default=0.0, ge=0)
-    """Sampling temperature; 0 takes the likeliest token each time."""
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    """Nucleus sampling."""
-    top_k: int = Field(default=-1, ge=-1)
-    """Sample among the k likeliest tokens; -1: among all."""
-
-    @model_validator(mode="after")
-    def _samples_differ(self) -> ValidationSampling:
-        if self.n > 1 and self.temperature == 0:
-            raise ConfigError(
-                f"rollout.val_kwargs.n: given {self.n} with temperature 0, allowed: 1, or a temperature above 0. "
-                "Greedy responses to a prompt are all the same."
-            )
-        return self
-
-
-class RolloutConfig(StrictModel):
-    """The vLLM engines."""
-
-    RENAMED: ClassVar[Mapping[str, str]] = {
-        "tensor_parallel": "tensor_model_parallel_size",
-        "memory_share": "gpu_memory_utilization",
-        "max_sequences": "max_num_seqs",
-        "max_batched_tokens": "max_num_batched_tokens",
-        "eager": "enforce_eager",
-    }
-    WITHOUT_EFFECT: ClassVar = {"replicas": ("placement", ("colocated",)), "nnodes": ("placement", ("colocated",))}
-
-    placement: Literal["separate", "colocated"] = "separate"
-    """Engines in actors of their own, apart from the trainer ranks, or on the trainer ranks' devices in turn."""
-    replicas: int = Field(default=1, ge=1)
-    """Separate placement: engines on each of ``nnodes`` nodes."""
-    nnodes: int = Field(default=1, ge=1)
-    """Separate placement: nodes that hold engines."""
-    tensor_model_parallel_size: int = Field(default=1, ge=1)
-    """Devices per engine."""
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Precision of the engines."""
-    temperature: float = Field(default=1.0, gt=0)
-    """Sampling temperature in training."""
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    """Nucleus sampling in training; below 1 the trainer's and the engine's probabilities differ."""
-    gpu_memory_utilization: float = Field(default=0.5, gt=0, lt=1)
-    """GPU: share of a device's memory that an engine may take."""
-    max_num_seqs: int = Field(default=256, ge=1)
-    """Sequences that an engine works on at once."""
-    max_num_batched_tokens: int = Field(default=8192, ge=1)
-    """Tokens that an engine works on at once."""
-    enforce_eager: bool = False
-    """No CUDA graphs or compilation: a quicker start, slower tokens. Always so on CPU."""
-    agent_workers: int = Field(default=1, ge=1)
-    """Processes that drive the rollouts."""
-    max_probs_diff: float | None = Field(default=None, gt=0, le=1)
-    """The run ends where the engines' and the trainer's probability of a token differ by more than this on average
-    (``rollout/probs_diff/mean``) in three steps in a row. Default: 0.001 in float32, 0.03 where either side has
-    bfloat16, and no bound with ``top_p`` below 1."""
-    val_kwargs: ValidationSampling = Field(default_factory=ValidationSampling)
-    """Sampling in validation."""
 
 
 class ActorConfig(StrictModel):

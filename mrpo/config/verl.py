@@ -16,6 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mrpo.config.base import as_yaml
 from mrpo.config.controller import ControllerConfig, hand_over
+from mrpo.config.estimators import OffPolicy
 from mrpo.config.run import RunConfig
 from mrpo.errors import ConfigError, unknown_name
 from mrpo.rewards.wire import SCORE
@@ -88,7 +89,7 @@ REPLACED = {
     "trainer.val_before_train": "Set trainer.val_before_train instead.",
     "trainer.val_only": "Run mrpo evaluate instead.",
     "trainer.v1.trainer_mode": "Set rollout.placement instead.",
-    "trainer.v1.separate_async.num_warmup_batches": "Prompts that were sampled ahead would be in no checkpoint.",
+    "trainer.v1.separate_async.num_warmup_batches": "Set rollout.ahead instead.",
     "trainer.v1.separate_async.hybrid_rollout.enable_switch": "Set rollout.placement instead.",
     "actor_rollout_ref.hybrid_engine": "Set rollout.placement instead.",
     "skip.rollout_tq.enable": "Rollouts that were recorded before would count as this policy's.",
@@ -211,6 +212,7 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
                 "enable": config.budget.filter_groups is not None,
                 "metric": _filter_metric(config.budget.filter_groups),
             },
+            "rollout_correction": off_policy(config),
         },
         "trainer": {
             "device": device,
@@ -237,6 +239,12 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
         },
         "transfer_queue": {"backend": {"SimpleStorage": {"num_data_storage_units": trainer.nnodes}}},
     }
+
+
+def off_policy(config: RunConfig) -> dict[str, Any]:
+    """verl's ``rollout_correction``. Without weights and rejection it measures only."""
+    given = config.algorithm.off_policy or OffPolicy(rollout_is="token" if config.rollout.ahead else "none")
+    return {name: None if value == "none" else value for name, value in given.model_dump().items()}
 
 
 def _filter_metric(name: str | None) -> str | None:

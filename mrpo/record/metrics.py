@@ -78,6 +78,8 @@ TABLE = (
     Metric("checkpoint_engine/", "train/weight_transfer/", "-", "what a weight update moved"),
     # Time.
     Metric("timing_s/step", "time/step", "s", "the whole step; validation comes on top"),
+    Metric("", "time/rank_idle", "s", "of the step, in which no trainer rank was at work"),
+    Metric("", "time/engine_idle", "s", "of the step, in which no rollout was being sampled or scored"),
     Metric("timing_s/gen", "time/rollout", "s", "waiting for rollouts and their rewards"),
     Metric("timing_s/reward", "time/reward", "s", "scoring that isn't part of the rollout"),
     Metric("timing_s/old_log_prob", "time/old_log_prob", "s", "the trainer's own log-probabilities"),

@@ -8,7 +8,8 @@
       events.jsonl         a line as each phase begins: time, phase, step or null, detail
       metrics.jsonl        a line a step: step, time, and every metric under its name (mrpo.record.metrics)
       rollouts/<step>.jsonl  a line a rollout: step, uid, sample, prompt, response, ground_truth, rewards by name
-                           (null: not applicable or failed), advantage, keep, tokens, truncated; where there are any,
+                           (null: not applicable or failed), advantage, keep, tokens, truncated, versions (first
+                           and last step whose weights sampled it); where there are any,
                            failures and details (what else reward functions returned) by reward
       validation_rollouts/<step>.jsonl  the same for a validation, and data_source; a prompt's uid is its content's
       logs/                what every actor printed, and in rewards/ what reward functions did

@@ -41,9 +41,10 @@ def is_steadily_above(differences: Sequence[float], bound: float) -> bool:
 def max_difference(config: RunConfig) -> float | None:
     """``rollout.max_probs_diff``, or what rounding explains; None: anything may be.
 
-    Rounding alone has made 2e-7 in float32, and in bfloat16 .002 on a small model, .006 on large ones.
+    Rounding alone has made 2e-7 in float32, and in bfloat16 .002 on a small model, .006 on large ones. With
+    ``rollout.ahead`` the engine's weights are older, and how much that makes is the learning rate's.
     """
-    if config.rollout.max_probs_diff is not None or config.rollout.top_p < 1:
+    if config.rollout.max_probs_diff is not None or config.rollout.top_p < 1 or config.rollout.ahead > 0:
         return config.rollout.max_probs_diff
     return 0.001 if {config.model.dtype, config.rollout.dtype} == {"float32"} else 0.03
 

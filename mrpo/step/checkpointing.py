@@ -8,12 +8,13 @@ asked to stop in the middle of the next step can still save: until its update th
 
     trainer/       the ranks' states (mrpo.checkpoint.sharded)
     controller/    the owners' states, a file each
+    rollouts/      with rollout.ahead: what later steps will train on (mrpo.step.ahead)
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -22,7 +23,7 @@ from mrpo.checkpoint.owners import Owners
 from mrpo.checkpoint.store import CheckpointStore
 from mrpo.config.checkpoint import CheckpointConfig
 
-RANKS_FOLDER, OWNERS_FOLDER = "trainer", "controller"
+RANKS_FOLDER, OWNERS_FOLDER, AHEAD_FOLDER = "trainer", "controller", "rollouts"
 
 
 class StopRequested(Exception):
@@ -55,6 +56,8 @@ class RunCheckpoints:
         identity: what the run is made of (``mrpo.checkpoint.compatible.describe``); resuming compares it.
         attempt: which start of the run this is, from 1.
         start: the step that this attempt goes on from; it needs no saving.
+        save_ahead: writes the rollouts of later steps into a folder, given it and the boundary's step. They are as they
+            were at the boundary: nothing is saved once a step has touched them.
     """
 
     def __init__(
@@ -65,9 +68,10 @@ class RunCheckpoints:
         identity: Mapping[str, Any],
         attempt: int,
         start: int,
+        save_ahead: Callable[[Path, int], None] = lambda folder, step: None,
     ):
         self.config, self.store, self.owners = config, store, owners
-        self.identity, self.attempt = dict(identity), attempt
+        self.identity, self.attempt, self.save_ahead = dict(identity), attempt, save_ahead
         self.saved_step = start
         self.blocked_seconds = 0.0
         """How long saving has kept the run from training, since it was last asked for (``take_blocked_seconds``)."""
@@ -107,6 +111,7 @@ class RunCheckpoints:
             staging = self.store.staging(boundary.step)
             ranks.save_state(str(staging / RANKS_FOLDER), asynchronous)
             self.owners.save(staging / OWNERS_FOLDER, boundary.states)
+            self.save_ahead(staging / AHEAD_FOLDER, boundary.step)
             self._staged, self.saved_step = (boundary, staging), boundary.step
             if not asynchronous:
                 self.settle(ranks, wait=True)

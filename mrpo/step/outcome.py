@@ -91,6 +91,7 @@ def rollout_records(
             "keep": keep,
             "tokens": text.tokens,
             "truncated": rollouts.truncated[n],
+            "versions": list(rollouts.versions[n]),
         }
         if rollouts.failures[n]:
             record["failures"] = rollouts.failures[n]

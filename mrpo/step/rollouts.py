@@ -8,7 +8,7 @@ rollouts, K rewards.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -50,6 +50,8 @@ class BatchRow(NamedTuple):
     """All rollouts of the row's prompt, where it was sampled in rounds: sample, components, length, truncated."""
     truncated: bool | None = None
     """Whether the response reached its limit before its end; None: nobody knows."""
+    versions: tuple[int | None, int | None] = (None, None)
+    """The first and the last step whose weights sampled it; None: nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Rollouts:
     """Per rollout: whether its response reached its limit before its end; None: nobody knows."""
     details: list[dict[str, Any]]
     """Per rollout: what reward functions returned besides their scores, by reward."""
+    versions: list[tuple[int | None, int | None]] = field(default_factory=list)
+    """Per rollout: the first and the last step whose weights sampled it; None: nobody knows."""
 
     @property
     def selected_N(self) -> torch.Tensor:
@@ -94,6 +98,7 @@ class _Rollout(NamedTuple):
     length: int
     truncated: bool | None
     row: int
+    versions: tuple[int | None, int | None] = (None, None)
 
 
 def select_rollouts(batch: Sequence[BatchRow], names: Sequence[str]) -> Rollouts:
@@ -107,7 +112,7 @@ def select_rollouts(batch: Sequence[BatchRow], names: Sequence[str]) -> Rollouts
     for number, (key, row) in enumerate(zip(parsed, batch, strict=True)):
         known = rollouts.get((key.uid, key.sample))
         if not row.is_padding and (known is None or key.turn >= known.key.turn):
-            rollouts[key.uid, key.sample] = _Rollout(key, row.components, row.length, row.truncated, number)
+            rollouts[key.uid, key.sample] = _Rollout(key, *row[1:3], row.truncated, number, row.versions)
     for key, row in zip(parsed, batch, strict=True):
         for other in () if row.is_padding else row.seen:
             unselected = RowKey(key.uid, other["sample"], 0)
@@ -131,4 +136,5 @@ def select_rollouts(batch: Sequence[BatchRow], names: Sequence[str]) -> Rollouts
         failures=[failures_of(r.components) for r in chosen],
         truncated=[r.truncated for r in chosen],
         details=[details_of(r.components) for r in chosen],
+        versions=[r.versions for r in chosen],
     )

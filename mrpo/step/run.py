@@ -18,13 +18,15 @@ from mrpo.record.metrics import rename
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 from mrpo.record.writer import BackgroundWriter
+from mrpo.step import ahead
 from mrpo.step.agreement import SteadyAgreement
 from mrpo.step.budget import RolloutBudget
-from mrpo.step.checkpointing import OWNERS_FOLDER, RANKS_FOLDER, RunCheckpoints, StopRequested
+from mrpo.step.checkpointing import AHEAD_FOLDER, OWNERS_FOLDER, RANKS_FOLDER, RunCheckpoints, StopRequested
 from mrpo.step.outcome import truncated_share
+from mrpo.step.parts import Parts, Step
 from mrpo.step.position import Position
 from mrpo.step.seam import Metrics, Seam
-from mrpo.step.step import Parts, run_step
+from mrpo.step.step import run_step
 from mrpo.step.validation import validation_records, with_gaps
 from mrpo.step.watchdog import GAVE_UP, Watchdog
 
@@ -63,7 +65,9 @@ class TrainingRun:
             identity=self.attempt.identity,
             attempt=self.attempt.number,
             start=self.attempt.start_step,
+            save_ahead=self._save_ahead,
         )
+        self.under_way: dict[int, Step] = {}
         self.deferred = DeferredValidation()
         self.validation_abandoned = False
         self.seam: Seam | None = None
@@ -167,8 +171,14 @@ class TrainingRun:
             self.owners.load(folder / OWNERS_FOLDER)
         self.note(Phase.UPDATE_WEIGHTS)
         seam.serve(self.step)
+        if folder is not None:
+            self.under_way = ahead.load(folder / AHEAD_FOLDER, seam)
         beside = self.folder, self.note, self.validate, self._metrics_between_steps, self.writer
-        return Parts(config, seam, budget, position, *beside, SteadyAgreement(config))
+        return Parts(config, seam, budget, position, *beside, SteadyAgreement(config), self.under_way)
+
+    def _save_ahead(self, folder: Path, step: int) -> None:
+        assert self.seam is not None
+        ahead.save(folder, step, self.under_way, self.seam)
 
     def _metrics_between_steps(self) -> Metrics:
         return {"checkpoint/blocked_seconds": self.checkpoints.take_blocked_seconds()}

@@ -109,17 +109,31 @@ class Seam(Protocol):
 
     # ---- a step, in its order ----
 
-    def next_prompts(self, count: int) -> Prompts: ...
+    def next_prompts(self, count: int, step: int) -> Prompts:
+        """The next of the data, to be trained on in ``step``."""
 
     def unfinished_prompts(self) -> set[str]:
         """Uids of the training prompts that were submitted and neither trained on nor thrown away."""
 
-    def submit(self, prompts: Prompts, uids_G: Sequence[str], n_G: Sequence[int]) -> None:
+    def submit(self, prompts: Prompts, uids_G: Sequence[str], n_G: Sequence[int], step: int) -> None:
         """Start the rollouts: ``n_G[i]`` of the prompt ``uids_G[i]``. Rewards are computed as each ends."""
 
-    def wait(self, prompts: int, refill: Callable[[int], None]) -> Batch:
-        """The next batch of so many prompt groups. ``refill(count)`` is asked to submit others for groups that failed
-        or were filtered out."""
+    def wait(self, step: int, prompts: int, refill: Callable[[int], None]) -> Batch:
+        """The next batch of so many prompt groups of ``step``. ``refill(count)`` is asked to submit others for groups
+        that failed or were filtered out."""
+
+    def tend(self, step: int, refill: Callable[[int], None]) -> int:
+        """Replace the groups of ``step`` that have failed or are filtered out by now. Returns how many of its prompts
+        have no end yet. May be called while the ranks are at work, from another thread."""
+
+    def store(self, batch: Batch, file: Path) -> None:
+        """Write a batch that ``wait`` has given, tokens, scores and all, as plain tensors and JSON."""
+
+    def restore(self, file: Path) -> Batch:
+        """Take up what ``store`` has written. Raises CheckpointError if that isn't what the file holds."""
+
+    def spread(self, batch: Batch) -> None:
+        """Give each rank as many tokens; adds padding rows where ranks and mini-batches need them."""
 
     def old_log_probs(self, batch: Batch) -> Metrics:
         """Log-probabilities of the policy before its update, and of the reference policy where there is one."""

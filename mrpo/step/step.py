@@ -22,77 +22,34 @@
 The loop on the left runs once a mini-batch. The controller waits for rollouts, for the ranks and for the weights, one
 after the other; while it waits for rollouts it also looks for a request to stop, for dead engines and for a stall.
 Engines are idle from the last rollout until the next step's prompts, ranks while rollouts are sampled; reward workers
-score while engines sample. What a step knows is one ``Step``, and the plan of its prompts travels in it, so that a
-later batch's rollouts may one day be under way while this one is trained on.
+score while engines sample. With ``rollout.ahead`` the prompts of a later step are submitted where this one's are here,
+and are waited for between the update and the weights (``mrpo.step.sampling``). What a step knows is one ``Step``, in
+which the plan of its prompts travels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
 
 import torch
 
 from mrpo.advantages import compute_advantages
-from mrpo.config.run import RunConfig
 from mrpo.record.metrics import rename
 from mrpo.record.phase import Phase
-from mrpo.record.run_folder import RunFolder
-from mrpo.record.writer import BackgroundWriter
-from mrpo.step.agreement import SteadyAgreement, require_agreement
-from mrpo.step.budget import BatchPlan, RolloutBudget
+from mrpo.step.agreement import require_agreement
+from mrpo.step.budget import BatchPlan
 from mrpo.step.outcome import failed_too_often, reward_metrics, rollout_records, source_metrics, truncated_share
-from mrpo.step.position import Position
+from mrpo.step.parts import Parts, Step
 from mrpo.step.rollouts import Rollouts, select_rollouts
-from mrpo.step.seam import Batch, Metrics, Seam
+from mrpo.step.sampling import complete, fill, next_batch, take, tended
+from mrpo.step.seam import Batch, Metrics
 
-MAX_REFILLS = 8
-"""A step may ask for this many times its prompts before the run stops: failed and filtered groups would be replaced for
-ever."""
-
+RANKS_PARTS = ("old_log_prob", "ref", "update_actor", "update_weights")
+"""Of a step's timings: those in which the ranks are at work."""
 MOSTLY = 0.5
 """Share of a step's responses that may be truncated without a warning."""
-
-
-@dataclass
-class Step:
-    """What one step knows. Nothing of it outlives the step."""
-
-    number: int
-    plan: BatchPlan = field(default_factory=BatchPlan)
-    batches: list[Batch] = field(default_factory=list)
-    source_of: dict[str, str] = field(default_factory=dict)
-    """Data source of each prompt, by its uid."""
-    scores: dict[tuple[str, str], list[float]] = field(default_factory=dict)
-    """By reward and data source."""
-    records: list[Callable[[], list[dict[str, Any]]]] = field(default_factory=list)
-    """Of each batch that the run folder gets: makes a line a rollout of it, when the line is written."""
-    timings: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What all steps of a run share."""
-
-    config: RunConfig
-    seam: Seam
-    budget: RolloutBudget
-    position: Position
-    folder: RunFolder
-    note: Callable[[Phase], None]
-    """Says that a phase of the step begins."""
-    validate: Callable[[int], Metrics]
-    more_metrics: Callable[[], Metrics]
-    """Metrics of what happened between steps."""
-    writer: BackgroundWriter
-    """Of what a step leaves."""
-    agreement: SteadyAgreement
-    sources: set[str] = field(default_factory=set)
-    """Data sources that this attempt has seen: rewards are told apart by them from the second on."""
-    warned: set[Phase] = field(default_factory=set)
-    """Of what this attempt has warned already."""
 
 
 def run_step(number: int, run: Parts) -> Metrics:
@@ -101,32 +58,75 @@ def run_step(number: int, run: Parts) -> Metrics:
     Raises:
         RuntimeError: engine and trainer don't agree, a reward failed too often, or too many groups failed.
     """
-    step, seam, note = Step(number), run.seam, run.note
+    step, seam, note = take(number, run), run.seam, run.note
     with seam.timed_step(number, step.timings):
+        began = time.monotonic()
         note(Phase.ROLLOUT)
-        submit(step, run, run.config.data.train_batch_size)
-        for mini_batch in range(seam.mini_batches):
-            if mini_batch > 0:  # the ranks are done with one, and rollouts are waited for again
-                note(Phase.ROLLOUT)
-            prompts = run.config.data.train_batch_size // seam.mini_batches
-            batch = seam.wait(prompts, refill=lambda count: submit(step, run, count))
-            note(Phase.OLD_LOG_PROB)
-            batch.metrics |= seam.old_log_probs(batch)
-            require_agreement(batch.metrics)
-            note(Phase.ADVANTAGE)
-            with seam.timed("adv"):
-                assign_advantages(step, run, batch)
-            note(Phase.UPDATE_ACTOR)
-            batch.metrics |= seam.update_actor(batch)
-            step.batches.append(batch)
+        ahead = fill(step, run)
+        if ahead and not step.ready:
+            complete(step, run)
+        with tended(ahead, run):
+            for mini_batch in range(seam.mini_batches):
+                if mini_batch > 0 and not step.ready:  # the ranks are done with one, and rollouts are waited for again
+                    note(Phase.ROLLOUT)
+                learn(next_batch(step, run), step, run, at_once=not ahead)
+        observe(step, run)
+        growing = [one for one in ahead if not one.ready]
+        if growing:
+            note(Phase.ROLLOUT)
+            for one in growing:
+                complete(one, run)
         note(Phase.UPDATE_WEIGHTS)
         metrics = seam.combine([(batch.metrics, batch.size) for batch in step.batches]) | seam.update_weights()
+    metrics |= idle_seconds(step.timings, [one.sampled_at for one in (step, *growing)], began)
     if is_validated(run, number):
         with seam.timed("testing"):
             metrics |= run.validate(number)
     recorded = record(step, run, metrics)
     run.agreement.end_step(recorded)
     return recorded
+
+
+def learn(batch: Batch, step: Step, run: Parts, at_once: bool) -> None:
+    """Update on a batch. The budget learns from it ``at_once``, or else when nobody plans by its history (``observe``):
+    a plan must not depend on when it was made."""
+    seam, note = run.seam, run.note
+    seam.spread(batch)
+    note(Phase.OLD_LOG_PROB)
+    batch.metrics |= seam.old_log_probs(batch)
+    require_agreement(batch.metrics)
+    note(Phase.ADVANTAGE)
+    with seam.timed("adv"):
+        assign_advantages(step, run, batch)
+        if at_once:
+            observe(step, run)
+    note(Phase.UPDATE_ACTOR)
+    batch.metrics |= seam.update_actor(batch)
+    step.batches.append(batch)
+
+
+def observe(step: Step, run: Parts) -> None:
+    """The budget learns what the step's rollouts have earned."""
+    for batch, rollouts, advantages_N in step.earned:
+        batch.metrics |= run.budget.observe(step.plan, rollouts, advantages_N, step.number)
+    step.earned.clear()
+
+
+def idle_seconds(timings: Mapping[str, float], sampled_at: Iterable[float | None], began: float) -> Metrics:
+    """How long in a step the ranks had nothing to do, and the engines nothing to sample.
+
+    Args:
+        timings: seconds of the step and of its parts.
+        sampled_at: when each of the batches that may have been sampled in the step was complete.
+        began: when the step began.
+
+    >>> idle_seconds({"step": 10.0, "update_actor": 4.0, "update_weights": 1.0}, [103.0, 107.0, None], 100.0)
+    {'time/rank_idle': 5.0, 'time/engine_idle': 3.0}
+    """
+    whole = timings.get("step", 0.0)
+    sampling = max((at - began for at in sampled_at if at is not None), default=0.0)
+    at_work = sum(timings.get(part, 0.0) for part in RANKS_PARTS)
+    return {"time/rank_idle": max(0.0, whole - at_work), "time/engine_idle": max(0.0, whole - max(0.0, sampling))}
 
 
 def is_validated(run: Parts, number: int) -> bool:
@@ -140,30 +140,6 @@ def has_line(run: Parts, number: int) -> bool:
     every = run.config.checkpoint.every
     is_saved = every > 0 and number % every == 0
     return is_saved or is_validated(run, number) or run.config.observe.metrics.has(number, run.seam.total_steps)
-
-
-def submit(step: Step, run: Parts, count: int) -> None:
-    """Plan and start the rollouts of the next ``count`` prompts. Called again when groups must be replaced."""
-    plan, prompts_per_step = step.plan, run.config.data.train_batch_size
-    plan.submitted += count
-    if plan.submitted > MAX_REFILLS * prompts_per_step:
-        name = run.config.budget.filter_groups
-        reason = "groups keep failing (see the rollout workers' logs)"
-        if name is not None:
-            reason = (
-                f"the groups have zero variance: all rollouts of a prompt earn the same {name} "
-                f"(budget.filter_groups={name}). Is it too hard, too easy, or a constant? Else {reason}"
-            )
-        raise RuntimeError(
-            f"step {step.number} asked for {plan.submitted} prompts, more than {MAX_REFILLS} times its "
-            f"{prompts_per_step}: {reason}"
-        )
-    prompts = run.seam.next_prompts(count)
-    uids = run.position.uids(prompts)
-    step.source_of |= {uid: str(of.data_source) for uid, of in zip(uids, prompts.contents_G, strict=True)}
-    plan.drop_all_but(run.seam.unfinished_prompts())  # what groups that were thrown away had goes to the new ones
-    n_G = run.budget.plan(plan, uids)
-    run.seam.submit(prompts, uids, n_G.tolist())
 
 
 def assign_advantages(step: Step, run: Parts, batch: Batch) -> None:
@@ -189,7 +165,7 @@ def assign_advantages(step: Step, run: Parts, batch: Batch) -> None:
     for key, scores_K in zip(rollouts.keys, rollouts.rewards_NK.tolist(), strict=True):
         for name, score in zip(config.names, scores_K, strict=True):
             step.scores.setdefault((name, step.source_of[key.uid]), []).append(score)
-    batch.metrics |= run.budget.observe(step.plan, rollouts, result.advantages_N, step.number)
+    step.earned.append((batch, rollouts, result.advantages_N))
     batch.metrics |= batch_metrics(step.plan, rollouts)
 
 

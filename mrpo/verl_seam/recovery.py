@@ -121,8 +121,9 @@ class EngineKeeper:
         self.next_rank = 1 + max(replica.replica_rank for replica in weights.replicas)
         self.looked = time.monotonic()
 
-    def look(self, version: int, at_once: bool = False) -> None:
-        """Replace what is dead, at most every LOOK_SECONDS. ``version`` is the step that the ranks' weights are of.
+    def look(self, version: int, at_once: bool = False, only_the_last: bool = False) -> None:
+        """Replace what is dead, at most every LOOK_SECONDS. ``version`` is the step that the ranks' weights are of; if
+        the others have older ones, ``only_the_last``, which nobody could stand in for, gets them before the rest.
 
         Raises:
             RuntimeError: no engine is left, and none could be started.
@@ -130,7 +131,7 @@ class EngineKeeper:
         if not at_once and time.monotonic() - self.looked < LOOK_SECONDS:
             return
         routed = set(ray.get(self.servers.global_load_balancer.get_all_servers.remote()))
-        for replica in list(self.weights.replicas):
+        for replica in list(self.weights.replicas) if not (only_the_last and routed) else ():
             if replica._server_address not in routed:
                 self._replace(replica, version)
         self.looked = time.monotonic()

@@ -108,8 +108,9 @@ def batch_rows(batch: KVBatchMeta, columns: Columns, tokens_M: Sequence[int], na
     """What is known of each of the M rows; ``tokens_M``: tokens of each that the loss counts."""
     size = len(batch.keys)
     padding = [is_padding(tag) for tag in batch.tags]
+    versions = [(tag.get("min_global_steps"), tag.get("max_global_steps")) for tag in batch.tags]
     about = row_components(columns, names, size), tokens_M, padding, seen_rollouts(columns, size), _truncated(columns)
-    return list(map(BatchRow, batch.keys, *about))
+    return list(map(BatchRow, batch.keys, *about, versions))
 
 
 def row_components(data: Any, names: Sequence[str], size: int) -> list[dict[str, Any]]:
@@ -118,12 +119,12 @@ def row_components(data: Any, names: Sequence[str], size: int) -> list[dict[str,
     Scored while rolling out: ``extra_fields["reward_extra_info"]``. Scored after it (colocated reward models): a field
     of the batch per component.
     """
-    nested = [_plain(item) for item in data["extra_fields"]] if "extra_fields" in data else [{}] * size
+    nested = [plain(item) for item in data["extra_fields"]] if "extra_fields" in data else [{}] * size
     rows = [dict(item.get("reward_extra_info") or {}) for item in nested]
     for name in (*on_wire(names), FAILURES, DETAILS):
         if name in data:
             for row, value in zip(rows, data[name], strict=True):
-                row[name] = _plain(value)
+                row[name] = plain(value)
     return [decode(row) for row in rows]
 
 
@@ -135,22 +136,22 @@ def seen_rollouts(data: Any, size: int) -> list[Sequence[dict[str, Any]]]:
     """All rollouts of each row's prompt, as ``agent_loop.RoundsWorker`` left them; empty for a prompt sampled once."""
     if "extra_fields" not in data:
         return [()] * size
-    return [_plain(item).get(SEEN, ()) for item in data["extra_fields"]]
+    return [plain(item).get(SEEN, ()) for item in data["extra_fields"]]
 
 
 def _truncated(data: Any) -> list[bool | None]:
     """Of each row, as ``agent_loop.SeededAgentLoopWorker`` left it; None: another agent loop, which doesn't say."""
-    return [_plain(item).get(TRUNCATED) for item in data["extra_fields"]]
+    return [plain(item).get(TRUNCATED) for item in data["extra_fields"]]
 
 
 def _items(column: Any) -> list[Any]:
     """The rows of a field, of any of the shapes that TransferQueue returns."""
     if isinstance(column, torch.Tensor):
         return list(column.unbind())
-    return list(map(_plain, column))
+    return list(map(plain, column))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """verl's non-tensor fields come wrapped or bare, by TransferQueue backend; numbers also as 0-d arrays."""
     if isinstance(value, NonTensorData):
         value = value.data
@@ -166,7 +167,7 @@ def texts(batch: VerlBatch, rows: Sequence[int], decoder: ResponseDecoder) -> li
     same = [(RowKey.parse(handle.keys[row]).uid, handle.tags[row].get(PROMPT_HASH, row)) for row in rows]
     first = dict(zip(reversed(same), reversed(rows), strict=True))
     prompts = fetch(handle, ["prompts", "reward_model"], list(first.values()))
-    answers = [_plain(one)["ground_truth"] for one in prompts["reward_model"]]
+    answers = [plain(one)["ground_truth"] for one in prompts["reward_model"]]
     about = dict(zip(first, zip(_decoded(prompts["prompts"], decoder), answers, strict=True), strict=True))
     unseen = [row for row in rows if seen[row] is None]
     responses = fetch(handle, ["responses"], unseen).get("responses", [])
@@ -191,7 +192,7 @@ def validation_rows(batch: KVBatchMeta, names: Sequence[str], decoder: ResponseD
     rows = range(len(batch.keys))
     columns = fetch(batch, fields, rows)
     prompts = [
-        PromptContent(list(_plain(chat)), reward["ground_truth"], source)
+        PromptContent(list(plain(chat)), reward["ground_truth"], source)
         for chat, reward, source in zip(
             columns["raw_prompt"], columns["reward_model"], columns["data_source"], strict=True
         )

@@ -14,9 +14,12 @@ timed_step, timed  ``on_step_begin``, ``SkipManager.set_step``,               ``
                    ``marked_timer``
 next_prompts                                                                  ``_next_train_batch``
 unfinished_prompts ``tq.kv_list``
-submit             ``assign_non_tensor_stack``                                ``_submit_batch_to_rollout``
-wait               ``replay_buffer.sample``, ``on_sample_begin``,             ``_balance_batch``,
-                   ``on_sample_end``                                          ``_compute_reward_colocate``
+submit             ``assign_non_tensor_stack``, ``generate_sequences``
+wait               ``replay_buffer.sample``, ``on_sample_begin``,             ``_compute_reward_colocate``
+                   ``on_sample_end``
+tend               (``buffer``)                                               ``_evict_terminal_groups``
+store, restore     TransferQueue's, in ``saved_rows``
+spread                                                                        ``_balance_batch``
 old_log_probs                                                                 ``_compute_old_log_prob``,
                                                                               ``_compute_ref_log_prob``
 read, texts, write TransferQueue's, in ``rows``, ``token_rows``
@@ -59,9 +62,10 @@ from verl.utils.tracking import DapoFilteredRewardTableLogger, Tracking, Validat
 from mrpo.config.advantage import TokenModulation
 from mrpo.config.controller import ControllerConfig
 from mrpo.record.phase import Phase
-from mrpo.step.rollouts import BatchRow, Rollouts, RowKey
+from mrpo.step.rollouts import BatchRow, Rollouts
 from mrpo.step.seam import Batch, Metrics, PromptContent, Prompts, RolloutText, ValidationRow
-from mrpo.verl_seam import rows, token_rows
+from mrpo.verl_seam import rows, saved_rows, token_rows
+from mrpo.verl_seam.buffer import StepBuffer
 from mrpo.verl_seam.group_filter import GroupFilter
 from mrpo.verl_seam.recovery import EngineKeeper, PersistentClient
 from mrpo.verl_seam.reward_models import RewardModels
@@ -71,9 +75,6 @@ from mrpo.verl_seam.text import ResponseDecoder
 from mrpo.verl_seam.trackers import begin_at
 from mrpo.verl_seam.trainer import TRAINERS
 from mrpo.verl_seam.validation import renamed
-
-ROLLOUT_POLL_SECONDS = 0.05
-"""verl looks for finished rollouts every 2 s, which is most of a small model's step. A look takes milliseconds."""
 
 
 class VerlSeam:
@@ -95,10 +96,10 @@ class VerlSeam:
     ):
         self.config, self.ours = config, ours
         self.timings: dict[str, float] = {}
+        self.version = 0
+        """The step whose weights the ranks have."""
         self.filtered_counts: dict[Any, int] | None = None
         self.has_logged = False
-        self.sampled: list[KVBatchMeta] = []
-        """Mini-batches of this step that are ready, where they must not depend on who finished first."""
         self.while_waiting: Callable[[int], None] = lambda unfinished: None
         rewards = ours.run.rewards
         if any(reward.model for reward in rewards.values()):
@@ -113,11 +114,12 @@ class VerlSeam:
         self.total_steps: int = self.trainer.total_training_steps
         self.mini_batches: int = self.trainer.parameter_sync_step
         self.ranks = self.trainer.actor_rollout_wg
-        self.buffer = self.trainer.replay_buffer
-        self.buffer.poll_interval = ROLLOUT_POLL_SECONDS
-        self._watch_waiting()
+        strict = ours.run.trainer.determinism == "strict"
+        self.buffer = StepBuffer(self.trainer.replay_buffer, self.mini_batches, strict, self._look)
         if (name := ours.run.budget.filter_groups) is not None:
-            GroupFilter(self.buffer, {n: r.weight if name == "total" else float(n == name) for n, r in rewards.items()})
+            GroupFilter(
+                self.buffer.buffer, {n: r.weight if name == "total" else float(n == name) for n, r in rewards.items()}
+            )
         self.validated: list[ValidationRow] = []
         self._keep_validated()
         self.engines: EngineKeeper | None = None
@@ -126,22 +128,19 @@ class VerlSeam:
             self.engines = EngineKeeper(servers, weights, event)
         ray.get([worker.__ray_ready__.remote() for worker in self._reward_workers()])
 
-    def _watch_waiting(self) -> None:
-        """verl waits for rollouts in one place, in training and in validation: look up from there each time."""
-        wait = self.buffer._wait_for_next_poll
-
-        def wait_and_look(partition: str, last_debug_time: float) -> float:
-            self.while_waiting(len(self.buffer.pending_keys[partition]) + len(self.buffer.running_keys[partition]))
-            if self.engines is not None:  # while a step trains, its engines hold the weights of the step before
-                self.engines.look(self.trainer.global_steps - (partition == "train"))
-            return wait(partition, last_debug_time)
-
-        self.buffer._wait_for_next_poll = wait_and_look
+    def _look(self, partition: str, unfinished: int) -> None:
+        """While rollouts are waited for: has anybody asked for a stop, is an engine dead?"""
+        self.while_waiting(unfinished)
+        if self.engines is None:
+            return
+        serving = self.trainer.global_steps - (partition == rows.PARTITION)
+        # Rollouts under way are of the weights before the update, which the ranks no longer have.
+        self.engines.look(self.version, only_the_last=self.version != serving)
 
     def _keep_validated(self) -> None:
         """verl's validation takes its rollouts from the buffer, a batch at a time, and drops them when it has their
         metrics: keep what a run folder records."""
-        sample = self.buffer.sample
+        sample = self.buffer.buffer.sample
 
         def sample_and_keep(global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, Metrics]:
             meta, metrics = sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
@@ -149,7 +148,7 @@ class VerlSeam:
                 self.validated += rows.validation_rows(meta, self.ours.run.advantage.names, self.decoder)
             return meta, metrics
 
-        self.buffer.sample = sample_and_keep
+        self.buffer.buffer.sample = sample_and_keep
 
     def _reward_workers(self) -> list[Any]:
         return self.trainer.reward_loop_manager.reward_loop_workers
@@ -174,7 +173,7 @@ class VerlSeam:
     # ---- around steps ----
 
     def load(self, folder: Path | None, step: int) -> bool:
-        self.trainer.global_steps = step
+        self.trainer.global_steps = self.version = step
         return folder is not None and any(self.ranks.load_state(str(folder)))
 
     def load_model(self, model: str) -> None:
@@ -215,8 +214,9 @@ class VerlSeam:
 
     # ---- a step, in its order ----
 
-    def next_prompts(self, count: int) -> Prompts:
+    def next_prompts(self, count: int, step: int) -> Prompts:
         batch = self.trainer._next_train_batch(count)
+        tu.assign_non_tensor_data(batch, "global_steps", step)  # part of the sampling seeds
         columns = list(batch["raw_prompt"]), list(batch["reward_model"]), list(batch["data_source"])
         contents = [
             PromptContent(list(messages), reward["ground_truth"], source)
@@ -228,39 +228,37 @@ class VerlSeam:
         tags = (tq.kv_list(rows.PARTITION) or {}).get(rows.PARTITION, {})
         return {key for key, tag in tags.items() if tag.get("is_prompt", False)}
 
-    def submit(self, prompts: Prompts, uids_G: Sequence[str], n_G: Sequence[int]) -> None:
+    def submit(self, prompts: Prompts, uids_G: Sequence[str], n_G: Sequence[int], step: int) -> None:
         batch = prompts.handle
         tu.assign_non_tensor_stack(batch, "uid", list(uids_G))
         batch["__rollout_n__"] = torch.tensor(n_G, dtype=torch.int64)
-        self.trainer._submit_batch_to_rollout(batch)
+        tags = [{"is_prompt": True, "status": "pending", "global_steps": step} for _ in uids_G]
+        tq.kv_batch_put(keys=list(uids_G), partition_id=rows.PARTITION, tags=tags)
+        self.trainer.agent_loop_manager.generate_sequences(batch)
 
-    def wait(self, prompts: int, refill: Callable[[int], None]) -> VerlBatch:
+    def wait(self, step: int, prompts: int, refill: Callable[[int], None]) -> VerlBatch:
         trainer = self.trainer
-        self.buffer.refill_fn = refill
         with self.timed("gen"):
             trainer.on_sample_begin()
-            meta, metrics = self._sample(prompts)
-            assert meta.extra_info is not None
-            meta.extra_info["temperature"] = self.config.actor_rollout_ref.rollout.temperature
+            meta, metrics = self.buffer.sample(step, prompts, refill)
             trainer.on_sample_end()
         if trainer.reward_loop_manager.reward_loop_worker_handles is None:
             with self.timed("reward"):
                 meta = trainer._compute_reward_colocate(meta, metrics=metrics)
-        # In the order of their keys rows make the same micro-batches, and so the same sums, whoever finished first.
-        order = sorted(range(len(meta.keys)), key=lambda i: RowKey.parse(meta.keys[i]))
-        meta.keys, meta.tags = [meta.keys[i] for i in order], [meta.tags[i] for i in order]
-        return VerlBatch(trainer._balance_batch(meta, metrics=metrics), metrics)
+        return VerlBatch(meta, metrics)
 
-    def _sample(self, prompts: int) -> tuple[KVBatchMeta, Metrics]:
-        step = self.trainer.global_steps
-        if self.mini_batches == 1 or self.ours.run.trainer.determinism != "strict":
-            return self.buffer.sample(step, rows.PARTITION, prompts)
-        # Which groups make the first mini-batch would depend on who finishes first: wait for all, and go by their uids.
-        metrics: Metrics = {}
-        if not self.sampled:
-            whole, metrics = self.buffer.sample(step, rows.PARTITION, prompts * self.mini_batches)
-            self.sampled = rows.split(whole, prompts)
-        return self.sampled.pop(0), metrics
+    def tend(self, step: int, refill: Callable[[int], None]) -> int:
+        return self.buffer.tend(step, refill)
+
+    def store(self, batch: Batch, file: Path) -> None:
+        saved_rows.store(batch.handle, batch.metrics, file)
+
+    def restore(self, file: Path) -> VerlBatch:
+        return VerlBatch(*saved_rows.restore(file))
+
+    def spread(self, batch: Batch) -> None:
+        batch.handle = self.trainer._balance_batch(batch.handle, metrics=batch.metrics)
+        batch.handle.extra_info |= {"temperature": self.config.actor_rollout_ref.rollout.temperature}
 
     def old_log_probs(self, batch: Batch) -> Metrics:
         trainer, metrics = self.trainer, Metrics()
@@ -302,6 +300,7 @@ class VerlSeam:
         metrics = Metrics()
         with self.timed("update_actor"):
             batch.handle = self.trainer._update_actor(batch.handle, metrics)
+        self.version = self.trainer.global_steps
         self.trainer.local_trigger_step += 1  # by it verl knows that the old policy is to be restored first
         return metrics
 
@@ -353,8 +352,7 @@ class VerlSeam:
     def waits_for(self, phase: str) -> str:
         if phase not in (Phase.ROLLOUT, Phase.VALIDATE):
             return f"{phase}, trainer ranks: {located(self.ranks.workers)}"
-        unfinished = [*list(self.buffer.pending_keys.values()), *list(self.buffer.running_keys.values())]
-        waiting = sorted(uid for uids in unfinished for uid in list(uids))  # the main thread may be changing them
+        waiting = sorted(self.buffer.unfinished)
         return (
             f"{phase}, {len(waiting)} prompts without an end: {', '.join(waiting[:4])}; "
             f"engines: {located(self._engine_servers())}; reward workers: {located(self._reward_workers())}"

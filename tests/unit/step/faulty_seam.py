@@ -6,6 +6,7 @@ It injects faults: groups that fail, engines that disagree, rewards that fail, a
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 
+from mrpo.checkpoint.plain import load_state, save_state
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.wire import decode, encode
 from mrpo.step.checkpointing import Ranks
@@ -57,7 +59,10 @@ class FaultySeam:
         self.while_waiting: Callable[[int], None] = lambda unfinished: None
         self.step = -1
         self.fetched = 0
-        self.queue: dict[str, tuple[PromptContent, int]] = {}
+        self.queue: dict[int, dict[str, tuple[PromptContent, int]]] = defaultdict(dict)
+        """What is under way, by step and uid."""
+        self.sampled_by: dict[int, list[float]] = {}
+        """The engines' weights as each step's prompts were submitted."""
         self.calls: list[str] = []
         self.logged: dict[int, Metrics] = {}
         self.written: list[torch.Tensor] = []
@@ -66,6 +71,8 @@ class FaultySeam:
         # ---- faults ----
         self.failing_groups = 0
         """Prompt groups that fail before any succeeds."""
+        self.failing_ahead = 0
+        """Prompt groups that fail while the ranks are at work on another step."""
         self.correlation = 1.0
         """Of the engines' probabilities with the ranks'."""
         self.difference = 0.0
@@ -75,6 +82,8 @@ class FaultySeam:
         self.failing_reward: str | None = None
         self.in_wait: Callable[[int], None] = lambda step: None
         """Called in each wait of a step."""
+        self.in_update: Callable[[], None] = lambda: None
+        """Called in each update of the ranks."""
         self.in_validation: Callable[[int], None] = lambda step: None
 
     def load(self, folder: Path | None, step: int) -> bool:
@@ -111,7 +120,7 @@ class FaultySeam:
     def end(self) -> None:
         self.calls.append("end")
 
-    def next_prompts(self, count: int) -> Prompts:
+    def next_prompts(self, count: int, step: int) -> Prompts:
         self.calls.append("next_prompts")
         numbers = [(self.fetched + i) % 16 for i in range(count)]
         self.fetched += count
@@ -122,29 +131,51 @@ class FaultySeam:
         return PromptContent([{"role": "user", "content": str(number)}], number, source)
 
     def unfinished_prompts(self) -> set[str]:
-        return set(self.queue)
+        return {uid for queue in self.queue.values() for uid in queue}
 
-    def submit(self, prompts: Prompts, uids_G: Sequence[str], n_G: Sequence[int]) -> None:
+    def submit(self, prompts: Prompts, uids_G: Sequence[str], n_G: Sequence[int], step: int) -> None:
         self.calls.append("submit")
-        self.queue |= dict(zip(uids_G, zip(prompts.contents_G, n_G, strict=True), strict=True))
+        self.sampled_by.setdefault(step, []).append(self.engine_weights)
+        self.queue[step] |= dict(zip(uids_G, zip(prompts.contents_G, n_G, strict=True), strict=True))
 
-    def wait(self, prompts: int, refill: Callable[[int], None]) -> RowsInMemory:
+    def wait(self, step: int, prompts: int, refill: Callable[[int], None]) -> RowsInMemory:
         self.calls.append("wait")
-        self.while_waiting(len(self.queue))
+        queue = self.queue[step]
+        self.while_waiting(len(queue))
         self.in_wait(self.step)
-        self.while_waiting(len(self.queue))
+        self.while_waiting(len(queue))
         while self.failing_groups:
             self.failing_groups -= 1
-            del self.queue[next(iter(self.queue))]
+            del queue[next(iter(queue))]
             refill(1)
         rows = []
-        for uid in list(self.queue)[:prompts]:
-            content, n = self.queue.pop(uid)
+        for uid in list(queue)[:prompts]:
+            content, n = queue.pop(uid)
             for i in range(n):
                 truncated = None if self.truncated is None else i < self.truncated * n
                 scores = self._rewards(content.ground_truth, i, n)
-                rows.append(BatchRow(f"{uid}_{i}_0", scores, 1 + i, truncated=truncated))
+                version = int(self.engine_weights)
+                rows.append(BatchRow(f"{uid}_{i}_0", scores, 1 + i, truncated=truncated, versions=(version, version)))
         return RowsInMemory(rows, {"engine_weights": self.engine_weights})
+
+    def tend(self, step: int, refill: Callable[[int], None]) -> int:
+        if self.failing_ahead:
+            self.failing_ahead -= 1
+            queue = self.queue[step]
+            del queue[next(iter(queue))]
+            refill(1)
+            return 1
+        return 0
+
+    def store(self, batch: Any, file: Path) -> None:
+        save_state(file, {"rows": [list(row) for row in batch.handle], "metrics": dict(batch.metrics)})
+
+    def restore(self, file: Path) -> RowsInMemory:
+        state = load_state(file)
+        return RowsInMemory([BatchRow(*row) for row in state["rows"]], state["metrics"])
+
+    def spread(self, batch: Any) -> None:
+        self.calls.append("spread")
 
     def _rewards(self, number: int, sample: int, n: int) -> dict[str, Any]:
         right = Outcome(float((sample * 7 + number) % n < number * n / 16 + self.engine_weights))
@@ -176,6 +207,7 @@ class FaultySeam:
 
     def update_actor(self, batch: Any) -> Metrics:
         self.calls.append("update_actor")
+        self.in_update()
         self.weights.weights += 1
         return {"actor/grad_norm": 1.0}
 

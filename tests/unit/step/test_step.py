@@ -16,9 +16,11 @@ from mrpo.record.run_folder import RunFolder
 from mrpo.record.writer import BackgroundWriter
 from mrpo.step.agreement import SteadyAgreement
 from mrpo.step.budget import RolloutBudget
+from mrpo.step.parts import Parts
 from mrpo.step.position import Position
+from mrpo.step.sampling import MAX_REFILLS
 from mrpo.step.seam import Metrics
-from mrpo.step.step import MAX_REFILLS, Parts, run_step
+from mrpo.step.step import run_step
 
 from .faulty_seam import FaultySeam
 
@@ -65,7 +67,7 @@ def test_a_step_goes_from_prompts_to_its_record_in_the_documented_order(tmp_path
     seam, phases = FaultySeam(total_steps=1), list[str]()
     run = parts(seam, tmp_path, phases, trainer={"test_freq": 1})
     metrics = one_step(run)
-    updates = ["wait", "old_log_probs", "read", "write", "update_actor"]
+    updates = ["wait", "spread", "old_log_probs", "read", "write", "update_actor"]
     assert seam.calls == ["next_prompts", "submit", *updates, "update_weights", "validate", "finish"]
     assert phases == ["rollout", "old_log_prob", "advantage", "update_actor", "update_weights"]
     assert seam.logged == {1: metrics}
@@ -215,6 +217,6 @@ def test_a_reward_that_fails_ends_the_step_and_leaves_what_it_failed_on(tmp_path
 
 def test_a_uid_says_which_prompt_and_which_draw_of_it(tmp_path: Path) -> None:
     run = parts(FaultySeam(), tmp_path)
-    draws = [run.position.uids(run.seam.next_prompts(16)) for _ in range(2)]
+    draws = [run.position.uids(run.seam.next_prompts(16, step=1)) for _ in range(2)]
     assert [uid.split("-")[0] for uid in draws[0]] == [uid.split("-")[0] for uid in draws[1]]
     assert [int(uid.split("-")[1]) for uids in draws for uid in uids] == list(range(32))

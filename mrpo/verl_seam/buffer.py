@@ -1,0 +1,88 @@
+"""verl's replay buffer as a run uses it: one step's prompts at a time, though others may be under way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, _accumulate_eviction_metrics
+
+from mrpo.step.rollouts import RowKey
+from mrpo.step.seam import Metrics
+from mrpo.verl_seam import rows
+
+ROLLOUT_POLL_SECONDS = 0.05
+"""verl looks for finished rollouts every 2 s, which is most of a small model's step. A look takes milliseconds."""
+
+
+class StepBuffer:
+    """Owner of which step's rollouts are waited for.
+
+    Args:
+        buffer: verl's, which takes any finished prompts, the oldest first.
+        mini_batches: batches that a step's prompts come in.
+        strict: which prompts make a mini-batch must not depend on who finished first.
+        look: called again and again in a wait, with the partition and the number of prompts without an end.
+    """
+
+    def __init__(self, buffer: ReplayBuffer, mini_batches: int, strict: bool, look: Callable[[str, int], None]):
+        self.buffer, self.mini_batches, self.strict, self.look = buffer, mini_batches, strict, look
+        self.step = 0
+        self.split: list[KVBatchMeta] = []
+        """Mini-batches of the step that are ready, where they must not depend on who finished first."""
+        self.replaced: dict[int, Metrics] = {}
+        """By step: verl's metrics of the groups that ``tend`` has replaced."""
+        buffer.poll_interval = ROLLOUT_POLL_SECONDS
+        self._sync, self._wait = buffer._sync_metadata_from_transfer_queue, buffer._wait_for_next_poll
+        buffer._sync_metadata_from_transfer_queue = self._sync_step  # type: ignore[method-assign]
+        buffer._wait_for_next_poll = self._wait_and_look  # type: ignore[method-assign]
+
+    @property
+    def unfinished(self) -> set[str]:
+        """Prompts of the step, and of a validation, without an end, when they were last looked at."""
+        of_status = [*list(self.buffer.pending_keys.values()), *list(self.buffer.running_keys.values())]
+        return {uid for uids in of_status for uid in list(uids)}  # another thread may be changing them
+
+    def sample(self, step: int, prompts: int, refill: Callable[[int], None]) -> tuple[KVBatchMeta, Metrics]:
+        """The next so many prompt groups of ``step``, waited for, in the order of their keys, and verl's metrics."""
+        self.step, self.buffer.refill_fn = step, refill
+        metrics: Metrics = self.replaced.pop(step, {})
+        if self.mini_batches == 1 or not self.strict:
+            meta, sampled = self.buffer.sample(step, rows.PARTITION, prompts)
+            _accumulate_eviction_metrics(metrics, sampled, 0)
+        else:
+            if not self.split:
+                whole, sampled = self.buffer.sample(step, rows.PARTITION, prompts * self.mini_batches)
+                _accumulate_eviction_metrics(metrics, sampled, 0)
+                self.split = rows.split(whole, prompts)
+            meta = self.split.pop(0)
+        # In the order of their keys rows make the same micro-batches, and so the same sums, whoever finished first.
+        order = sorted(range(len(meta.keys)), key=lambda i: RowKey.parse(meta.keys[i]))
+        meta.keys, meta.tags = [meta.keys[i] for i in order], [meta.tags[i] for i in order]
+        return meta, metrics
+
+    def tend(self, step: int, refill: Callable[[int], None]) -> int:
+        """Replace what has failed or is filtered out of ``step`` by now; returns its prompts without an end."""
+        self.step = step
+        self.buffer._sync_metadata_from_transfer_queue()
+        reasons = self.buffer._terminal_eviction_reasons(step, rows.PARTITION)
+        evicted, *_, metrics = self.buffer._evict_terminal_groups(step, rows.PARTITION, reasons)
+        if evicted:
+            _accumulate_eviction_metrics(self.replaced.setdefault(step, {}), metrics, 0)
+            refill(len(evicted))
+        of_status: tuple[Any, ...] = self.buffer.pending_keys, self.buffer.running_keys
+        return len(evicted) + sum(len(uids[rows.PARTITION]) for uids in of_status)
+
+    def _sync_step(self) -> None:
+        self._sync()
+        step_of = self.buffer.prompt_global_steps[rows.PARTITION]
+        others = {uid for uid, step in step_of.items() if step != self.step}
+        buffer = self.buffer
+        for of_status in (buffer.pending_keys, buffer.running_keys, buffer.finished_keys, buffer.failure_keys):
+            of_status[rows.PARTITION] -= others
+
+    def _wait_and_look(self, partition: str, last_debug_time: float) -> float:
+        """verl waits for rollouts in one place, in training and in validation: look up from there each time."""
+        self.look(partition, len(self.buffer.pending_keys[partition]) + len(self.buffer.running_keys[partition]))
+        return self._wait(partition, last_debug_time)
