@@ -10,20 +10,29 @@ from mrpo.observe.allocation import draw_allocation, uniform_note
 from mrpo.observe.axes import INK, STYLE
 from mrpo.observe.contributions import draw_contributions
 from mrpo.observe.prompts import RecentPrompts
+from mrpo.observe.timeline import draw_timeline, timeline
 from mrpo.record.jsonl import Record
 
-_HEAD, _ROW = 0.45, 2.75
+_HEAD, _ROW, _LANES = 0.45, 2.75, 1.6
 
 
-def write_details(path: Path, records: Sequence[Record], rewards: Sequence[str], recent: RecentPrompts | None) -> None:
-    """Draw rewards' contributions and, unless the budget was uniform, the allocation of rollouts, into a PNG file."""
+def write_details(
+    path: Path,
+    records: Sequence[Record],
+    rewards: Sequence[str],
+    recent: RecentPrompts | None,
+    events: Sequence[Record] = (),
+) -> None:
+    """Draw rewards' contributions, unless the budget was uniform the allocation of rollouts, and, where the events tell
+    it, one step as it went, into a PNG file."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no pyplot: no global state, no display
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with_budget = uniform_note(records) is None
-    heights = [_HEAD + 2 * _ROW + 0.2] + [_HEAD + 2 * _ROW] * with_budget
+    step = timeline(records, events)
+    heights = [_HEAD + 2 * _ROW + 0.2] + [_HEAD + 2 * _ROW] * with_budget + [_HEAD + _LANES] * (step is not None)
     with matplotlib.rc_context(STYLE):
         layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1, hspace=0.04, wspace=0.03)
         figure = Figure(figsize=(12.5, sum(heights)), layout=layout)
@@ -34,6 +43,9 @@ def write_details(path: Path, records: Sequence[Record], rewards: Sequence[str],
         if with_budget:
             _head(areas[1], "Rollout allocation")
             draw_allocation(areas[1], records, recent)
+        if step is not None:
+            _head(areas[-1], "Who was at work in a step")
+            draw_timeline(areas[-1].subplots(), step)
         figure.savefig(path, format="png", dpi=130, facecolor="white")
 
 

@@ -105,7 +105,7 @@ def _details(folder: RunFolder, records: Sequence[Record], rewards: Sequence[str
     note = uniform_note(records)
     recent = None if note else recent_prompts(folder, reward_weights(folder))
     with _replacing(folder.details_png) as partial:
-        write_details(partial, records, rewards, recent)
+        write_details(partial, records, rewards, recent, folder.events())
     return {"note": note or "", "png": _base64(folder.details_png)}
 
 

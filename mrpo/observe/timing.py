@@ -14,7 +14,7 @@ from mrpo.record.phase import STEP_PHASES, Phase
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_PHASE_COLOURS: dict[str, str] = {
+PHASE_COLOURS: dict[str, str] = {
     Phase.ROLLOUT: "#0072B2",
     Phase.REWARD: "#F0E442",
     Phase.OLD_LOG_PROB: "#56B4E9",
@@ -62,7 +62,7 @@ def draw_step_time(panel: Axes, records: Sequence[Record]) -> None:
     parts = {phase: [fmean(group) for group in _groups(seconds, interval)] for phase, seconds in parts.items()}
     floor = [0.0] * len(steps)
     for phase, seconds in parts.items():
-        panel.bar(steps, seconds, bottom=floor, width=interval, color=_PHASE_COLOURS[phase], linewidth=0, label=phase)
+        panel.bar(steps, seconds, bottom=floor, width=interval, color=PHASE_COLOURS[phase], linewidth=0, label=phase)
         floor = [a + b for a, b in zip(floor, seconds, strict=True)]
     # One slow step, mostly the first with its compilations, would flatten all others.
     slow = {step: seconds for step, seconds in totals.items() if seconds > 3 * usual}

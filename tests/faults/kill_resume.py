@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("overrides", nargs="*", default=[])
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     options.out.mkdir(parents=True, exist_ok=True)
     draw = random.Random(options.seed)
     golden, began = RunFolder(options.out / "undisturbed"), time.monotonic()

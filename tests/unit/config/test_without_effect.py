@@ -47,7 +47,7 @@ def refusal(*overrides: str) -> str:
     return str(caught.value)
 
 
-MODULATION = "algorithm.token_modulation"
+MODULATION, OFF_POLICY = "algorithm.token_modulation", "algorithm.off_policy"
 UNREAD = [
     ("algorithm={estimator: gd2po, mode: hard}", "algorithm.tau", 0.5, 0.8, "mode=hard"),
     ("algorithm={estimator: grpo, std: false}", "algorithm.ddof", 0, 1, "std=false"),
@@ -58,6 +58,9 @@ UNREAD = [
             ("gamma", 5.0, 50.0), ("tau", 0.5, 0.99), ("clip_ratio_low", 0.1, 0.2), ("clip_ratio_high", 0.3, 0.2)
         )
     ),
+    (f"{OFF_POLICY}={{rollout_is: none}}", f"{OFF_POLICY}.rollout_is_threshold", 3.0, 2.0, "rollout_is=none"),
+    (f"{OFF_POLICY}={{rollout_is: none}}", f"{OFF_POLICY}.rollout_is_batch_normalize", True, False, "rollout_is=none"),
+    (f"{OFF_POLICY}={{}}", f"{OFF_POLICY}.rollout_rs_threshold", 0.5, None, "rollout_rs=none"),
     ("budget.predictor=cumulative", "budget.decay", 0.9, 0.995, "predictor=cumulative"),
     ("budget.predictor=decayed", "budget.prior", [2.0, 1.0], [1.0, 1.0], "predictor=decayed"),
     ("rollout.placement=colocated", "rollout.replicas", 2, 1, "placement=colocated"),
