@@ -18,6 +18,7 @@ import pytest
 
 from mrpo.config.load import prepared_folder
 from mrpo.config.recipes import find_recipe
+from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 
 from .faulty_rewards import CAUSES, FAULTS, JUDGES, make_judges
@@ -159,6 +160,23 @@ def unequal_run(train: Train, exact: list[str]) -> RunFolder:
     It is also what runs that are stopped, killed and damaged are compared with.
     """
     return train("unequal", *exact)
+
+
+@pytest.fixture(scope="session")
+def ahead_run(exact: list[str], once: Once) -> RunFolder:
+    """The same with each step's prompts sampled while the step before trains; killed as step 3 trained, and gone on."""
+    from .commands import Command
+
+    more = ["rollout.ahead=1", "checkpoint.every=1", "trainer.test_freq=-1", "trainer.val_before_train=false"]
+
+    def make(folder: Path) -> None:
+        killed = Command(RunFolder(folder / "run"), *exact, *more)
+        killed.wait_for(Phase.UPDATE_ACTOR, 3)
+        killed.kill()
+        again = Command(killed.folder, *exact, *more)
+        assert again.ends() == 0, again.last_words()
+
+    return RunFolder(once("ahead", make) / "run")
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,13 @@ def rewards() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="module", params=["unequal_run", "ahead_run"])
+def run(request: pytest.FixtureRequest) -> RunFolder:
+    """On policy, and with rollouts ahead in a run that was killed."""
+    found: RunFolder = request.getfixturevalue(request.param)
+    return found
+
+
 def recomputed_advantages(rows: Rows) -> np.ndarray:
     """GDPO with batch norm, then each prompt weighed alike: what the config asks for, from the logged scores."""
     scores_NK = torch.tensor([[row["rewards"][name] for name in NAMES] for row in rows], dtype=torch.float64)
@@ -50,24 +57,22 @@ def each_step(run: RunFolder) -> list[tuple[dict[str, Any], Rows]]:
     return [(metrics[step], run.read_rollouts(step)) for step in run.rollout_steps()]
 
 
-def test_groups_are_wildly_unequal_and_no_padding_row_is_needed(unequal_run: RunFolder) -> None:
-    sizes = [n for _, rows in each_step(unequal_run) for n in Counter(row["uid"] for row in rows).values()]
+def test_groups_are_wildly_unequal_and_no_padding_row_is_needed(run: RunFolder) -> None:
+    sizes = [n for _, rows in each_step(run) for n in Counter(row["uid"] for row in rows).values()]
     assert min(sizes) == 1
     assert max(sizes) >= 10
-    for metrics, rows in each_step(unequal_run):
+    for metrics, rows in each_step(run):
         assert len(rows) == 8 * 8
         assert metrics["rollout/padding_rows"] == 0
         assert metrics["rollout/incomplete_groups"] == 0
 
 
-def test_every_reward_is_that_of_its_rows_own_text(
-    unequal_run: RunFolder, rewards: ModuleType, few_prompts: Path
-) -> None:
+def test_every_reward_is_that_of_its_rows_own_text(run: RunFolder, rewards: ModuleType, few_prompts: Path) -> None:
     truth = {
         messages[0]["content"]: reward["ground_truth"]
         for messages, reward in zip(*(pd.read_parquet(few_prompts)[c] for c in ("prompt", "reward_model")), strict=True)
     }
-    for _, rows in each_step(unequal_run):
+    for _, rows in each_step(run):
         for row in rows:
             assert row["ground_truth"] == truth[row["prompt"]]
             for name in NAMES:
@@ -76,14 +81,14 @@ def test_every_reward_is_that_of_its_rows_own_text(
                 assert row["rewards"][name] == score(None, row["response"], truth[row["prompt"]], extra), row
 
 
-def test_every_advantage_follows_from_its_own_groups_scores(unequal_run: RunFolder) -> None:
-    for _, rows in each_step(unequal_run):
+def test_every_advantage_follows_from_its_own_groups_scores(run: RunFolder) -> None:
+    for _, rows in each_step(run):
         np.testing.assert_allclose([row["advantage"] for row in rows], recomputed_advantages(rows), atol=1e-6)
 
 
-def test_the_tokens_that_were_trained_on_hold_these_advantages(unequal_run: RunFolder) -> None:
+def test_the_tokens_that_were_trained_on_hold_these_advantages(run: RunFolder) -> None:
     """verl's own per-token statistics, read back from its store after balancing over the ranks."""
-    for metrics, rows in each_step(unequal_run):
+    for metrics, rows in each_step(run):
         advantages, tokens = (np.array([row[key] for row in rows]) for key in ("advantage", "tokens"))
         assert metrics["advantage/per_token/mean"] == pytest.approx(
             (advantages * tokens).sum() / tokens.sum(), abs=1e-5
@@ -92,18 +97,18 @@ def test_the_tokens_that_were_trained_on_hold_these_advantages(unequal_run: RunF
         assert metrics["advantage/per_token/min"] == pytest.approx(advantages.min(), abs=1e-5)
 
 
-def test_a_prompts_uid_is_its_content(unequal_run: RunFolder) -> None:
+def test_a_prompts_uid_is_its_content(run: RunFolder) -> None:
     content: dict[str, set[str]] = {}
-    for _, rows in each_step(unequal_run):
+    for _, rows in each_step(run):
         for row in rows:
             content.setdefault(row["uid"].partition("-")[0], set()).add(row["prompt"])
     assert len(content) == 8
     assert all(len(prompts) == 1 for prompts in content.values())
 
 
-def test_token_counts_are_the_texts(unequal_run: RunFolder, quickstart: Path) -> None:
+def test_token_counts_are_the_texts(run: RunFolder, quickstart: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(quickstart / "model")
-    rows = each_step(unequal_run)[0][1]
+    rows = each_step(run)[0][1]
     finished = [row for row in rows if row["tokens"] < 48 and "�" not in row["response"]]
     assert finished
     for row in finished:
