@@ -41,6 +41,15 @@ class TokenModulation(StrictModel):
     """The policy loss's clip above: a better token whose ratio rose further has no gradient left."""
 
 
+Rejection = Literal[
+    "none",
+    "token_k1", "token_k2", "token_k3",
+    "seq_sum_k1", "seq_sum_k2", "seq_sum_k3",
+    "seq_mean_k1", "seq_mean_k2", "seq_mean_k3",
+    "seq_max_k2", "seq_max_k3",
+]  # fmt: skip
+
+
 class OffPolicy(StrictModel):
     """Correction for rollouts of other weights than those that learn from them: verl's ``rollout_correction``, of the
     ratio between the trainer's probability before the update and the engine's that sampled."""
@@ -57,10 +66,7 @@ class OffPolicy(StrictModel):
     """A larger weight is cut to this (truncated importance sampling); "LOW_HIGH": outside, a weight is 0."""
     rollout_is_batch_normalize: bool = False
     """Divide the weights by their mean over the batch."""
-    rollout_rs: Literal[
-        *("none", "token_k1", "token_k2", "token_k3", "seq_sum_k1", "seq_sum_k2", "seq_sum_k3"),
-        *("seq_mean_k1", "seq_mean_k2", "seq_mean_k3", "seq_max_k2", "seq_max_k3"),
-    ] = "none"
+    rollout_rs: Rejection = "none"
     """Rejection: which estimate of the divergence takes a token or a response out of the loss."""
     rollout_rs_threshold: str | float | None = None
     """From where it rejects; "LOW_HIGH" for the estimates k1, whose ratios have two sides."""

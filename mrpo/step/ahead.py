@@ -48,9 +48,9 @@ def load(folder: Path, seam: Seam) -> dict[int, Step]:
     """
     found: dict[int, Step] = {}
     for file in sorted(folder.glob("*.npz")):
-        number, _, batch = file.stem.partition("-")
+        name, _, batch = file.stem.partition("-")
         if not batch:
-            found[int(number)] = _step(int(number), load_state(file))
+            found[int(name)] = _step(int(name), load_state(file))
     for number, step in found.items():
         files = [folder / f"{number}-{i}.npz" for i in range(seam.mini_batches)]
         if len(list(folder.glob(f"{number}-*.npz"))) != len(files):

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
 
 from mrpo.step.parts import Parts, Step
 from mrpo.step.seam import Batch
@@ -81,7 +81,7 @@ def next_batch(step: Step, run: Parts) -> Batch:
     if step.ready:
         return step.ready.pop(0)
     prompts = run.config.data.train_batch_size // run.seam.mini_batches
-    batch = run.seam.wait(step.number, prompts, refill=lambda count: submit(step, run, count))
+    batch = run.seam.wait(step.number, prompts, refill=partial(submit, step, run))
     if step.sampled_at is None:
         step.sampled_at = time.monotonic()
     return batch
@@ -103,10 +103,10 @@ def tended(steps: Sequence[Step], run: Parts) -> Iterator[None]:
     done = threading.Event()
 
     def tend() -> None:
-        growing: list[Any] = [step for step in steps if not step.ready]
+        growing = [step for step in steps if not step.ready]
         while growing and not done.wait(TEND_SECONDS):
             for step in growing:
-                if run.seam.tend(step.number, refill=lambda count, step=step: submit(step, run, count)) == 0:
+                if run.seam.tend(step.number, partial(submit, step, run)) == 0:
                     step.sampled_at = time.monotonic()
             growing = [step for step in growing if step.sampled_at is None]
 

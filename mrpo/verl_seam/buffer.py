@@ -36,7 +36,7 @@ class StepBuffer:
         buffer.poll_interval = ROLLOUT_POLL_SECONDS
         self._sync, self._wait = buffer._sync_metadata_from_transfer_queue, buffer._wait_for_next_poll
         buffer._sync_metadata_from_transfer_queue = self._sync_step  # type: ignore[method-assign]
-        buffer._wait_for_next_poll = self._wait_and_look  # type: ignore[method-assign]
+        buffer._wait_for_next_poll = self._wait_and_look  # type: ignore[method-assign,assignment]
 
     @property
     def unfinished(self) -> set[str]:

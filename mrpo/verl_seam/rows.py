@@ -68,7 +68,7 @@ def fetch(batch: KVBatchMeta, fields: Sequence[str], rows: Sequence[int]) -> Col
     columns: Columns = {}
     for some in pieces(rows) if fields else ():
         keys = [batch.keys[row] for row in some]
-        data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
+        data = tq.kv_batch_get(keys=keys, partition_id=str(batch.partition_id), select_fields=fields)
         if len(data) != len(keys):
             raise RuntimeError(f"TransferQueue returned {len(data)} of {len(keys)} rows of {batch.partition_id}")
         for name in fields:

@@ -54,12 +54,12 @@ def restore(file: Path) -> tuple[KVBatchMeta, dict[str, Any]]:
 def columns_of(data: TensorDict) -> dict[str, dict[str, Any]]:
     """M rows as plain values (``save_state``): ragged fields as all their values and M lengths, others by row."""
     columns: dict[str, dict[str, Any]] = {"ragged": {}, "even": {}, "others": {}}
-    for name in data.keys():  # noqa: SIM118, a TensorDict iterates over its rows
+    for name in map(str, data.keys()):
         value: Any = data[name]
         if not isinstance(value, torch.Tensor):
             columns["others"][name] = list(map(plain, value))
         elif value.is_nested:
-            columns["ragged"][name] = value.values(), value.offsets().diff()
+            columns["ragged"][name] = value.values(), cast(Any, value).offsets().diff()
         else:
             columns["even"][name] = value
     return columns

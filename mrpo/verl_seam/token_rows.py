@@ -95,7 +95,9 @@ def mask_of(batch: VerlBatch, rows: Sequence[int], lengths_M: torch.Tensor) -> t
     """bool[S] of these rows, one after another; None: all of their tokens are in the loss."""
     if not any(row in batch.masks for row in rows):
         return None
-    return torch.cat([batch.masks[row] if row in batch.masks else torch.ones(lengths_M[row]).bool() for row in rows])
+    return torch.cat(
+        [batch.masks[row] if row in batch.masks else torch.ones(int(lengths_M[row])).bool() for row in rows]
+    )
 
 
 def _put_advantages(
@@ -148,7 +150,7 @@ def _padded(
     advantages_M: torch.Tensor,
     entropy_S: torch.Tensor,
     logp_S: torch.Tensor,
-) -> tuple[torch.Tensor, ...]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The arrays of ``modulate_tokens``, a row for each of ``rows``."""
     lengths = lengths_M[list(rows)]
     within_RT, mask_S = _within(lengths), mask_of(batch, rows, lengths_M)

@@ -144,7 +144,8 @@ def fill(first: int, lengths_N: list[int], tools: float) -> int:
     worker.processor = None
     size, random = 0, np.random.default_rng(first)
     for start in range(0, len(lengths_N), GROUP):
-        rows, log_probs, entropies = [], [], []
+        rows: list[Any] = []
+        log_probs, entropies = [], []
         for sample, length in enumerate(lengths_N[start : start + GROUP]):
             number = first + start + sample
             uid = uid_of(number)
@@ -175,9 +176,8 @@ def fill(first: int, lengths_N: list[int], tools: float) -> int:
             rows += worker._rows(uid, number % GROUP, [output], prompt)
             log_probs.append(torch.rand(length).neg())
             entropies.append(torch.rand(length))
-            size += (
-                sum(t.nbytes for t in rows[-1].fields.values() if isinstance(t, torch.Tensor)) + len(text) + 8 * length
-            )
+            size += sum(int(t.nbytes) for t in rows[-1].fields.values() if isinstance(t, torch.Tensor))
+            size += len(text) + 8 * length
         keys, fields, tags = map(list, zip(*rows, strict=True))
         tq.kv_batch_put(keys=keys, partition_id="train", fields=list_of_dict_to_tensordict(fields), tags=tags)
         jagged = {
@@ -196,11 +196,12 @@ def measure(rows: int, tokens: int, options: argparse.Namespace) -> dict[str, An
     import ray
     import torch
     import transfer_queue as tq
+    from omegaconf import OmegaConf
 
-    quiet = {"log_to_driver": False, "include_dashboard": False, "logging_level": "ERROR"}
+    quiet: dict[str, Any] = {"log_to_driver": False, "include_dashboard": False, "logging_level": "ERROR"}
     ray.init("local", num_cpus=8, object_store_memory=128 * MIB, **quiet)
     try:
-        tq.init({"backend": {"SimpleStorage": {"num_data_storage_units": 1}}})
+        tq.init(OmegaConf.create({"backend": {"SimpleStorage": {"num_data_storage_units": 1}}}))
         lengths_N = lengths(rows + WARM_UP, tokens)
         task = ray.remote(num_cpus=3)(fill)
         starts = (*range(0, rows, ROWS_A_TASK), rows)
@@ -233,6 +234,7 @@ def assign(folder: Path, rows: range, options: argparse.Namespace, stages: Stage
     from mrpo.step import step as loop
     from mrpo.step.agreement import SteadyAgreement
     from mrpo.step.budget import RolloutBudget
+    from mrpo.step.parts import Parts, Step
     from mrpo.step.position import Position
     from mrpo.verl_seam import rows as rows_module
     from mrpo.verl_seam import token_rows
@@ -260,8 +262,8 @@ def assign(folder: Path, rows: range, options: argparse.Namespace, stages: Stage
     seam.decoder = decoder()
     tracked: list[dict[str, Any]] = []
     seam.log = lambda metrics, step: tracked.append(dict(metrics))  # type: ignore[method-assign]
-    seam.finish = lambda batches, metrics: metrics  # type: ignore[method-assign]  (verl's, after the update)
-    parts = {(seam, name): name for name in ("read", "texts", "write")}
+    seam.finish = lambda batches, metrics: metrics  # type: ignore[method-assign]
+    parts: dict[tuple[Any, str], str] = {(seam, name): name for name in ("read", "texts", "write")}
     parts |= {(rows_module, name): f"read: {name}" for name in ("fetch_scored", "batch_rows")}
     parts |= {(token_rows, name): f"read: {name}" for name in ("fetch_masks", "correct_rollouts")}
     parts |= {(loop, name): stage for name, stage in STAGES.items()}
@@ -271,10 +273,17 @@ def assign(folder: Path, rows: range, options: argparse.Namespace, stages: Stage
     budget = RolloutBudget(config.budget, config.advantage, len(rows) // GROUP)
     budget.observe = stages.around("history", budget.observe)  # type: ignore[method-assign]
     uids = [uid_of(number) for number in rows[::GROUP]]
-    step = loop.Step(1, source_of=dict.fromkeys(uids, "test"))
+    step = Step(1, source_of=dict.fromkeys(uids, "test"))
     budget.plan(step.plan, uids)
-    beside = RunFolder(folder), lambda phase: None, lambda step: {}, dict, BackgroundWriter(), SteadyAgreement(config)
-    run = loop.Parts(config, seam, budget, Position(seam), *beside)
+    beside: Any = (
+        RunFolder(folder),
+        lambda phase: None,
+        lambda step: {},
+        dict,
+        BackgroundWriter(),
+        SteadyAgreement(config),
+    )
+    run = Parts(config, seam, budget, Position(seam), *beside)
     wanted = set(uids)
     tags = {key: tag for key, tag in tq.kv_list(PARTITION)[PARTITION].items() if key.rsplit("_", 2)[0] in wanted}
     batch = VerlBatch(tq.KVBatchMeta(list(tags), list(tags.values()), PARTITION), {})
@@ -282,6 +291,7 @@ def assign(folder: Path, rows: range, options: argparse.Namespace, stages: Stage
     stages.begin()
     with stages.timed("to the update, in all"):
         loop.assign_advantages(step, run, batch)
+        loop.observe(step, run)
     step.batches.append(batch)
     with stages.timed("handed to the writer"):
         loop.record(step, run, batch.metrics)
@@ -299,7 +309,7 @@ def check(batch: Any, folder: Any) -> None:
     said = {(row["uid"], row["sample"]): row for row in folder.read_rollouts(1)}
     assert len(said) == len(batch.keys)
     keys = batch.keys[:: max(1, len(batch.keys) // 100)]
-    data = tq.kv_batch_get(keys=keys, partition_id="train", select_fields=["advantages", "returns", "response_mask"])
+    data: Any = tq.kv_batch_get(keys, "train", ["advantages", "returns", "response_mask"])
     assert {"input_ids", "old_log_probs", "advantages", "returns"} <= set(batch.fields)
     for key, *fields in zip(
         keys, *(data[name].unbind() for name in ("advantages", "returns", "response_mask")), strict=True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,7 +20,7 @@ from mrpo.step.budget import RolloutBudget
 from mrpo.step.parts import Parts
 from mrpo.step.position import Position
 from mrpo.step.sampling import MAX_REFILLS
-from mrpo.step.seam import Metrics
+from mrpo.step.seam import Metrics, RolloutText
 from mrpo.step.step import run_step
 
 from .faulty_seam import FaultySeam
@@ -159,7 +160,7 @@ def test_a_run_records_the_rollouts_that_it_is_asked_for_and_measures_all(tmp_pa
 
 def test_metrics_have_a_line_where_it_is_asked_for_and_where_a_step_is_validated_or_saved(tmp_path: Path) -> None:
     seam, folder = FaultySeam(total_steps=13), RunFolder(tmp_path)
-    often = {"trainer": {"test_freq": 6}, "checkpoint": {"every": 4}}
+    often: dict[str, Any] = {"trainer": {"test_freq": 6}, "checkpoint": {"every": 4}}
     run = parts(seam, tmp_path, budget={"rollouts_per_prompt": N}, observe={"metrics": {"every": 5}}, **often)
     for number in range(1, 14):
         run_step(number, run)
@@ -171,7 +172,12 @@ def test_metrics_have_a_line_where_it_is_asked_for_and_where_a_step_is_validated
 def test_a_step_whose_rollouts_are_not_recorded_reads_no_texts(tmp_path: Path) -> None:
     seam, read = FaultySeam(total_steps=5), list[int]()
     texts = seam.texts
-    seam.texts = lambda batch, rows: (read.append(seam.step), texts(batch, rows))[1]  # type: ignore[method-assign]
+
+    def read_texts(batch: Any, rows: Sequence[int]) -> list[RolloutText]:
+        read.append(seam.step)
+        return texts(batch, rows)
+
+    seam.texts = read_texts  # type: ignore[method-assign]
     run = parts(seam, tmp_path, budget={"rollouts_per_prompt": N}, observe={"rollouts": {"every": 3}})
     for number in range(1, 6):
         run_step(number, run)

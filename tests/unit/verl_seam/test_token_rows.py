@@ -82,7 +82,7 @@ def test_tokens_are_modulated_in_parts_as_at_once() -> None:
     entropy = [torch.rand(length, generator=generator) for length in lengths]
     logp = [-torch.rand(length, generator=generator) for length in lengths]
 
-    def arrays(rows: list[int]) -> tuple[torch.Tensor, ...]:
+    def arrays(rows: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         of_policy = (torch.cat([of[row] for row in rows]) for of in (entropy, logp))
         return token_rows._padded(some, rows, lengths_M, advantages_M, *of_policy)
 
