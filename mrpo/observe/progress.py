@@ -16,6 +16,10 @@ _RECENT = 9
 """Steps that the time left is judged by: enough for a median, few enough to follow a run that changes its pace."""
 
 
+DRAWN = ("step", "time", "time/step", "rollout/response_length/mean")
+"""What is kept of every step beside the rewards' means."""
+
+
 @dataclass(frozen=True)
 class PhaseRecord:
     """Something the run is or was at, since ``began`` (unix seconds)."""
@@ -36,6 +40,8 @@ class Progress:
         self.total_steps: int | None = None
         self.rewards: list[str] = []
         self.steps: dict[int, Record] = {}
+        """Of each step with a line, what is drawn by step. A whole line has hundreds of metrics, and a month's run has
+        a hundred thousand steps."""
         self.step = 0
         """The last step that was completed."""
         self.startup: list[PhaseRecord] = []
@@ -102,10 +108,11 @@ class Progress:
 
     def _metrics(self, record: Record) -> None:
         self.training, self._last_line = True, record
-        self.steps[record["step"]] = record
         for name in metrics.reward_names([record]):
             if name not in self.rewards:
                 self.rewards.append(name)
+        kept = (*DRAWN, *(f"reward/{name}/mean" for name in self.rewards))
+        self.steps[record["step"]] = {name: record[name] for name in kept if name in record}
         if self._step_began is None and (seconds := metrics.number(record, "time/step")) is not None:
             self._seconds.append(seconds)
         if record["step"] != self.step:
@@ -137,7 +144,7 @@ class Progress:
         return max(0.0, remaining * pace - min(now - self._step_began, pace)) if remaining else 0.0
 
     def history(self, metric: str) -> list[float]:
-        """The metric's values by step, leaving out steps that lack it."""
+        """The values by step of a reward's mean or one of ``DRAWN``, leaving out steps that lack it."""
         return metrics.series([self.steps[step] for step in sorted(self.steps)], metric)[1]
 
     def current(self, metric: str) -> float | None:

@@ -166,3 +166,14 @@ def test_sparkline_fits_and_spans_low_to_high(values: list[float], width: int) -
 )
 def test_clock(seconds: float, shown: str) -> None:
     assert clock(seconds) == shown
+
+
+def test_a_long_run_is_remembered_by_what_is_drawn_of_it() -> None:
+    progress = Progress()
+    for step in range(1, 401):
+        more = {f"some/metric/{number}": step + number / 7 for number in range(300)}
+        progress.feed({"step": step, "time": float(step), "reward/a/mean": 0.5, "time/step": 1.0, **more})
+    assert progress.current("some/metric/6") == 400 + 6 / 7
+    assert progress.history("reward/a/mean") == [0.5] * 400
+    assert len(progress.steps) == 400
+    assert all(record.keys() == {"step", "time", "time/step", "reward/a/mean"} for record in progress.steps.values())
