@@ -14,7 +14,7 @@ timed_step, timed  ``on_step_begin``, ``SkipManager.set_step``,               ``
                    ``marked_timer``
 next_prompts                                                                  ``_next_train_batch``
 unfinished_prompts ``tq.kv_list``
-submit             ``assign_non_tensor_stack``                                ``_submit_batch_to_rollout``
+submit             ``assign_non_tensor_stack``, ``generate_sequences``
 wait               ``replay_buffer.sample``, ``on_sample_begin``,             ``_balance_batch``,
                    ``on_sample_end``                                          ``_compute_reward_colocate``
 old_log_probs                                                                 ``_compute_old_log_prob``,
@@ -38,6 +38,7 @@ all of it with another version of verl.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -61,9 +62,10 @@ from mrpo.config.controller import ControllerConfig
 from mrpo.record.phase import Phase
 from mrpo.step.rollouts import BatchRow, Rollouts, RowKey
 from mrpo.step.seam import Batch, Metrics, PromptContent, Prompts, RolloutText, ValidationRow
-from mrpo.verl_seam import rows, token_rows
+from mrpo.verl_seam import engine_server, rows, token_rows
+from mrpo.verl_seam.engine_client import BatchedClient, PersistentClient
 from mrpo.verl_seam.group_filter import GroupFilter
-from mrpo.verl_seam.recovery import EngineKeeper, PersistentClient
+from mrpo.verl_seam.recovery import EngineKeeper
 from mrpo.verl_seam.reward_models import RewardModels
 from mrpo.verl_seam.rows import VerlBatch
 from mrpo.verl_seam.stacks import located
@@ -72,8 +74,18 @@ from mrpo.verl_seam.trackers import begin_at
 from mrpo.verl_seam.trainer import TRAINERS
 from mrpo.verl_seam.validation import renamed
 
-ROLLOUT_POLL_SECONDS = 0.05
-"""verl looks for finished rollouts every 2 s, which is most of a small model's step. A look takes milliseconds."""
+LOOK_SECONDS = 2.0
+"""So often verl looks for finished rollouts; here also as soon as a prompt has ended."""
+LOOK_SECONDS_A_ROW = 20e-6
+"""What a look costs, about. The next is as far away: at most half of the time goes into looks."""
+PAUSE_SECONDS = 0.5
+"""So often the run looks after the rest while it waits for rollouts."""
+
+
+def _sleep(seconds: float) -> bool:
+    """Where nobody says when a prompt has ended: as if one had, since a look is needed to know."""
+    time.sleep(seconds)
+    return True
 
 
 class VerlSeam:
@@ -100,6 +112,7 @@ class VerlSeam:
         self.sampled: list[KVBatchMeta] = []
         """Mini-batches of this step that are ready, where they must not depend on who finished first."""
         self.while_waiting: Callable[[int], None] = lambda unfinished: None
+        self.wait_for_end: Callable[[float], bool] = _sleep
         rewards = ours.run.rewards
         if any(reward.model for reward in rewards.values()):
             note(Phase.LOAD_REWARD_MODELS)
@@ -107,6 +120,7 @@ class VerlSeam:
         self.reward_models = RewardModels(rewards, config.reward.reward_model.rollout)
         config.mrpo.reward_model_urls = self.reward_models.urls
         note(Phase.LOAD_MODEL)
+        engine_server.register()
         self.trainer: Any = TRAINERS[config.trainer.v1.trainer_mode](config)
         self.trainer._setup()
         self.decoder = ResponseDecoder.of_model(self.trainer.tokenizer, ours.run.model.path)
@@ -114,7 +128,7 @@ class VerlSeam:
         self.mini_batches: int = self.trainer.parameter_sync_step
         self.ranks = self.trainer.actor_rollout_wg
         self.buffer = self.trainer.replay_buffer
-        self.buffer.poll_interval = ROLLOUT_POLL_SECONDS
+        self.buffer.poll_interval = 0.0
         self._watch_waiting()
         if (name := ours.run.budget.filter_groups) is not None:
             GroupFilter(self.buffer, {n: r.weight if name == "total" else float(n == name) for n, r in rewards.items()})
@@ -127,16 +141,22 @@ class VerlSeam:
         ray.get([worker.__ray_ready__.remote() for worker in self._reward_workers()])
 
     def _watch_waiting(self) -> None:
-        """verl waits for rollouts in one place, in training and in validation: look up from there each time."""
-        wait = self.buffer._wait_for_next_poll
+        """verl waits for rollouts in one place, in training and in validation: there, wait until a prompt has ended,
+        and look up meanwhile."""
+        buffer, wait = self.buffer, self.buffer._wait_for_next_poll
 
         def wait_and_look(partition: str, last_debug_time: float) -> float:
-            self.while_waiting(len(self.buffer.pending_keys[partition]) + len(self.buffer.running_keys[partition]))
-            if self.engines is not None:  # while a step trains, its engines hold the weights of the step before
-                self.engines.look(self.trainer.global_steps - (partition == "train"))
+            time.sleep(len(buffer.partitions[partition]) * LOOK_SECONDS_A_ROW)
+            until = time.monotonic() + LOOK_SECONDS
+            while time.monotonic() < until:
+                self.while_waiting(len(buffer.pending_keys[partition]) + len(buffer.running_keys[partition]))
+                if self.engines is not None:  # while a step trains, its engines hold the weights of the step before
+                    self.engines.look(self.trainer.global_steps - (partition == "train"))
+                if self.wait_for_end(PAUSE_SECONDS):
+                    break
             return wait(partition, last_debug_time)
 
-        self.buffer._wait_for_next_poll = wait_and_look
+        buffer._wait_for_next_poll = wait_and_look
 
     def _keep_validated(self) -> None:
         """verl's validation takes its rollouts from the buffer, a batch at a time, and drops them when it has their
@@ -158,7 +178,7 @@ class VerlSeam:
         """For the agent loops. Where engines have actors of their own, it survives the death of one."""
         if self.engines is not None:
             return self.trainer.standalone_server_manager.get_client(client_cls=PersistentClient)
-        return self.trainer.get_llm_client()
+        return self.trainer.llm_server_manager.get_client(client_cls=BatchedClient)
 
     def track(self, agent_loops: Any) -> None:
         """Take ``agent_loops`` for all that follows, and open the tracking backends."""
@@ -167,6 +187,7 @@ class VerlSeam:
         resolved = OmegaConf.to_container(config, resolve=True)
         SkipManager.init(config)
         trainer.agent_loop_manager = agent_loops
+        self.wait_for_end = getattr(agent_loops, "wait_for_end", _sleep)  # another manager than ours may be named
         trainer.logger = Tracking(default_backend=config.trainer.logger, config=resolved, **names)
         trainer.validation_generations_logger = ValidationGenerationsLogger(**names)
         self.filtered_logger = DapoFilteredRewardTableLogger(**names)
@@ -232,7 +253,9 @@ class VerlSeam:
         batch = prompts.handle
         tu.assign_non_tensor_stack(batch, "uid", list(uids_G))
         batch["__rollout_n__"] = torch.tensor(n_G, dtype=torch.int64)
-        self.trainer._submit_batch_to_rollout(batch)
+        tag = {"is_prompt": True, "status": "pending", "global_steps": self.trainer.global_steps}
+        tq.kv_batch_put(keys=list(uids_G), partition_id=rows.PARTITION, tags=[tag] * len(uids_G))
+        self.trainer.agent_loop_manager.generate_sequences(batch)
 
     def wait(self, prompts: int, refill: Callable[[int], None]) -> VerlBatch:
         trainer = self.trainer
