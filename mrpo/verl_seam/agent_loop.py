@@ -61,6 +61,8 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.single_turn: SingleTurn | None = None
+        rollout = self.config.actor_rollout_ref.rollout  # read once: OmegaConf takes its time
+        self.seed, self.max_response, self.max_length = rollout.seed, rollout.response_length, rollout.max_model_len
         self.stops = ResponseDecoder.of_model(self.tokenizer, received(self.config).run.model.path).stops
         self.reward_workers = RewardWorkers(self.reward_loop_worker_handles or [])
         self.store = RowStore()
@@ -120,10 +122,9 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         session_id: int,
         **prompt: Any,
     ) -> list[AgentLoopOutput]:
-        base = self.config.actor_rollout_ref.rollout.seed
         # A validation prompt has a random uid, and greedy sampling by default; its index in the data set identifies it.
         who = trajectory["sample_index"] if trajectory["validate"] else prompt["uid"]
-        seed = request_seed(base, trajectory["step"], trajectory["validate"], who, session_id)
+        seed = request_seed(self.seed, trajectory["step"], trajectory["validate"], who, session_id)
         sampling_params = {**sampling_params, "seed": seed, "detokenize": False}  # rewards have their own decoder
         prompt["session_id"] = session_id
         # None: the row names no agent, and others of the data do
@@ -165,9 +166,9 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         return outputs
 
     async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict[str, Any]) -> None:
-        final, rollout = outputs[-1], self.config.actor_rollout_ref.rollout
+        final = outputs[-1]
         for output in outputs:
-            room = min(rollout.response_length, rollout.max_model_len - len(output.prompt_ids))
+            room = min(self.max_response, self.max_length - len(output.prompt_ids))
             output.extra_fields[TRUNCATED] = is_truncated(output.response_ids, output.response_mask, room, self.stops)
         if final.reward_score is not None or not self.reward_loop_worker_handles:
             return

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
 from ray.exceptions import RayActorError
 from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
@@ -33,6 +35,15 @@ def release_all(balancer: Any, requests: Sequence[dict[str, Any]]) -> None:
     """Runs in the routing's actor: these requests have ended."""
     for request in requests:
         balancer.release_server(**request)
+
+
+def _plain(config: Any) -> Any:
+    """The same settings as attributes. verl reads some for each request, for which OmegaConf takes its time."""
+    if isinstance(config, DictConfig):
+        config = OmegaConf.to_container(config, resolve=True)
+    if isinstance(config, dict):
+        return SimpleNamespace(**{str(name): _plain(value) for name, value in config.items()})
+    return config
 
 
 class BatchedServer:
@@ -63,6 +74,7 @@ class BatchedClient(LLMServerClient):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.config: Any = _plain(self.config)
         self.servers: dict[str, tuple[Any, Any]] = {}
         self.acquire: Batcher[tuple[str, dict[str, Any]], tuple[str, Any]] = Batcher(self._acquire_all, in_turn=True)
         self.release: Batcher[dict[str, Any], None] = Batcher(self._release_all)
