@@ -267,7 +267,7 @@ class AgentLoops:
         in_rounds = received(config).run.budget.rounds is not None
         worker = ray.remote(RoundsWorker if in_rounds else SeededAgentLoopWorker)
         places = in_turn(TRAINER_NODE, config.actor_rollout_ref.rollout.agent.num_workers)
-        self.workers = [
+        self.workers: list[Any] = [
             worker.options(name=f"agent_loop_worker_{i}_{uuid4().hex[:8]}", scheduling_strategy=place).remote(
                 config, llm_client, teacher_client, reward_loop_worker_handles
             )

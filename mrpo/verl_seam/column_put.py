@@ -17,7 +17,7 @@ import transfer_queue as tq
 from transfer_queue.storage.managers.simple_storage_manager import AsyncSimpleStorageManager
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
-RAGGED = {"dtype": None, "shape": None, "is_nested": None, "is_non_tensor": True}
+RAGGED: dict[str, Any] = {"dtype": None, "shape": None, "is_nested": None, "is_non_tensor": True}
 """What TransferQueue's controller is told of a column: nothing that a later put of tensors could contradict."""
 
 

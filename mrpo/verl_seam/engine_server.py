@@ -32,10 +32,10 @@ class vLLMHttpServer(vllm_async_server.vLLMHttpServer):  # processes and logs ar
         self.unanswered += count - self._admitting
 
     async def generate(
-        self, prompt_ids: list[int], sampling_params: dict[str, Any], request_id: str, **more: Any
+        self, prompt_ids: list[int], sampling_params: dict[str, Any], request_id: str, *more: Any, **named: Any
     ) -> TokenOutput:
         sampling_params = {**sampling_params, "output_kind": RequestOutputKind.FINAL_ONLY}
-        return await super().generate(prompt_ids, sampling_params, request_id, **more)
+        return await super().generate(prompt_ids, sampling_params, request_id, *more, **named)
 
     async def generate_batch(self, requests: Sequence[dict[str, Any]]) -> AsyncIterator[list[tuple[int, Any]]]:
         async for outputs in as_they_end([self.generate(**request) for request in requests]):

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from rich.console import Console
@@ -40,11 +40,11 @@ def generate_all(run: Path, steps: list[int]) -> list[float]:
     data, settings = config["data"], {name: config["rollout"][name] for name in names}
     longest = data["max_prompt_length"] + data["max_response_length"]
     engine = LLM(str(run / "model"), max_model_len=longest, disable_log_stats=True, **settings)
-    tokenizer = engine.get_tokenizer()
-    seconds = []
+    tokenizer: Any = cast(Any, engine.get_tokenizer())
+    seconds = list[float]()
     for step in [steps[0], *steps]:
         engine.reset_prefix_cache()  # as new weights do
-        prompts, params = [], []
+        prompts, params = list[TokensPrompt](), list[SamplingParams]()
         for line in (run / "rollouts" / f"{step}.jsonl").read_text().splitlines():
             rollout = json.loads(line)
             chat = [{"role": "user", "content": rollout["prompt"]}]

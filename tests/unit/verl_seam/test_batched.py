@@ -86,9 +86,9 @@ def test_a_call_that_nobody_answers_fails_rather_than_waits_for_ever() -> None:
 
     async def main() -> list[Any]:
         ask = Batcher(forgetful)
-        return await asyncio.wait_for(asyncio.gather(ask(1), ask(2), return_exceptions=True), 1)
+        return list(await asyncio.gather(ask(1), ask(2), return_exceptions=True))
 
-    first, second = asyncio.run(main())
+    first, second = asyncio.run(asyncio.wait_for(main(), 5))
     assert first == 7
     assert "no answer came" in str(second)
 
@@ -149,7 +149,7 @@ def test_what_an_actor_has_answered_before_it_died_is_kept() -> None:
         with pytest.raises(ConnectionResetError):
             await ask(FaultyActor.method, calls)
         assert not calls[2].answer.done()
-        return await asyncio.gather(calls[0].answer, calls[1].answer, return_exceptions=True)
+        return list(await asyncio.gather(calls[0].answer, calls[1].answer, return_exceptions=True))
 
     first, second = asyncio.run(main())
     assert "ValueError: no" in str(first)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ class Recorder:
         self.stored: dict[int, dict[str, Any]] = {}
         self.schema: dict[str, Any] = {}
         self.tags: list[Any] = []
-        self.manager: Any = AsyncSimpleStorageManager.__new__(AsyncSimpleStorageManager)
+        self.manager = cast(Any, AsyncSimpleStorageManager.__new__(AsyncSimpleStorageManager))
         self.manager.storage_manager_id = "m"
         self.manager.storage_unit_infos = {"a": None, "b": None}
         self.manager._put_to_single_storage_unit = self._unit
