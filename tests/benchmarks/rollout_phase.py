@@ -27,7 +27,7 @@ from mrpo.record.run_folder import RunFolder
 WARM_UP = 3
 """Steps that don't count: imports, caches and compilation end in them."""
 ENGINE = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-ENGINE |= {"TORCHDYNAMO_DISABLE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+ENGINE |= {"TORCHDYNAMO_DISABLE": "1", "VLLM_DISABLE_COMPILE_CACHE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 """What a run's engine gets on a CPU."""
 
 
