@@ -160,8 +160,10 @@ def _start_ray(config: RunConfig, device: str, private: PrivateFolder, runtime_e
     # and whatever asks it for this node's address, listens. It takes 127.0.0.1 for the address of another interface.
     ray_constants.ENABLE_RAY_CLUSTER = False
     os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
-    # Ray's store keeps a record of each of the last 100,000 tasks, for its dashboard: hundreds of MiB.
-    system = {"task_events_report_interval_ms": 0}
+    # For a dashboard that isn't there, Ray's store keeps a record of each of the last 100,000 tasks, hundreds of MiB,
+    # and every process counts what it does. A worker without work looks after signals a hundred times a second.
+    system = {"task_events_report_interval_ms": 0, "enable_metrics_collection": False, "event_stats": False}
+    system |= {"prestart_worker_first_driver": False, "num_workers_soft_limit": 0}
     local: dict[str, Any] = {"include_dashboard": False, "_temp_dir": str(private.ray), "_system_config": system}
     if device == "cpu":  # logical: verl asks for a slot per rank and engine, and a CPU per worker
         separate = config.rollout.placement == "separate"

@@ -1,50 +1,42 @@
-"""How rollouts are asked for: a sampling seed per request, one store a prompt, and prompts sampled in rounds.
+"""How rollouts are asked for: a sampling seed per request, and prompts sampled in rounds.
 
 verl's own agent loop runs each rollout; its worker is subclassed at the points where a prompt's rollouts are started,
-scored and stored.
+scored (``scoring``) and stored (``row_store``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import itertools
-import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 from uuid import uuid4
 
 import numpy as np
 import ray
 import torch
-import transfer_queue as tq
 from omegaconf import DictConfig
 from tensordict import TensorDict
 from verl.experimental.agent_loop import agent_loop
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
-from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
-from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from mrpo.budget.ids import as_ids
 from mrpo.budget.sequential import Observed, ReinforceAda
 from mrpo.config.controller import received
-from mrpo.data.render import render_chat
 from mrpo.rewards.wire import LOSS_LENGTH, PROMPT_HASH, RESPONSE, SEEN, TRUNCATED, decode
 from mrpo.step.rollouts import RowKey
+from mrpo.verl_seam.engine_client import PersistentClient
 from mrpo.verl_seam.node_roles import TRAINER_NODE, in_turn
-from mrpo.verl_seam.recovery import PersistentClient
+from mrpo.verl_seam.row_store import Row, RowStore
+from mrpo.verl_seam.scoring import RewardWorkers
+from mrpo.verl_seam.single_turn import VERL_SINGLE_TURN, SingleTurn
 from mrpo.verl_seam.text import ResponseDecoder, is_truncated
 
 logger = logging.getLogger(__name__)
-
-VERL_SINGLE_TURN = {"_target_": f"{SingleTurnAgentLoop.__module__}.{SingleTurnAgentLoop.__qualname__}"}
-"""The entry of verl's registry by which an agent's name stands for its loop of one turn."""
-KEPT_PROMPTS = 1024
-"""Prompts whose tokens a worker keeps."""
 
 UNREAD = {"agent_name", "dummy_tensor", "extra_info", "index", "interaction_kwargs"}
 UNREAD |= {"metrics", "multi_modal_data", "session_id", "tools_kwargs"}
@@ -57,85 +49,44 @@ def request_seed(*identity: Any) -> int:
     return int.from_bytes(digest, "little") & 0x7FFFFFFF
 
 
-class Row(NamedTuple):
-    """What TransferQueue holds of an output of a rollout."""
-
-    key: str
-    fields: dict[str, Any]
-    tag: dict[str, Any]
-
-
-class SingleTurn(SingleTurnAgentLoop):
-    """verl's loop of one turn, which keeps nothing of a rollout: one serves all rollouts of a worker, and a prompt is
-    rendered and tokenized once for all of its own."""
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.tokens: dict[str, asyncio.Task[list[int]]] = {}
-
-    async def ct_build_initial_tokens(self, messages: list[dict[str, Any]], *given: Any, **media: Any) -> list[int]:
-        if given or any(media.get(kind) for kind in ("tools", "images", "videos", "audios")):
-            return list(await super().ct_build_initial_tokens(messages, *given, **media))
-        key = json.dumps(messages, default=repr)
-        if key not in self.tokens:
-            begun = messages[-1]["role"] == "assistant"
-            tokens = self._begun(messages) if begun else super().ct_build_initial_tokens(messages, **media)
-            self.tokens[key] = asyncio.ensure_future(tokens)
-            if len(self.tokens) > KEPT_PROMPTS:
-                del self.tokens[next(iter(self.tokens))]
-        return list(await self.tokens[key])
-
-    async def _begun(self, messages: list[dict[str, Any]]) -> list[int]:
-        """Up to where the assistant's last message goes on; verl would close it and open another."""
-        text = render_chat(self.tokenizer, messages, self.apply_chat_template_kwargs)
-        tokenizer: Any = self.tokenizer
-        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-        return self._cap_text_prompt_length(ids)
-
-
 class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignore[name-defined]
     """Samples each rollout with a seed of (run's seed, step, prompt, sample), so that a run can be repeated, says of
     each output whether it was truncated, and stores the rollouts of a prompt at once, when the last of them is scored.
 
-    verl makes an agent loop from the whole configuration, renders the prompt, sends a batch of tensors to a reward
-    worker and stores a row for each rollout: most of what a rollout costs beside the engine.
+    verl makes an agent loop from the whole configuration, renders the prompt, asks an engine, sends a batch of tensors
+    to a reward worker and stores a row for each rollout: most of what a rollout costs beside the engine. Here
+    whatever rollouts ask for at the same time goes in one message (``batched``).
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.single_turn: SingleTurn | None = None
+        rollout = self.config.actor_rollout_ref.rollout  # read once: OmegaConf takes its time
+        self.seed, self.max_response, self.max_length = rollout.seed, rollout.response_length, rollout.max_model_len
         self.stops = ResponseDecoder.of_model(self.tokenizer, received(self.config).run.model.path).stops
-        self.reward_workers = itertools.cycle(self.reward_loop_worker_handles or [])
+        self.reward_workers = RewardWorkers(self.reward_loop_worker_handles or [])
+        self.store = RowStore()
+
+    async def wait_for_end(self, seen: int) -> int:
+        """How many prompts of this worker have ended, as soon as it is more than ``seen``."""
+        return await self.store.wait_for_end(seen)
 
     async def _run_prompt(
         self, prompt: dict[str, Any], sampling_params: dict[str, Any], trajectory: dict[str, Any], trace: bool = False
     ) -> None:
         uid, partition = prompt["uid"], "val" if trajectory["validate"] else "train"
-        await tq.async_kv_put(key=uid, partition_id=partition, tag={"status": "running"})
         try:
             async with self._one_engine(uid):
                 rollouts = await self._sample(prompt, sampling_params, trajectory)
             rows = [row for sample, outputs in rollouts.items() for row in self._rows(uid, sample, outputs, prompt)]
-            await self._store(rows, partition)
-            status = "finished"
+            await self.store.finish(uid, partition, rows)
         except Exception:
             logger.exception("prompt %s failed", uid)
-            status = "failure"
-        await tq.async_kv_put(key=uid, partition_id=partition, tag={"status": status})
+            await self.store.fail(uid, partition)
 
     def _one_engine(self, uid: str) -> AbstractAsyncContextManager[None]:
         """In which a prompt's rollouts are asked of one engine, where engines have actors of their own."""
         return self.llm_client.prompt(uid) if isinstance(self.llm_client, PersistentClient) else nullcontext()
-
-    async def _store(self, rows: Sequence[Row], partition: str) -> None:
-        """At once, but for rows that have other fields, as an agent's last output may."""
-        alike: dict[tuple[str, ...], list[Row]] = {}
-        for row in rows:
-            alike.setdefault(tuple(row.fields), []).append(row)
-        for some in alike.values():
-            keys, fields, tags = map(list, zip(*some, strict=True))
-            stored = list_of_dict_to_tensordict(fields)
-            await tq.async_kv_batch_put(keys=keys, fields=stored, tags=tags, partition_id=partition)
 
     async def _sample(
         self, prompt: dict[str, Any], sampling_params: dict[str, Any], trajectory: dict[str, Any]
@@ -171,10 +122,9 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         session_id: int,
         **prompt: Any,
     ) -> list[AgentLoopOutput]:
-        base = self.config.actor_rollout_ref.rollout.seed
         # A validation prompt has a random uid, and greedy sampling by default; its index in the data set identifies it.
         who = trajectory["sample_index"] if trajectory["validate"] else prompt["uid"]
-        seed = request_seed(base, trajectory["step"], trajectory["validate"], who, session_id)
+        seed = request_seed(self.seed, trajectory["step"], trajectory["validate"], who, session_id)
         sampling_params = {**sampling_params, "seed": seed, "detokenize": False}  # rewards have their own decoder
         prompt["session_id"] = session_id
         # None: the row names no agent, and others of the data do
@@ -216,16 +166,16 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         return outputs
 
     async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict[str, Any]) -> None:
-        final, rollout = outputs[-1], self.config.actor_rollout_ref.rollout
+        final = outputs[-1]
         for output in outputs:
-            room = min(rollout.response_length, rollout.max_model_len - len(output.prompt_ids))
+            room = min(self.max_response, self.max_length - len(output.prompt_ids))
             output.extra_fields[TRUNCATED] = is_truncated(output.response_ids, output.response_mask, room, self.stops)
         if final.reward_score is not None or not self.reward_loop_worker_handles:
             return
         started = time.perf_counter()
         what = {name: kwargs.get(name) for name in ("raw_prompt", "reward_model", "data_source", "extra_info")}
         what |= {"response_ids": final.response_ids, "truncated": final.extra_fields[TRUNCATED]}
-        result = await next(self.reward_workers).score.remote(**what)
+        result = await self.reward_workers.score(what)
         final.reward_score = result["reward_score"]
         final.extra_fields |= {name: result[name] for name in ("reward_extra_info", RESPONSE)}
         final.metrics.compute_score = time.perf_counter() - started
@@ -317,12 +267,15 @@ class AgentLoops:
         in_rounds = received(config).run.budget.rounds is not None
         worker = ray.remote(RoundsWorker if in_rounds else SeededAgentLoopWorker)
         places = in_turn(TRAINER_NODE, config.actor_rollout_ref.rollout.agent.num_workers)
-        self.workers = [
+        self.workers: list[Any] = [
             worker.options(name=f"agent_loop_worker_{i}_{uuid4().hex[:8]}", scheduling_strategy=place).remote(
                 config, llm_client, teacher_client, reward_loop_worker_handles
             )
             for i, place in enumerate(places)
         ]
+        self.ended = [0] * len(self.workers)
+        self.next_ends: dict[Any, int] = {}
+        """What each worker was asked to say, by the number of the worker."""
 
     @classmethod
     def create(cls, **given: Any) -> AgentLoops:
@@ -332,3 +285,16 @@ class AgentLoops:
         """Start the rollouts of ``prompts``; returns when the workers have taken them."""
         parts = prompts.chunk(len(self.workers))  # fewer than workers, where there are fewer prompts
         ray.get([w.generate_sequences.remote(part) for w, part in zip(self.workers, parts, strict=False)])
+
+    def wait_for_end(self, seconds: float) -> bool:
+        """Until a prompt has ended since the last call, at most ``seconds``. Returns whether one has.
+
+        Raises:
+            RayActorError: a worker has died, and with it what it was sampling.
+        """
+        for number in set(range(len(self.workers))).difference(self.next_ends.values()):
+            self.next_ends[self.workers[number].wait_for_end.remote(self.ended[number])] = number
+        ended, _ = ray.wait(list(self.next_ends), timeout=seconds)
+        for reference in ended:
+            self.ended[self.next_ends.pop(reference)] = ray.get(reference)
+        return bool(ended)

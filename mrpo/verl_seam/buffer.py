@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +13,18 @@ from mrpo.step.rollouts import RowKey
 from mrpo.step.seam import Metrics
 from mrpo.verl_seam import rows
 
-ROLLOUT_POLL_SECONDS = 0.05
-"""verl looks for finished rollouts every 2 s, which is most of a small model's step. A look takes milliseconds."""
+LOOK_SECONDS = 2.0
+"""So often verl looks for finished rollouts; here also as soon as a prompt has ended."""
+LOOK_SECONDS_A_ROW = 20e-6
+"""What a look costs, about. The next is as far away: at most half of the time goes into looks."""
+PAUSE_SECONDS = 0.5
+"""So often the run looks after the rest while it waits for rollouts."""
+
+
+def sleep(seconds: float) -> bool:
+    """Where nobody says when a prompt has ended: as if one had, since a look is needed to know."""
+    time.sleep(seconds)
+    return True
 
 
 class StepBuffer:
@@ -33,7 +44,9 @@ class StepBuffer:
         """Mini-batches of the step that are ready, where they must not depend on who finished first."""
         self.replaced: dict[int, Metrics] = {}
         """By step: verl's metrics of the groups that ``tend`` has replaced."""
-        buffer.poll_interval = ROLLOUT_POLL_SECONDS
+        self.wait_for_end: Callable[[float], bool] = sleep
+        """Waits so many seconds at most; whether a prompt has ended meanwhile."""
+        buffer.poll_interval = 0.0
         self._sync, self._wait = buffer._sync_metadata_from_transfer_queue, buffer._wait_for_next_poll
         buffer._sync_metadata_from_transfer_queue = self._sync_step  # type: ignore[method-assign]
         buffer._wait_for_next_poll = self._wait_and_look  # type: ignore[method-assign,assignment]
@@ -83,6 +96,13 @@ class StepBuffer:
             of_status[rows.PARTITION] -= others
 
     def _wait_and_look(self, partition: str, last_debug_time: float) -> float:
-        """verl waits for rollouts in one place, in training and in validation: look up from there each time."""
-        self.look(partition, len(self.buffer.pending_keys[partition]) + len(self.buffer.running_keys[partition]))
+        """verl waits for rollouts in one place, in training and in validation: there, wait until a prompt has ended, and
+        look up meanwhile."""
+        buffer = self.buffer
+        time.sleep(len(buffer.partitions[partition]) * LOOK_SECONDS_A_ROW)
+        until = time.monotonic() + LOOK_SECONDS
+        while time.monotonic() < until:
+            self.look(partition, len(buffer.pending_keys[partition]) + len(buffer.running_keys[partition]))
+            if self.wait_for_end(PAUSE_SECONDS):
+                break
         return self._wait(partition, last_debug_time)

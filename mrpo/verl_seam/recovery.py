@@ -1,20 +1,18 @@
 """Parts that may die without ending the run: rollout engines with actors of their own, and reward workers.
 
-A request to an engine that died is made again elsewhere, with the same seed, and the engine is replaced. Ray starts a
-reward worker again by itself, and gives it again what it was scoring. A dead trainer rank ends the attempt.
+A request to an engine that died is made again elsewhere (``engine_client``), with the same seed, and the engine is
+replaced. Ray starts a reward worker again by itself, and what it was scoring is given to one again (``scoring``). A
+dead trainer rank ends the attempt.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, cast
 
 import ray
-from ray.exceptions import RayActorError
 from ray.util.placement_group import remove_placement_group
 from verl.checkpoint_engine.base import CheckpointEngineManager
 from verl.experimental.reward_loop import RewardLoopManager
@@ -22,95 +20,18 @@ from verl.experimental.reward_loop.reward_loop import RewardLoopWorker as VerlRe
 from verl.trainer.ppo.reward import load_reward_manager
 from verl.utils import hf_tokenizer
 from verl.utils.fs import copy_to_local
-from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerManager
+from verl.workers.rollout.llm_server import LLMServerManager
 from verl.workers.rollout.replica import RolloutReplica
 
 from mrpo.record.phase import Phase
+from mrpo.verl_seam.batched import as_they_end
 from mrpo.verl_seam.node_roles import REWARD_NODE, in_turn
 
-NO_ENGINE = "No available servers in load balancer"
 START_SECONDS = 600.0
 """In which a replacement must have started. If it hasn't, the run goes on with the engines that are left."""
 RELEASE_SECONDS = 30.0
 """In which the devices of a dead engine must be free again, or others be there."""
 LOOK_SECONDS = 2.0
-
-
-def is_dead_engine(error: BaseException) -> bool:
-    """Whether a request failed because its engine, or the actor around it, is gone."""
-    return isinstance(error, RayActorError) or "EngineDeadError" in f"{type(error).__name__} {error}"
-
-
-PROMPT: ContextVar[str | None] = ContextVar("PROMPT", default=None)
-"""The prompt whose rollouts are being sampled."""
-
-
-class PersistentClient(FullyAsyncLLMServerClient):
-    """Asks one engine for all rollouts of a prompt, which it then has in its prefix cache, and the routing once for
-    them. Takes an engine that died out of the routing and asks another; waits while there is none.
-
-    Owner of ``routes``, the engine of each prompt under way, and ``serving``, that of each request.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.routes: dict[str, asyncio.Task[tuple[str, Any]]] = {}
-        self.serving: dict[str, str] = {}
-
-    @asynccontextmanager
-    async def prompt(self, uid: str) -> AsyncIterator[None]:
-        """Inside, requests are for rollouts of this prompt."""
-        token = PROMPT.set(uid)
-        try:
-            yield
-        finally:
-            PROMPT.reset(token)
-            route = self.routes.pop(uid, None)
-            if route is not None and route.done() and route.exception() is None:
-                self._release_server(route.result()[0], uid)
-
-    async def _acquire_server(self, request_id: str, **extra: Any) -> tuple[str, Any]:
-        uid = PROMPT.get() or request_id
-        if uid not in self.routes:
-            self.routes[uid] = asyncio.ensure_future(self._route(uid, extra))
-        server_id, server = await asyncio.shield(self.routes[uid])
-        self.serving[request_id] = server_id
-        return server_id, server
-
-    async def _route(self, uid: str, extra: dict[str, Any]) -> tuple[str, Any]:
-        while True:
-            try:
-                return await super()._acquire_server(uid, **extra)
-            except RuntimeError as error:
-                if NO_ENGINE not in str(error):
-                    raise
-                await asyncio.sleep(1)
-
-    def _release_server(self, server_id: str, request_id: str | None = None) -> None:
-        if PROMPT.get() is None:  # else when the prompt is over
-            super()._release_server(server_id, request_id)
-
-    async def generate(self, request_id: str, **request: Any) -> Any:
-        uid = PROMPT.get() or request_id
-        try:
-            while True:
-                try:
-                    return await super().generate(request_id, **request)
-                except Exception as error:
-                    if not is_dead_engine(error):
-                        raise
-                    await self._leave(uid, self.serving[request_id])
-        finally:
-            self.serving.pop(request_id, None)
-            if PROMPT.get() is None:
-                self.routes.pop(uid, None)
-
-    async def _leave(self, uid: str, dead: str) -> None:
-        """Route no more to this engine; another rollout of the prompt may have found it dead, and have a new one."""
-        route = self.routes.get(uid)
-        if route is not None and route.done() and route.result()[0] == dead:
-            del self.routes[uid]
-        await self._load_balancer.remove_servers.remote([dead])
 
 
 class EngineKeeper:
@@ -185,8 +106,12 @@ class EngineKeeper:
         return new
 
 
+LINGER_SECONDS = 0.005
+"""For which a rollout that is scored waits for others: less than a message of its own would cost them all."""
+
+
 class RewardLoopWorker(VerlRewardLoopWorker):
-    """verl's, which can also be asked for one score without a batch of tensors around it.
+    """verl's, which can also be asked for the scores of some rollouts without a batch of tensors around them.
 
     verl's own executes the code of any tokenizer (0.9.1); this one only if ``model.trust_remote_code`` says so.
     """
@@ -203,6 +128,11 @@ class RewardLoopWorker(VerlRewardLoopWorker):
 
     async def score(self, **what: Any) -> dict[str, Any]:
         return cast(dict[str, Any], await self.reward_manager.score(**what))
+
+    async def score_batch(self, rollouts: Sequence[dict[str, Any]]) -> AsyncIterator[list[tuple[int, Any]]]:
+        """The scores of each as they are there: a slow one keeps none of the others."""
+        async for scores in as_they_end([self.score(**what) for what in rollouts], LINGER_SECONDS):
+            yield scores
 
 
 class RestartedRewardWorkers(RewardLoopManager):

@@ -19,6 +19,9 @@ from mrpo.rewards.scorer import Scorer
 from mrpo.rewards.wire import RESPONSE, TRUNCATED, encode
 from mrpo.verl_seam.text import ResponseDecoder
 
+LONG = 512
+"""Tokens of a response that it takes longer to decode than to hand to a thread."""
+
 
 class MultiRewardManager(RewardManagerBase):
     """Named in ``reward.reward_manager``; hands every component on by its name, None where there is no score."""
@@ -55,7 +58,10 @@ class MultiRewardManager(RewardManagerBase):
         estimators don't use it."""
         known = {"data_source": data_source, "response_tokens": len(response_ids), "truncated": truncated}
         extra = {**(extra_info or {}), **known}
-        response = await self.loop.run_in_executor(None, self.decode, response_ids)
+        if len(response_ids) > LONG:  # meanwhile the loop scores others
+            response = await self.loop.run_in_executor(None, self.decode, response_ids)
+        else:
+            response = self.decode(response_ids)
         outcomes = await self.scorer.score(list(raw_prompt), response, reward_model["ground_truth"], extra)
         total = self._weighted_sum(outcomes)
         return {"reward_score": total, "reward_extra_info": encode(outcomes), RESPONSE: response}

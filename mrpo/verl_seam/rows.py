@@ -73,7 +73,7 @@ def fetch(batch: KVBatchMeta, fields: Sequence[str], rows: Sequence[int]) -> Col
             raise RuntimeError(f"TransferQueue returned {len(data)} of {len(keys)} rows of {batch.partition_id}")
         for name in fields:
             if name in data:
-                columns.setdefault(name, []).extend(_items(data[name]))
+                columns.setdefault(name, []).extend(items(data[name]))
     return columns
 
 
@@ -144,7 +144,7 @@ def _truncated(data: Any) -> list[bool | None]:
     return [plain(item).get(TRUNCATED) for item in data["extra_fields"]]
 
 
-def _items(column: Any) -> list[Any]:
+def items(column: Any) -> list[Any]:
     """The rows of a field, of any of the shapes that TransferQueue returns."""
     if isinstance(column, torch.Tensor):
         return list(column.unbind())
@@ -155,7 +155,7 @@ def plain(value: Any) -> Any:
     """verl's non-tensor fields come wrapped or bare, by TransferQueue backend; numbers also as 0-d arrays."""
     if isinstance(value, NonTensorData):
         value = value.data
-    return value.item() if isinstance(value, torch.Tensor | np.generic | np.ndarray) else value
+    return value.item() if isinstance(value, torch.Tensor | np.generic | np.ndarray) and value.ndim == 0 else value
 
 
 def texts(batch: VerlBatch, rows: Sequence[int], decoder: ResponseDecoder) -> list[RolloutText]:

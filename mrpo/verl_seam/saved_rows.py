@@ -16,7 +16,7 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 from mrpo.checkpoint.manifest import CheckpointError
 from mrpo.checkpoint.plain import UNREADABLE, load_state, save_state
 from mrpo.step.rollouts import RowKey
-from mrpo.verl_seam.rows import PARTITION, plain
+from mrpo.verl_seam.rows import PARTITION, items
 
 
 def store(batch: KVBatchMeta, metrics: Mapping[str, Any], file: Path) -> None:
@@ -55,13 +55,13 @@ def columns_of(data: TensorDict) -> dict[str, dict[str, Any]]:
     """M rows as plain values (``save_state``): ragged fields as all their values and M lengths, others by row."""
     columns: dict[str, dict[str, Any]] = {"ragged": {}, "even": {}, "others": {}}
     for name in map(str, data.keys()):
-        value: Any = data[name]
-        if not isinstance(value, torch.Tensor):
-            columns["others"][name] = list(map(plain, value))
-        elif value.is_nested:
-            columns["ragged"][name] = value.values(), cast(Any, value).offsets().diff()
+        column = items(data[name])
+        if not isinstance(column[0], torch.Tensor):
+            columns["others"][name] = column
+        elif column[0].ndim == 1:
+            columns["ragged"][name] = torch.cat(column), torch.tensor([len(row) for row in column])
         else:
-            columns["even"][name] = value
+            columns["even"][name] = torch.stack(column)
     return columns
 
 

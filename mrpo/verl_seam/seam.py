@@ -64,10 +64,11 @@ from mrpo.config.controller import ControllerConfig
 from mrpo.record.phase import Phase
 from mrpo.step.rollouts import BatchRow, Rollouts
 from mrpo.step.seam import Batch, Metrics, PromptContent, Prompts, RolloutText, ValidationRow
-from mrpo.verl_seam import rows, saved_rows, token_rows
-from mrpo.verl_seam.buffer import StepBuffer
+from mrpo.verl_seam import engine_server, rows, saved_rows, token_rows
+from mrpo.verl_seam.buffer import StepBuffer, sleep
+from mrpo.verl_seam.engine_client import BatchedClient, PersistentClient
 from mrpo.verl_seam.group_filter import GroupFilter
-from mrpo.verl_seam.recovery import EngineKeeper, PersistentClient
+from mrpo.verl_seam.recovery import EngineKeeper
 from mrpo.verl_seam.reward_models import RewardModels
 from mrpo.verl_seam.rows import VerlBatch
 from mrpo.verl_seam.stacks import located
@@ -108,6 +109,7 @@ class VerlSeam:
         self.reward_models = RewardModels(rewards, config.reward.reward_model.rollout)
         config.mrpo.reward_model_urls = self.reward_models.urls
         note(Phase.LOAD_MODEL)
+        engine_server.register()
         self.trainer: Any = TRAINERS[config.trainer.v1.trainer_mode](config)
         self.trainer._setup()
         self.decoder = ResponseDecoder.of_model(self.trainer.tokenizer, ours.run.model.path)
@@ -126,6 +128,7 @@ class VerlSeam:
         if config.trainer.v1.trainer_mode == "separate_async":  # colocated engines live and die with the ranks
             servers, weights = self.trainer.standalone_server_manager, self.trainer.standalone_checkpoint_manager
             self.engines = EngineKeeper(servers, weights, event)
+            ray.kill(self.trainer.llm_server_manager.global_load_balancer)  # of engines on the ranks: there are none
         ray.get([worker.__ray_ready__.remote() for worker in self._reward_workers()])
 
     def _look(self, partition: str, unfinished: int) -> None:
@@ -157,7 +160,7 @@ class VerlSeam:
         """For the agent loops. Where engines have actors of their own, it survives the death of one."""
         if self.engines is not None:
             return self.trainer.standalone_server_manager.get_client(client_cls=PersistentClient)
-        return self.trainer.get_llm_client()
+        return self.trainer.llm_server_manager.get_client(client_cls=BatchedClient)
 
     def track(self, agent_loops: Any) -> None:
         """Take ``agent_loops`` for all that follows, and open the tracking backends."""
@@ -166,6 +169,7 @@ class VerlSeam:
         resolved = OmegaConf.to_container(config, resolve=True)
         SkipManager.init(config)
         trainer.agent_loop_manager = agent_loops
+        self.buffer.wait_for_end = getattr(agent_loops, "wait_for_end", sleep)  # another manager than ours may be named
         trainer.logger = Tracking(default_backend=config.trainer.logger, config=resolved, **names)
         trainer.validation_generations_logger = ValidationGenerationsLogger(**names)
         self.filtered_logger = DapoFilteredRewardTableLogger(**names)
@@ -232,8 +236,8 @@ class VerlSeam:
         batch = prompts.handle
         tu.assign_non_tensor_stack(batch, "uid", list(uids_G))
         batch["__rollout_n__"] = torch.tensor(n_G, dtype=torch.int64)
-        tags = [{"is_prompt": True, "status": "pending", "global_steps": step} for _ in uids_G]
-        tq.kv_batch_put(keys=list(uids_G), partition_id=rows.PARTITION, tags=tags)
+        tag = {"is_prompt": True, "status": "pending", "global_steps": step}
+        tq.kv_batch_put(keys=list(uids_G), partition_id=rows.PARTITION, tags=[tag] * len(uids_G))
         self.trainer.agent_loop_manager.generate_sequences(batch)
 
     def wait(self, step: int, prompts: int, refill: Callable[[int], None]) -> VerlBatch:

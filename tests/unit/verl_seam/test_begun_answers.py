@@ -10,7 +10,7 @@ import pytest
 
 from mrpo.data.render import render_chat
 from mrpo.prepare.tiny_model import byte_tokenizer
-from mrpo.verl_seam.agent_loop import SingleTurn
+from mrpo.verl_seam.single_turn import SingleTurn
 
 pytestmark = pytest.mark.unit
 

@@ -11,7 +11,7 @@ import pytest
 from ray.exceptions import RayActorError
 from verl.workers.rollout.replica import TokenOutput
 
-from mrpo.verl_seam.recovery import NO_ENGINE, PersistentClient
+from mrpo.verl_seam.engine_client import NO_ENGINE, PersistentClient
 
 pytestmark = pytest.mark.unit
 
@@ -37,7 +37,13 @@ class FaultyRouting:
         self.dead, self.routed, self.served = dead, list[str](), list[str]()
         self.require_acquire_fields = self.require_release_fields = Remote(lambda: [])
         self.acquire_server, self.remove_servers = Remote(self._acquire), Remote(self._remove)
-        self.release_server = SimpleNamespace(remote=self._release)
+        inside = SimpleNamespace(acquire_server=self._acquire, release_server=self._release)
+        self.calls = 0
+        self.__ray_call__ = Remote(lambda function, *given: self._inside(function, inside, *given))
+
+    def _inside(self, function: Any, *given: Any) -> Any:
+        self.calls += 1
+        return function(*given)
 
     def _acquire(self, request_id: str) -> tuple[str, Any]:
         if not self.load:
@@ -68,6 +74,7 @@ async def sample(routing: FaultyRouting, uid: str, n: int) -> PersistentClient:
         await asyncio.gather(
             *(client.generate(f"{uid}/{i}", prompt_ids=[1], sampling_params={"logprobs": True}) for i in range(n))
         )
+    await asyncio.sleep(0.01)  # the release is told to the routing, and not waited for
     return client
 
 
@@ -104,6 +111,7 @@ def test_a_request_of_no_prompt_is_routed_by_itself() -> None:
     async def one() -> PersistentClient:
         client = PersistentClient(CONFIG, load_balancer_handle=routing)
         await client.generate("r", prompt_ids=[1], sampling_params={"logprobs": True})
+        await asyncio.sleep(0.01)
         return client
 
     client = asyncio.run(one())
@@ -111,3 +119,23 @@ def test_a_request_of_no_prompt_is_routed_by_itself() -> None:
     assert routing.load == {"b": 0}
     assert not client.routes
     assert not client.serving
+
+
+def test_prompts_that_begin_together_ask_the_routing_by_one_call_and_each_gets_the_freest_engine() -> None:
+    routing = FaultyRouting(["a", "b"])
+    client = PersistentClient(CONFIG, load_balancer_handle=routing)
+
+    async def prompt(uid: str) -> None:
+        async with client.prompt(uid):
+            await client.generate(f"{uid}/0", prompt_ids=[1], sampling_params={"logprobs": True})
+
+    async def all_of(*uids: str) -> None:
+        await asyncio.gather(*map(prompt, uids))
+        await asyncio.sleep(0.01)
+
+    asyncio.run(all_of("first"))  # what the routing goes by is asked for once
+    routing.calls = 0
+    asyncio.run(all_of("p", "q", "r", "s"))
+    assert routing.calls == 2  # to acquire, and to release
+    assert sorted(routing.served) == ["a"] * 3 + ["b"] * 2
+    assert routing.load == {"a": 0, "b": 0}
