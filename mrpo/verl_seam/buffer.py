@@ -96,8 +96,8 @@ class StepBuffer:
             of_status[rows.PARTITION] -= others
 
     def _wait_and_look(self, partition: str, last_debug_time: float) -> float:
-        """verl waits for rollouts in one place, in training and in validation: there, wait until a prompt has ended, and
-        look up meanwhile."""
+        """verl waits for rollouts in one place, in training and in validation: there, wait until a prompt has ended,
+        and look up meanwhile."""
         buffer = self.buffer
         time.sleep(len(buffer.partitions[partition]) * LOOK_SECONDS_A_ROW)
         until = time.monotonic() + LOOK_SECONDS
