@@ -51,7 +51,7 @@ app = new_app()
         "mrpo plan recipe=quickstart cluster=slurm.yaml rollout.replicas=4",
         "mrpo plan recipe=math_length/multi_node trainer.device=gpu --full",
         "mrpo plan recipe=quickstart rollout.replicas=2 --like latest",
-        "mrpo plan recipe=math_length --tokens-per-second rollout=2500,train=9000",
+        "mrpo plan recipe=quickstart --tokens-per-second rollout=2500,train=9000",
     ),
 )
 def plan(
