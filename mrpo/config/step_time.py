@@ -37,7 +37,9 @@ def measured(config: RunConfig, records: Sequence[Mapping[str, Any]]) -> Speeds 
         records: lines of its ``metrics.jsonl``.
     """
     names = ("time/step", "time/engine_idle", "time/rank_idle", "rollout/response_length/mean", "train/tokens")
-    of_steps = [record for record in records if all(name in record for name in names)][MEASURED_FROM:]
+    told = [record for record in records if all(name in record for name in names)]
+    # with rollouts ahead, the last steps of a run have nothing left to sample
+    of_steps = [record for record in told if record["time/engine_idle"] < record["time/step"]][MEASURED_FROM:]
     if not of_steps or config.rollout.placement != "separate":
         return None
     steps, engines_idle, ranks_idle, lengths, tokens = (median(record[name] for record in of_steps) for name in names)

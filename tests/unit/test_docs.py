@@ -85,7 +85,8 @@ def test_a_command_on_a_page_is_taken(command: Command) -> None:
         path.append(words.pop(0))
         group = found
     if words and not PLACEHOLDER.search(" ".join(words)):  # without any, a page speaks of the command
-        group.make_context("mrpo", list(words))  # type: ignore[attr-defined]
+        values = group.make_context("mrpo", list(words)).params.values()  # type: ignore[attr-defined]
+        words = [word for word in words if word not in values]  # an option's value is no setting
     if " ".join(path) in OVERRIDES:
         _settings(command, [word for word in words if "=" in word or word.startswith("~")])
 

@@ -55,7 +55,8 @@ def test_a_runs_own_speed_gives_its_own_step_time(ahead: int) -> None:
         "rollout/response_length/mean": 50.0,
         "train/tokens": 32 * 60,
     }
-    speeds = measured(config(ahead=ahead), [record] * 5)
+    last = {**record, "time/step": training, "time/engine_idle": training}  # nothing is left to sample
+    speeds = measured(config(ahead=ahead), [record] * 5 + [last] * 9)
     assert speeds is not None
     assert speeds.prompt == pytest.approx(10.0)
     assert step_times(config(), speeds)[f"step, rollout.ahead={ahead}"].value == pytest.approx(step)
