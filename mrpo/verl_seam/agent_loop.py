@@ -286,15 +286,16 @@ class AgentLoops:
         parts = prompts.chunk(len(self.workers))  # fewer than workers, where there are fewer prompts
         ray.get([w.generate_sequences.remote(part) for w, part in zip(self.workers, parts, strict=False)])
 
-    def wait_for_end(self, seconds: float) -> bool:
-        """Until a prompt has ended since the last call, at most ``seconds``. Returns whether one has.
+    def wait_for_end(self, seconds: float) -> int:
+        """Until a prompt has ended since the last call, at most ``seconds``. Returns how many have.
 
         Raises:
             RayActorError: a worker has died, and with it what it was sampling.
         """
         for number in set(range(len(self.workers))).difference(self.next_ends.values()):
             self.next_ends[self.workers[number].wait_for_end.remote(self.ended[number])] = number
-        ended, _ = ray.wait(list(self.next_ends), timeout=seconds)
-        for reference in ended:
+        ready, _ = ray.wait(list(self.next_ends), timeout=seconds)
+        before = sum(self.ended)
+        for reference in ready:
             self.ended[self.next_ends.pop(reference)] = ray.get(reference)
-        return bool(ended)
+        return sum(self.ended) - before

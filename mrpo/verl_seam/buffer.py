@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,17 +15,17 @@ from mrpo.step.seam import Metrics
 from mrpo.verl_seam import rows
 
 LOOK_SECONDS = 2.0
-"""So often verl looks for finished rollouts; here also as soon as a prompt has ended."""
+"""So often verl looks for finished rollouts; here also as soon as all that are waited for have ended."""
 LOOK_SECONDS_A_ROW = 20e-6
 """What a look costs, about. The next is as far away: at most half of the time goes into looks."""
 PAUSE_SECONDS = 0.5
 """So often the run looks after the rest while it waits for rollouts."""
 
 
-def sleep(seconds: float) -> bool:
-    """Where nobody says when a prompt has ended: as if one had, since a look is needed to know."""
+def sleep(seconds: float) -> float:
+    """Where nobody says how many prompts have ended: as if all had, since a look is needed to know."""
     time.sleep(seconds)
-    return True
+    return math.inf
 
 
 class StepBuffer:
@@ -44,8 +45,10 @@ class StepBuffer:
         """Mini-batches of the step that are ready, where they must not depend on who finished first."""
         self.replaced: dict[int, Metrics] = {}
         """By step: verl's metrics of the groups that ``tend`` has replaced."""
-        self.wait_for_end: Callable[[float], bool] = sleep
-        """Waits so many seconds at most; whether a prompt has ended meanwhile."""
+        self.wait_for_end: Callable[[float], float] = sleep
+        """Waits for a prompt's end, so many seconds at most; returns how many have ended."""
+        self.eager = buffer.filter_groups_metric is not None or (mini_batches > 1 and not strict)
+        """Whether something is to be done before all of a step's prompts have ended."""
         buffer.poll_interval = 0.0
         self._sync, self._wait = buffer._sync_metadata_from_transfer_queue, buffer._wait_for_next_poll
         buffer._sync_metadata_from_transfer_queue = self._sync_step  # type: ignore[method-assign]
@@ -96,13 +99,13 @@ class StepBuffer:
             of_status[rows.PARTITION] -= others
 
     def _wait_and_look(self, partition: str, last_debug_time: float) -> float:
-        """verl waits for rollouts in one place, in training and in validation: there, wait until a prompt has ended,
-        and look up meanwhile."""
-        buffer = self.buffer
+        """verl waits for rollouts in one place, in training and in validation: there, wait until those that had no end
+        have ended, and look up meanwhile."""
+        buffer, ended = self.buffer, 0.0
+        unfinished = len(buffer.pending_keys[partition]) + len(buffer.running_keys[partition])
         time.sleep(len(buffer.partitions[partition]) * LOOK_SECONDS_A_ROW)
         until = time.monotonic() + LOOK_SECONDS
-        while time.monotonic() < until:
-            self.look(partition, len(buffer.pending_keys[partition]) + len(buffer.running_keys[partition]))
-            if self.wait_for_end(PAUSE_SECONDS):
-                break
+        while time.monotonic() < until and ended < (1 if self.eager else max(1, unfinished)):
+            self.look(partition, max(0, unfinished - int(ended)))
+            ended += self.wait_for_end(PAUSE_SECONDS)
         return self._wait(partition, last_debug_time)
