@@ -1,7 +1,7 @@
 """This package's training loop beside verl's own on the same model, data, rewards and placement.
 
 ``python tests/benchmarks/verl_trainer.py [--placement separate] [--steps 20] [--rounds 2]`` trains the quickstart in
-turn by ``mrpo train`` and by verl 0.9.1's ``fit`` with verl's agent loops, reward workers and ranks, and prints the
+turn by ``mrpo train`` and by verl 0.9.1's ``fit`` with verl's agent loops and reward workers, and prints the
 median seconds of a step with all that follows it, of its parts, and the controller's memory. verl looks for finished
 rollouts every .05 s here: its own interval, 2 s, is most of the quickstart's step.
 """
@@ -37,13 +37,13 @@ class VerlController:
         import transfer_queue as tq
         from omegaconf import OmegaConf
         from verl.trainer.ppo.v1 import AgentLoopManagerTQ
-        from verl.trainer.ppo.v1.trainer_base import get_trainer_cls
 
         from mrpo.config.controller import received
         from mrpo.record.phase import Phase
         from mrpo.record.run_folder import RunFolder
         from mrpo.verl_seam import node_roles
         from mrpo.verl_seam.plugin import require_loaded
+        from mrpo.verl_seam.trainer import TRAINERS
 
         verl: Any = OmegaConf.create(config)
         require_loaded()
@@ -53,7 +53,7 @@ class VerlController:
         OmegaConf.resolve(verl)
         RunFolder(received(verl).run_dir).event(Phase.START_CONTROLLER)
         tq.init(verl.transfer_queue)
-        trainer: Any = get_trainer_cls(verl.trainer.v1.trainer_mode)(verl)
+        trainer: Any = TRAINERS[verl.trainer.v1.trainer_mode](verl)
         trainer.init()
         trainer.global_steps = 0
         trainer.replay_buffer.poll_interval = POLL_SECONDS
