@@ -32,6 +32,9 @@ TRUNCATED = "is_truncated"
 LOSS_LENGTH = "loss_len"
 """Key in a row's tag, beside verl's ``response_len``: how many of the response's tokens are in the loss."""
 
+REWARD, TURNS = "reward_score", "num_turns"
+"""Keys in a row's tag: the weighted total of its rewards, and the turns of its conversation."""
+
 PROMPT_HASH = "prompt_hash"
 """Key in a row's tag: the same for all rows of a uid whose prompt has the same tokens."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -70,15 +70,15 @@ def truncated_share(truncated: Iterable[bool | None]) -> dict[str, float]:
 
 def rollout_records(
     rollouts: Rollouts,
-    texts: Sequence[RolloutText],
+    texts: Callable[[], Sequence[RolloutText]],
     advantages_N: torch.Tensor,
     keep_N: torch.Tensor,
     names: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """One record a selected rollout, for the run folder; ``texts`` are of those, in their order."""
+    """One record a selected rollout, for the run folder; ``texts`` gives what they say, in their order."""
     records = []
     numbers = rollouts.rewards_NK.tolist(), advantages_N.tolist(), keep_N.bool().tolist()
-    for n, text in zip(rollouts.selected_N.nonzero().flatten().tolist(), texts, strict=True):
+    for n, text in zip(rollouts.selected_N.nonzero().flatten().tolist(), texts(), strict=True):
         key, (scores, advantage, keep) = rollouts.keys[n], (column[n] for column in numbers)
         record = {
             "uid": key.uid,

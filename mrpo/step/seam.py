@@ -141,7 +141,8 @@ class Seam(Protocol):
     def read(self, batch: Batch) -> tuple[list[BatchRow], Metrics]:
         """The M rows of the batch, each under its key, and the metrics of verl's importance correction, if it is on."""
 
-    def texts(self, batch: Batch, rows: Sequence[int]) -> list[RolloutText]: ...
+    def texts(self, batch: Batch, rows: Sequence[int]) -> Callable[[], list[RolloutText]]:
+        """What those rows hold, for a person: read at once, decoded when the result is called, in whatever thread."""
 
     def write(
         self,

@@ -149,7 +149,7 @@ def assign_advantages(step: Step, run: Parts, batch: Batch) -> None:
     rollouts = select_rollouts(rows, config.names)
     trouble = failed_too_often(rollouts, config.names, run.config.scoring.max_failure_rate)
     recorded = trouble is not None or run.config.observe.rollouts.has(step.number, seam.total_steps)
-    texts = seam.texts(batch, rollouts.row_of_N[rollouts.selected_N].tolist()) if recorded else []
+    texts = seam.texts(batch, rollouts.row_of_N[rollouts.selected_N].tolist()) if recorded else list
     if trouble is not None:
         none_N = torch.zeros(len(rollouts.keys))
         run.folder.write_rollouts(step.number, rollout_records(rollouts, texts, none_N, none_N, config.names))

@@ -1,4 +1,5 @@
-"""A trainer rank: verl's, made fit for the CPU and for models with more logits than tokens."""
+"""A trainer rank: verl's, made fit for the CPU and for models with more logits than tokens. What it leaves and takes is
+of its rows' responses (``rank_rows``)."""
 
 from __future__ import annotations
 
@@ -9,15 +10,18 @@ from typing import Any
 import numpy
 import ray
 import torch
+from tensordict import TensorDict
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from verl.experimental.separation.engine_workers import DetachActorWorker
-from verl.single_controller.base.decorator import Dispatch, register
+from verl.single_controller.base.decorator import Dispatch, make_nd_compute_dataproto_dispatch_fn, register
+from verl.utils import tensordict_utils as tu
 from verl.utils.device import get_device_name
 from verl.utils.distributed import initialize_global_process_group_ray
 from verl.utils.fsdp_utils import load_fsdp_model_to_gpu, offload_fsdp_model_to_cpu, offload_fsdp_optimizer
 from verl.utils.model import get_hf_auto_model_class
 
 from mrpo.checkpoint.sharded import ShardedState
+from mrpo.verl_seam import rank_rows
 from mrpo.verl_seam.patches import padded_vocabulary
 from mrpo.verl_seam.plugin import require_loaded
 
@@ -43,6 +47,28 @@ class ActorWorker(DetachActorWorker):
         if getattr(self, "actor", None) is not None:  # a reference policy's rank has nothing to save
             engine: Any = self.actor.engine  # type: ignore[union-attr]
             self.sharded = ShardedState(engine.module, engine.optimizer, engine.lr_scheduler)
+
+    @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="actor"))
+    def compute_log_prob(self, data: TensorDict) -> TensorDict | None:
+        whose = tu.pop(data, rank_rows.OF_RESPONSES, default=None)
+        output: TensorDict | None = super().compute_log_prob(data)
+        if output is None or whose is None:
+            return output
+        stored = rank_rows.policy_rows if whose == rank_rows.POLICY else rank_rows.reference_rows
+        return stored(output, data)
+
+    @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="ref"))
+    def compute_ref_log_prob(self, data: TensorDict) -> TensorDict | None:
+        whose = tu.pop(data, rank_rows.OF_RESPONSES, default=None)
+        output: TensorDict | None = super().compute_ref_log_prob(data)
+        return output if output is None or whose is None else rank_rows.reference_rows(output, data)
+
+    @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="actor"))
+    def update_actor(self, data: TensorDict) -> TensorDict | None:
+        if rank_rows.ADVANTAGE in data:
+            rank_rows.spread_advantages(data)
+        updated: TensorDict | None = super().update_actor(data)
+        return updated
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)  # type: ignore[attr-defined]
     def save_state(self, folder: str, asynchronous: bool) -> float:

@@ -27,7 +27,7 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 from mrpo.budget.ids import as_ids
 from mrpo.budget.sequential import Observed, ReinforceAda
 from mrpo.config.controller import received
-from mrpo.rewards.wire import LOSS_LENGTH, PROMPT_HASH, RESPONSE, SEEN, TRUNCATED, decode
+from mrpo.rewards.wire import LOSS_LENGTH, PROMPT_HASH, RESPONSE, REWARD, SEEN, TRUNCATED, TURNS, decode
 from mrpo.step.rollouts import RowKey
 from mrpo.verl_seam.engine_client import PersistentClient
 from mrpo.verl_seam.node_roles import TRAINER_NODE, in_turn
@@ -196,7 +196,9 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
             tag |= {"prompt_len": lengths[0], "response_len": lengths[1], "seq_len": sum(lengths)}
             tag |= {"global_steps": prompt["global_steps"], **versions}
             prompt_hash = hashlib.blake2b(fields["prompts"].numpy().tobytes(), digest_size=8).hexdigest()
-            tag |= {LOSS_LENGTH: sum(output.response_mask), PROMPT_HASH: prompt_hash}
+            tag |= {LOSS_LENGTH: sum(output.response_mask), PROMPT_HASH: prompt_hash, TURNS: output.num_turns}
+            if output.reward_score is not None:
+                tag[REWARD] = output.reward_score
             yield Row(str(RowKey(uid, sample, turn)), fields, tag)
 
 

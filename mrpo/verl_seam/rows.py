@@ -6,7 +6,7 @@ what is on its way is never of the batch's size. What their tokens get is in ``t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -18,8 +18,10 @@ from tensordict import NonTensorData
 from transfer_queue import KVBatchMeta
 
 from mrpo.rewards.wire import DETAILS, FAILURES, PROMPT_HASH, RESPONSE, SCORE, SEEN, TRUNCATED, decode
+from mrpo.step.policy_sums import PolicySums
 from mrpo.step.rollouts import BatchRow, RowKey
 from mrpo.step.seam import PromptContent, RolloutText, ValidationRow
+from mrpo.step.token_advantages import TokenAdvantages
 from mrpo.verl_seam.text import ResponseDecoder
 
 PARTITION, VALIDATION = "train", "val"
@@ -37,8 +39,15 @@ class VerlBatch:
     handle: KVBatchMeta
     metrics: dict[str, Any]
     columns: Columns = field(default_factory=dict)
-    masks: dict[int, torch.Tensor] = field(default_factory=dict)
-    """Of rows with tokens outside the loss, bool[T] each; of any other row all tokens are in it."""
+    sums: PolicySums | None = None
+    """What the ranks have left of each row; None: they weren't asked for log-probabilities."""
+    masks: dict[int, torch.Tensor] | None = None
+    """Of rows with tokens outside the loss, bool[T] each; of any other row all tokens are in it. None: not read,
+    as what the ranks have left is enough."""
+    tokens_M: list[int] = field(default_factory=list)
+    """Of each row, those in the loss."""
+    advantages: TokenAdvantages = field(default_factory=TokenAdvantages)
+    """Of all tokens that the update will see."""
 
     @property
     def size(self) -> int:
@@ -158,24 +167,29 @@ def plain(value: Any) -> Any:
     return value.item() if isinstance(value, torch.Tensor | np.generic | np.ndarray) and value.ndim == 0 else value
 
 
-def texts(batch: VerlBatch, rows: Sequence[int], decoder: ResponseDecoder) -> list[RolloutText]:
-    """What those rows hold, for a person to read. A prompt is read and decoded once for all rows of it, and a response
-    is the text that its rewards have seen; without rewards that have seen one, it is read and decoded."""
+def texts(batch: VerlBatch, rows: Sequence[int], decoder: ResponseDecoder) -> Callable[[], list[RolloutText]]:
+    """What those rows hold, for a person to read: read at once, decoded when the result is called. A prompt is read and
+    decoded once for all rows of it, and a response is the text that its rewards have seen; without rewards that have
+    seen one, it is read and decoded."""
     if not rows:
-        return []
+        return list
     handle, seen = batch.handle, [extra.get(RESPONSE) for extra in batch.columns["extra_fields"]]
     same = [(RowKey.parse(handle.keys[row]).uid, handle.tags[row].get(PROMPT_HASH, row)) for row in rows]
     first = dict(zip(reversed(same), reversed(rows), strict=True))
     prompts = fetch(handle, ["prompts", "reward_model"], list(first.values()))
     answers = [plain(one)["ground_truth"] for one in prompts["reward_model"]]
-    about = dict(zip(first, zip(_decoded(prompts["prompts"], decoder), answers, strict=True), strict=True))
     unseen = [row for row in rows if seen[row] is None]
     responses = fetch(handle, ["responses"], unseen).get("responses", [])
-    read = {row: decoder(tokens.tolist()) for row, tokens in zip(unseen, responses, strict=True)}
-    return [
-        RolloutText(prompt, read[row] if row in read else seen[row], answer, handle.tags[row]["response_len"])
-        for row, (prompt, answer) in zip(rows, map(about.__getitem__, same), strict=True)
-    ]
+
+    def decoded() -> list[RolloutText]:
+        about = dict(zip(first, zip(_decoded(prompts["prompts"], decoder), answers, strict=True), strict=True))
+        read = {row: decoder(tokens.tolist()) for row, tokens in zip(unseen, responses, strict=True)}
+        return [
+            RolloutText(prompt, read[row] if row in read else seen[row], answer, handle.tags[row]["response_len"])
+            for row, (prompt, answer) in zip(rows, map(about.__getitem__, same), strict=True)
+        ]
+
+    return decoded
 
 
 def _decoded(prompts: Sequence[torch.Tensor], decoder: ResponseDecoder) -> list[str]:
@@ -197,6 +211,6 @@ def validation_rows(batch: KVBatchMeta, names: Sequence[str], decoder: ResponseD
             columns["raw_prompt"], columns["reward_model"], columns["data_source"], strict=True
         )
     ]
-    decoded = texts(VerlBatch(batch, {}, columns), rows, decoder)
+    decoded = texts(VerlBatch(batch, {}, columns), rows, decoder)()
     components = row_components(columns, names, len(rows))
     return list(map(ValidationRow, batch.keys, prompts, decoded, components, _truncated(columns)))

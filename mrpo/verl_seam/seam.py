@@ -20,14 +20,13 @@ wait               ``replay_buffer.sample``, ``on_sample_begin``,             ``
 tend               (``buffer``)                                               ``_evict_terminal_groups``
 store, restore     TransferQueue's, in ``saved_rows``
 spread                                                                        ``_balance_batch``
-old_log_probs                                                                 ``_compute_old_log_prob``,
-                                                                              ``_compute_ref_log_prob``
+old_log_probs      (methods of our own worker, in ``rank_calls``)             ``_compute_old_log_prob``
 read, texts, write TransferQueue's, in ``rows``, ``token_rows``
 update_actor                                                                  ``_update_actor``
 update_weights     ``on_step_end``                                            ``_stop_profiling``,
                                                                               ``_consume_sync_metrics``
 combine            ``MetricsAggregator``
-finish             ``tq.kv_clear``                                            ``_compute_metrics``,
+finish             ``tq.kv_clear``, (``step_metrics``)                        ``_get_n_gpus_for_throughput``,
                                                                               ``_log_rollout_data``
 log                ``Tracking.log``, ``DapoFilteredRewardTableLogger``
 validate           ``on_validate_begin``, ``on_validate_end``,                ``_validate``
@@ -42,7 +41,7 @@ all of it with another version of verl.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +67,12 @@ from mrpo.verl_seam import engine_server, rows, saved_rows, token_rows
 from mrpo.verl_seam.buffer import StepBuffer, sleep
 from mrpo.verl_seam.engine_client import BatchedClient, PersistentClient
 from mrpo.verl_seam.group_filter import GroupFilter
+from mrpo.verl_seam.rank_calls import leave_log_probs, leave_reference, old_policy, sent_to_ranks
 from mrpo.verl_seam.recovery import EngineKeeper
 from mrpo.verl_seam.reward_models import RewardModels
 from mrpo.verl_seam.rows import VerlBatch
 from mrpo.verl_seam.stacks import located
+from mrpo.verl_seam.step_metrics import step_metrics
 from mrpo.verl_seam.text import ResponseDecoder
 from mrpo.verl_seam.trackers import begin_at
 from mrpo.verl_seam.trainer import TRAINERS
@@ -265,27 +266,35 @@ class VerlSeam:
         batch.handle.extra_info |= {"temperature": self.config.actor_rollout_ref.rollout.temperature}
 
     def old_log_probs(self, batch: Batch) -> Metrics:
+        assert isinstance(batch, VerlBatch)
         trainer, metrics = self.trainer, Metrics()
         with self.timed("old_log_prob"):
-            if self.mini_batches == 1:  # the policy is the old policy: no copy of the model to keep and restore
-                batch.handle = PPOTrainer._compute_old_log_prob(trainer, batch.handle, metrics)
+            if (self.config.algorithm.get("rollout_correction") or {}).get("bypass_mode", False):
+                PPOTrainer._compute_old_log_prob(trainer, batch.handle, metrics)  # the engine's are the old ones
+                batch.handle.fields = None
             else:
-                batch.handle = trainer._compute_old_log_prob(batch.handle, metrics)
+                # with one mini-batch the policy is the old policy: no copy of the model to keep and restore
+                several = self.mini_batches > 1
+                with old_policy(self.ranks, trainer.local_trigger_step) if several else nullcontext():
+                    leave_log_probs(self.ranks, batch)
+                metrics |= token_rows.policy_metrics(batch, self.config.actor_rollout_ref.actor)
         if trainer.use_reference_policy:
             with self.timed("ref"):
-                batch.handle = trainer._compute_ref_log_prob(batch.handle, metrics)
+                if trainer.ref_in_actor:
+                    leave_reference(self.ranks.compute_log_prob, batch.handle, no_lora_adapter=True)
+                else:
+                    leave_reference(trainer.ref_policy_wg.compute_ref_log_prob, batch.handle)
         return metrics
 
     def read(self, batch: Batch) -> tuple[list[BatchRow], Metrics]:
         assert isinstance(batch, VerlBatch)
         names = self.ours.run.advantage.names
         batch.columns = rows.fetch_scored(batch.handle, names)
-        batch.masks = token_rows.fetch_masks(batch.handle)
         metrics = token_rows.correct_rollouts(batch, self.config)
-        tokens_M = token_rows.tokens_in_loss(batch.handle, batch.masks)
-        return rows.batch_rows(batch.handle, batch.columns, tokens_M, names), metrics
+        token_rows.count_tokens(batch)
+        return rows.batch_rows(batch.handle, batch.columns, batch.tokens_M, names), metrics
 
-    def texts(self, batch: Batch, rows_of_texts: Sequence[int]) -> list[RolloutText]:
+    def texts(self, batch: Batch, rows_of_texts: Sequence[int]) -> Callable[[], list[RolloutText]]:
         assert isinstance(batch, VerlBatch)
         return rows.texts(batch, rows_of_texts, self.decoder)
 
@@ -298,12 +307,12 @@ class VerlSeam:
         modulation: TokenModulation | None,
     ) -> None:
         assert isinstance(batch, VerlBatch)
-        batch.handle = token_rows.write(batch, rollouts, advantages_N, keep_N, modulation)
+        token_rows.write(batch, rollouts, advantages_N, keep_N, modulation)
 
     def update_actor(self, batch: Batch) -> Metrics:
         metrics = Metrics()
         with self.timed("update_actor"):
-            batch.handle = self.trainer._update_actor(batch.handle, metrics)
+            self.trainer._update_actor(sent_to_ranks(batch.handle), metrics)
         self.version = self.trainer.global_steps
         self.trainer.local_trigger_step += 1  # by it verl knows that the old policy is to be restored first
         return metrics
@@ -323,12 +332,11 @@ class VerlSeam:
         return aggregator.get_aggregated_metrics()
 
     def finish(self, batches: Sequence[Batch], metrics: Metrics) -> Metrics:
-        trainer, step = self.trainer, self.trainer.global_steps
-        metas = [batch.handle for batch in batches]
-        keys, tags = [key for meta in metas for key in meta.keys], [tag for meta in metas for tag in meta.tags]
+        trainer, step, ours = self.trainer, self.trainer.global_steps, [b for b in batches if isinstance(b, VerlBatch)]
+        keys, tags = [key for b in ours for key in b.handle.keys], [tag for b in ours for tag in b.handle.tags]
         whole = KVBatchMeta(partition_id=rows.PARTITION, keys=keys, tags=tags)
-        epoch = (step - 1) // max(1, trainer.steps_per_epoch)
-        trainer._compute_metrics(whole, metrics, self.timings, global_steps=step, epoch=epoch)
+        metrics |= step_metrics(ours, self.timings, step, trainer._get_n_gpus_for_throughput())
+        metrics["training/epoch"] = (step - 1) // max(1, trainer.steps_per_epoch)
         if folder := self.config.trainer.get("rollout_data_dir", None):
             trainer._log_rollout_data(whole, self.timings, folder)
         tq.kv_clear(keys=keys, partition_id=rows.PARTITION)

@@ -1,13 +1,14 @@
 """What the tokens of a batch's rows get in verl's TransferQueue: their advantage, in or out of the loss. Shapes: M
 rows, N rollouts, T tokens of each, S tokens of a piece's rows, one row after another.
 
-Values go out ragged, as many as a row has tokens, and a piece of the rows at a time. A row's mask is read only if some
-of its tokens are outside the loss, which its tag says.
+A row gets one number, which the trainer ranks give to its tokens (``rank_rows``). Only what looks at all tokens of a
+batch at once, token modulation and the rules of ``rollout_correction``, goes through the controller token by token:
+ragged, and a piece of the rows at a time. A row's mask is read only if some of its tokens are outside the loss, which
+its tag says.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,12 +20,14 @@ from verl.protocol import DataProto
 from verl.trainer.ppo.rollout_corr_helper import compute_rollout_correction_and_add_to_batch
 from verl.workers.utils.padding import response_to_nested
 
-from mrpo.advantages import modulate_tokens, write_ragged, write_tokens
+from mrpo.advantages import modulate_tokens, write_tokens
 from mrpo.advantages.token_modulation import token_maxima
 from mrpo.config.advantage import TokenModulation
 from mrpo.rewards.wire import LOSS_LENGTH
-from mrpo.step.off_policy import OffPolicy
+from mrpo.step.policy_sums import entropy, off_policy, probs_diff
 from mrpo.step.rollouts import Rollouts
+from mrpo.step.token_advantages import TokenAdvantages
+from mrpo.verl_seam.rank_rows import ADVANTAGE
 from mrpo.verl_seam.rows import PARTITION, PIECE, VerlBatch, fetch, is_padding, pieces
 
 PADDED = 2**19
@@ -49,9 +52,29 @@ def fetch_masks(batch: KVBatchMeta) -> dict[int, torch.Tensor]:
     return masks
 
 
-def tokens_in_loss(batch: KVBatchMeta, masks: Mapping[int, torch.Tensor]) -> list[int]:
-    """Of each of the M rows."""
-    return [int(masks[row].sum()) if row in masks else tag["response_len"] for row, tag in enumerate(batch.tags)]
+def policy_metrics(batch: VerlBatch, actor: Any) -> dict[str, Any]:
+    """From ``batch.sums``, by verl's names. ``actor``: verl's settings of it."""
+    assert batch.sums is not None
+    longest = actor.get("loss_scale_factor") or max(tag["response_len"] for tag in batch.handle.tags)
+    return {"actor/entropy": entropy(batch.sums, actor.loss_agg_mode, longest), **probs_diff(batch.sums)}
+
+
+def count_tokens(batch: VerlBatch) -> None:
+    """Set ``tokens_M``: from the masks where they were read, else from what the ranks have left, else they are read."""
+    if batch.masks is None and batch.sums is not None:
+        batch.tokens_M = batch.sums.tokens.long().tolist()
+        return
+    masks = read_masks(batch)
+    batch.tokens_M = [
+        int(masks[row].sum()) if row in masks else tag["response_len"] for row, tag in enumerate(batch.handle.tags)
+    ]
+
+
+def read_masks(batch: VerlBatch) -> dict[int, torch.Tensor]:
+    """``VerlBatch.masks``, read where nobody has."""
+    if batch.masks is None:
+        batch.masks = fetch_masks(batch.handle)
+    return batch.masks
 
 
 def write(
@@ -60,8 +83,8 @@ def write(
     advantages_N: torch.Tensor,
     keep_N: torch.Tensor,
     modulation: TokenModulation | None = None,
-) -> KVBatchMeta:
-    """Write each row's advantage to its tokens, once; rollouts that leave the loss lose their mask.
+) -> None:
+    """Write each row's advantage, and whether its tokens stay in the loss: rollouts that leave it lose their mask.
 
     Every output of a rollout gets the rollout's advantage, padding rows get 0. If nothing is kept, the masks stay:
     all advantages are 0 then, and a loss over no tokens is not a number.
@@ -73,38 +96,24 @@ def write(
     rollout_of_M = rollouts.rollout_of_M
     real_M = rollout_of_M >= 0
     advantages_M = torch.where(real_M, advantages_N.float()[rollout_of_M], 0.0)
-    keep_M = torch.where(real_M, keep_N[rollout_of_M].bool(), True)
-    written = _write_plain(batch, advantages_M) if modulation is None else _modulated(batch, advantages_M, modulation)
-    if bool(keep_N.any()):
-        _write_dropped(batch, (~keep_M).nonzero().flatten().tolist())
-    whole = copy.copy(batch.handle)
-    whole.fields, whole.extra_info = written, {}  # as TransferQueue returns the handle of what it was given at once
-    return whole
-
-
-def _write_plain(batch: VerlBatch, advantages_M: torch.Tensor) -> list[str] | None:
-    lengths_M, fields = response_lengths(batch.handle), batch.handle.fields
-    for some in pieces(range(len(lengths_M))):
-        rows = slice(some[0], some[-1] + 1)
-        values_S = write_ragged(advantages_M[rows], mask_of(batch, some, lengths_M), lengths_M[rows])
-        fields = _put_advantages(batch.handle, some, values_S, lengths_M[rows])
-    return fields
+    kept_N = keep_N.bool() if bool(keep_N.any()) else torch.ones_like(keep_N, dtype=torch.bool)
+    keep_M = torch.where(real_M, kept_N[rollout_of_M], True)
+    if modulation is None:
+        batch.advantages = TokenAdvantages.of(advantages_M, torch.tensor(batch.tokens_M) * keep_M)
+    else:
+        batch.advantages = _modulated(batch, advantages_M, keep_M, modulation)
+    of_rows_M2 = torch.stack((advantages_M, keep_M.float()), dim=1)
+    for some in pieces(range(len(of_rows_M2))):
+        fields = _put(batch.handle, some, {ADVANTAGE: of_rows_M2[some[0] : some[-1] + 1]})
+    batch.handle.fields = fields
 
 
 def mask_of(batch: VerlBatch, rows: Sequence[int], lengths_M: torch.Tensor) -> torch.Tensor | None:
     """bool[S] of these rows, one after another; None: all of their tokens are in the loss."""
-    if not any(row in batch.masks for row in rows):
+    masks = read_masks(batch)
+    if not any(row in masks for row in rows):
         return None
-    return torch.cat(
-        [batch.masks[row] if row in batch.masks else torch.ones(int(lengths_M[row])).bool() for row in rows]
-    )
-
-
-def _put_advantages(
-    batch: KVBatchMeta, rows: Sequence[int], values_S: torch.Tensor, lengths: torch.Tensor
-) -> list[str] | None:
-    advantages = _ragged(values_S, lengths)
-    return _put(batch, rows, {"advantages": advantages, "returns": advantages}).fields
+    return torch.cat([masks[row] if row in masks else torch.ones(int(lengths_M[row])).bool() for row in rows])
 
 
 def _ragged(values_S: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -112,24 +121,19 @@ def _ragged(values_S: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     return torch.nested.nested_tensor_from_jagged(values_S, offsets)
 
 
-def _put(batch: KVBatchMeta, rows: Sequence[int], fields: Mapping[str, torch.Tensor]) -> KVBatchMeta:
+def _put(batch: KVBatchMeta, rows: Sequence[int], fields: Mapping[str, torch.Tensor]) -> list[str] | None:
+    """Returns the names of all fields that the rows have then."""
     keys = [batch.keys[row] for row in rows]
-    return tq.kv_batch_put(keys=keys, partition_id=PARTITION, fields=TensorDict(dict(fields), batch_size=len(keys)))
+    stored = tq.kv_batch_put(keys=keys, partition_id=PARTITION, fields=TensorDict(dict(fields), batch_size=len(keys)))
+    return stored.fields
 
 
-def _write_dropped(batch: VerlBatch, rows: Sequence[int]) -> None:
-    """Take these rows out of the loss."""
-    lengths_M = response_lengths(batch.handle)
-    for some in pieces(rows):
-        lengths = lengths_M[list(some)]
-        nothing = _ragged(torch.zeros(int(lengths.sum()), dtype=torch.int64), lengths)
-        _put(batch.handle, some, {"response_mask": nothing, "loss_mask": nothing})
-
-
-def _modulated(batch: VerlBatch, advantages_M: torch.Tensor, settings: TokenModulation) -> list[str] | None:
-    """As ``_write_plain``, each token's advantage modulated. Rows of about the same length are padded together, so that
-    padding is next to nothing; of the whole batch only entropies and log-probabilities are held."""
-    lengths_M, fields = response_lengths(batch.handle), batch.handle.fields
+def _modulated(
+    batch: VerlBatch, advantages_M: torch.Tensor, keep_M: torch.Tensor, settings: TokenModulation
+) -> TokenAdvantages:
+    """Write each token's advantage, modulated. Rows of about the same length are padded together, so that padding is
+    next to nothing; of the whole batch only entropies and log-probabilities are held."""
+    lengths_M, found = response_lengths(batch.handle), TokenAdvantages()
     held, maxima = [], None
     for rows in by_length(lengths_M, PADDED):
         columns = fetch(batch.handle, ["entropy", "old_log_probs"], rows)
@@ -139,8 +143,10 @@ def _modulated(batch: VerlBatch, advantages_M: torch.Tensor, settings: TokenModu
     for rows, of_policy in held:
         inputs = _padded(batch, rows, lengths_M, advantages_M, *of_policy)
         values_RT, lengths = modulate_tokens(*inputs, settings, maxima), lengths_M[rows]
-        fields = _put_advantages(batch.handle, rows, values_RT[_within(lengths)], lengths)
-    return fields
+        advantages = _ragged(values_RT[_within(lengths)], lengths)
+        _put(batch.handle, rows, {"advantages": advantages, "returns": advantages})
+        found |= TokenAdvantages.of(values_RT.flatten(), (inputs[-1] & keep_M[rows, None]).flatten())
+    return found
 
 
 def _padded(
@@ -188,7 +194,8 @@ def correct_rollouts(batch: VerlBatch, config: Any) -> dict[str, Any]:
     if correction is None or correction.get("bypass_mode", False):
         return {}
     if correction.get("rollout_is") is None and correction.get("rollout_rs") is None:
-        return {f"rollout_corr/{name}": value for name, value in off_policy(batch).metrics().items()}
+        found = {} if batch.sums is None else off_policy(batch.sums)
+        return {f"rollout_corr/{name}": value for name, value in found.items()}
     fields = ["response_mask", "rollout_log_probs", "old_log_probs"]
     data = tq.kv_batch_get(keys=handle.keys, partition_id=PARTITION, select_fields=fields)
     if "rollout_log_probs" not in data:
@@ -202,15 +209,3 @@ def correct_rollouts(batch: VerlBatch, config: Any) -> dict[str, Any]:
     tq.kv_batch_put(keys=handle.keys, partition_id=PARTITION, fields=TensorDict(corrected, batch_size=len(handle)))
     batch.masks = {row: of.bool() for row, of in enumerate(corrected["response_mask"].unbind())}
     return metrics
-
-
-def off_policy(batch: VerlBatch) -> OffPolicy:
-    """Nothing is added where the engines' log-probabilities weren't kept."""
-    sums, lengths_M = OffPolicy(), response_lengths(batch.handle)
-    for rows in pieces(range(len(lengths_M))):
-        columns = fetch(batch.handle, ["rollout_log_probs", "old_log_probs"], rows)
-        if "rollout_log_probs" not in columns:
-            break
-        logps = torch.cat(columns["old_log_probs"]), torch.cat(columns["rollout_log_probs"])
-        sums.add(*logps, mask_of(batch, rows, lengths_M), lengths_M[rows[0] : rows[-1] + 1])
-    return sums

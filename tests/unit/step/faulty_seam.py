@@ -196,8 +196,8 @@ class FaultySeam:
         self.calls.append("read")
         return batch.handle, {}
 
-    def texts(self, batch: Any, rows: Sequence[int]) -> list[RolloutText]:
-        return [RolloutText("prompt", batch.handle[row].key, 0, batch.handle[row].length) for row in rows]
+    def texts(self, batch: Any, rows: Sequence[int]) -> Callable[[], list[RolloutText]]:
+        return lambda: [RolloutText("prompt", batch.handle[row].key, 0, batch.handle[row].length) for row in rows]
 
     def write(
         self, batch: Any, rollouts: Rollouts, advantages_N: torch.Tensor, keep_N: torch.Tensor, modulation: Any

@@ -100,5 +100,5 @@ def test_what_a_function_returned_besides_its_score_is_in_the_record_of_its_roll
     told = [encode({"correct": Outcome(float(n), details=f'{{"steps": {n}}}'), "format": Outcome()}) for n in range(2)]
     rollouts = select_rollouts([row(f"a_{n}_0", decode(told[n])) for n in (1, 0)] + [row("b_0_0")], NAMES)
     texts = [RolloutText("p", str(n), "t", 1) for n in range(3)]
-    records = rollout_records(rollouts, texts, torch.zeros(3), torch.ones(3), NAMES)
+    records = rollout_records(rollouts, lambda: texts, torch.zeros(3), torch.ones(3), NAMES)
     assert [record.get("details") for record in records] == [{"correct": {"steps": 0}}, {"correct": {"steps": 1}}, None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -173,7 +173,7 @@ def test_a_step_whose_rollouts_are_not_recorded_reads_no_texts(tmp_path: Path) -
     seam, read = FaultySeam(total_steps=5), list[int]()
     texts = seam.texts
 
-    def read_texts(batch: Any, rows: Sequence[int]) -> list[RolloutText]:
+    def read_texts(batch: Any, rows: Sequence[int]) -> Callable[[], list[RolloutText]]:
         read.append(seam.step)
         return texts(batch, rows)
 

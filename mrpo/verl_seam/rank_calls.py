@@ -1,0 +1,60 @@
+"""How the controller asks its trainer ranks for what ``rank_rows`` makes of their rows."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import transfer_queue as tq
+from transfer_queue import KVBatchMeta
+
+from mrpo.step.policy_sums import PolicySums
+from mrpo.verl_seam.rank_rows import OF_RESPONSES, POLICY, REFERENCE, SUMS, for_ranks
+from mrpo.verl_seam.rows import VerlBatch, fetch
+
+
+def field_names(batch: KVBatchMeta) -> list[str]:
+    """The fields of a batch's rows, which all have the same."""
+    if batch.fields is None:
+        batch.fields = tq.get_client().kv_retrieve_meta([batch.keys[0]], str(batch.partition_id)).field_names
+    return list(batch.fields)
+
+
+def sent_to_ranks(batch: KVBatchMeta, **more: Any) -> KVBatchMeta:
+    """The batch as the ranks get it: without what none of them reads. ``more`` goes along."""
+    sent = copy.copy(batch)
+    sent.fields, sent.extra_info = for_ranks(field_names(batch)), {**(batch.extra_info or {}), **more}
+    return sent
+
+
+def leave_log_probs(ranks: Any, batch: VerlBatch) -> None:
+    """Have the policy's ranks leave the responses' log-probabilities, entropies and ``batch.sums``."""
+    _call(ranks.compute_log_prob, batch.handle, calculate_entropy=True, **{OF_RESPONSES: POLICY})
+    batch.sums = PolicySums.of(torch.stack(fetch(batch.handle, [SUMS], range(len(batch.handle)))[SUMS]))
+
+
+def leave_reference(compute: Callable[[KVBatchMeta], KVBatchMeta], batch: KVBatchMeta, **more: Any) -> None:
+    """Have ranks leave the reference policy's log-probabilities of the responses."""
+    _call(compute, batch, calculate_entropy=False, **{OF_RESPONSES: REFERENCE}, **more)
+
+
+def _call(compute: Callable[[KVBatchMeta], KVBatchMeta], batch: KVBatchMeta, **more: Any) -> None:
+    left = compute(sent_to_ranks(batch, compute_loss=False, **more))
+    if len(left) != len(batch):
+        raise RuntimeError(f"the trainer ranks have left log-probabilities of {len(left)} of {len(batch)} rows")
+    batch.fields = sorted({*field_names(batch), *(left.fields or ())})
+
+
+@contextmanager
+def old_policy(ranks: Any, number: int) -> Iterator[None]:
+    """In which the ranks have the policy from before a step's first update, before its mini-batch ``number``."""
+    ranks.save_model_to_cpu(number)
+    if number:
+        ranks.restore_model_from_cpu(0)
+    yield
+    if number:
+        ranks.restore_model_from_cpu(number)
+        ranks.clear_cpu_model(number)

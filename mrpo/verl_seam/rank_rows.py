@@ -1,0 +1,66 @@
+"""What a trainer rank makes of its own rows beside verl's forward and backward passes, so that no token of a batch has
+to go through the controller: the responses' log-probabilities with their sums, and each token's advantage.
+
+verl has the ranks leave log-probabilities of whole sequences, which the controller reads, cuts, writes back, and makes
+metrics of. Shapes: R rows of a rank, S tokens of their responses, one row after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from verl.workers.utils.padding import response_from_nested
+
+from mrpo.advantages import write_ragged
+from mrpo.step.policy_sums import policy_sums
+
+OF_RESPONSES = "of_responses"
+"""Key in a batch's ``extra_info``: whose log-probabilities the ranks are to leave of the responses alone: ``POLICY`` or
+``REFERENCE``. Without it they leave what verl's own trainer reads."""
+POLICY, REFERENCE = "policy", "reference"
+SUMS = "policy_sums"
+"""Field of a row: ``PolicySums``, in their order."""
+ADVANTAGE = "row_advantage"
+"""Field of a row: the advantage of each of its tokens, and 0 if it leaves the loss, else 1."""
+CONTROLLERS = frozenset({"uid", "extra_fields", "raw_prompt", "num_turns", "rm_scores", SUMS})
+"""Fields that no rank reads."""
+
+
+def for_ranks(fields: Sequence[str]) -> list[str]:
+    """Of a row's fields, those that ranks are sent."""
+    return [name for name in fields if name not in CONTROLLERS]
+
+
+def policy_rows(output: TensorDict, data: TensorDict) -> TensorDict:
+    """What is stored of the policy's forward pass, from verl's ``output`` of whole sequences and the rows' fields."""
+    mask = data["response_mask"]
+    old, entropy = (response_from_nested(output[name], mask) for name in ("log_probs", "entropy"))
+    engine = data["rollout_log_probs"].values() if "rollout_log_probs" in data else None
+    lengths_R = mask.offsets().diff()
+    sums = policy_sums(old.values(), engine, entropy.values(), mask.values().bool(), lengths_R)
+    return TensorDict(
+        {"old_log_probs": old, "entropy": entropy, SUMS: torch.stack(sums, dim=1)}, batch_size=len(lengths_R)
+    )
+
+
+def reference_rows(output: TensorDict, data: TensorDict) -> TensorDict:
+    """The same of the reference policy."""
+    ref = response_from_nested(output["log_probs"], data["response_mask"])
+    return TensorDict({"ref_log_prob": ref}, batch_size=len(data))
+
+
+def spread_advantages(data: TensorDict) -> None:
+    """Give each token of the rows the advantage of its row (unless tokens have theirs already), and take the rows that
+    leave the loss out of it."""
+    mask: Any = data["response_mask"]
+    advantages_R, keep_R = torch.stack(data.pop(ADVANTAGE).unbind()).unbind(dim=1)
+    lengths_R, offsets = mask.offsets().diff(), mask.offsets()
+    if "advantages" not in data:
+        values_S = write_ragged(advantages_R, mask.values(), lengths_R)
+        data["advantages"] = data["returns"] = torch.nested.nested_tensor_from_jagged(values_S, offsets)
+    if not bool(keep_R.all()):
+        kept_S = mask.values() * write_ragged(keep_R, None, lengths_R).to(mask.dtype)
+        data["response_mask"] = data["loss_mask"] = torch.nested.nested_tensor_from_jagged(kept_S, offsets)
