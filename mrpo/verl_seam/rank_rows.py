@@ -57,10 +57,16 @@ def spread_advantages(data: TensorDict) -> None:
     leave the loss out of it."""
     mask: Any = data["response_mask"]
     advantages_R, keep_R = torch.stack(data.pop(ADVANTAGE).unbind()).unbind(dim=1)
-    lengths_R, offsets = mask.offsets().diff(), mask.offsets()
+    lengths_R = mask.offsets().diff()
+
+    def ragged(
+        values_S: torch.Tensor,
+    ) -> torch.Tensor:  # without max_seqlen it would be padded to all S tokens
+        longest = int(lengths_R.max())
+        return torch.nested.nested_tensor_from_jagged(values_S, mask.offsets(), min_seqlen=0, max_seqlen=longest)
+
     if "advantages" not in data:
-        values_S = write_ragged(advantages_R, mask.values(), lengths_R)
-        data["advantages"] = data["returns"] = torch.nested.nested_tensor_from_jagged(values_S, offsets)
+        data["advantages"] = data["returns"] = ragged(write_ragged(advantages_R, mask.values(), lengths_R))
     if not bool(keep_R.all()):
         kept_S = mask.values() * write_ragged(keep_R, None, lengths_R).to(mask.dtype)
-        data["response_mask"] = data["loss_mask"] = torch.nested.nested_tensor_from_jagged(kept_S, offsets)
+        data["response_mask"] = data["loss_mask"] = ragged(kept_S)

@@ -13,6 +13,7 @@ from transfer_queue import KVBatchMeta
 from mrpo.advantages import modulate_tokens, write_tokens
 from mrpo.advantages.token_modulation import token_maxima
 from mrpo.rewards.wire import LOSS_LENGTH
+from mrpo.step.policy_sums import PolicySums
 from mrpo.verl_seam import token_rows
 from mrpo.verl_seam.rows import VerlBatch, pieces
 
@@ -31,7 +32,16 @@ def batch(lengths: list[int], masks: dict[int, list[int]] | None = None, **tags:
 
 def test_tokens_outside_the_loss_are_not_counted() -> None:
     some = batch([3, 4, 2], {1: [1, 0, 0, 1]})
-    assert token_rows.tokens_in_loss(some.handle, some.masks) == [3, 2, 2]
+    token_rows.count_tokens(some)
+    assert some.tokens_M == [3, 2, 2]
+
+
+def test_masks_are_not_read_where_the_ranks_have_counted() -> None:
+    some = batch([3, 4])
+    some.masks, some.sums = None, PolicySums.of(torch.full((2, len(PolicySums._fields)), 2.0))
+    token_rows.count_tokens(some)
+    assert some.tokens_M == [2, 2]
+    assert some.masks is None
 
 
 def test_masks_are_read_of_rows_with_tokens_outside_the_loss_and_of_those_that_do_not_say(
