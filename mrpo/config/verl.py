@@ -56,6 +56,7 @@ REPLACED = {
     "actor_rollout_ref.model.trust_remote_code": "Set model.trust_remote_code instead.",
     "data.trust_remote_code": "Set model.trust_remote_code instead.",
     "actor_rollout_ref.rollout.calculate_log_probs": "Each step compares them with the trainer's.",
+    "actor_rollout_ref.rollout.moe_load_balance_metrics_interval": "A step's metrics are made without its tokens.",
     "algorithm.gamma": "The estimators have no discount.",
     "algorithm.lam": "None of the estimators has a critic.",
     "algorithm.norm_adv_by_std_in_grpo": "Set algorithm.std, an option of estimator grpo, instead.",

@@ -81,12 +81,23 @@ def policy_sums(
 
     ratio_S, p_S, q_S = trainer_S - engine_S, trainer_S.exp(), engine_S.exp()
     difference_S = (p_S - q_S).abs()
-    columns = (
-        *(torch.ones_like(trainer_S), entropy_S, trainer_S, engine_S, ratio_S, ratio_S.exp() - ratio_S - 1),
-        *(ratio_S.clamp(-BOUND, BOUND).exp().square(), p_S, q_S, p_S.double().square(), q_S.double().square()),
-        *(p_S.double() * q_S, difference_S, difference_S.double().square()),
+    return PolicySums(
+        tokens=of_rows(torch.ones_like(trainer_S)),
+        entropy=of_rows(entropy_S),
+        trainer=of_rows(trainer_S),
+        engine=of_rows(engine_S),
+        ratio=of_rows(ratio_S),
+        k3=of_rows(ratio_S.exp() - ratio_S - 1),
+        square=of_rows(ratio_S.clamp(-BOUND, BOUND).exp().square()),
+        p=of_rows(p_S),
+        q=of_rows(q_S),
+        pp=of_rows(p_S.double().square()),
+        qq=of_rows(q_S.double().square()),
+        pq=of_rows(p_S.double() * q_S),
+        difference=of_rows(difference_S),
+        difference_square=of_rows(difference_S.double().square()),
+        difference_max=of_rows(difference_S, "max"),
     )
-    return PolicySums(*map(of_rows, columns), of_rows(difference_S, "max"))
 
 
 def entropy(sums: PolicySums, loss_agg_mode: str, longest: int) -> float:

@@ -36,11 +36,13 @@ def for_ranks(fields: Sequence[str]) -> list[str]:
 
 def policy_rows(output: TensorDict, data: TensorDict) -> TensorDict:
     """What is stored of the policy's forward pass, from verl's ``output`` of whole sequences and the rows' fields."""
-    mask = data["response_mask"]
+    mask: Any = data["response_mask"]
     old, entropy = (response_from_nested(output[name], mask) for name in ("log_probs", "entropy"))
-    engine = data["rollout_log_probs"].values() if "rollout_log_probs" in data else None
+    engine: Any = data.get("rollout_log_probs", None)
     lengths_R = mask.offsets().diff()
-    sums = policy_sums(old.values(), engine, entropy.values(), mask.values().bool(), lengths_R)
+    sums = policy_sums(
+        old.values(), None if engine is None else engine.values(), entropy.values(), mask.values().bool(), lengths_R
+    )
     return TensorDict(
         {"old_log_probs": old, "entropy": entropy, SUMS: torch.stack(sums, dim=1)}, batch_size=len(lengths_R)
     )

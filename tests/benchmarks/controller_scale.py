@@ -3,9 +3,10 @@
     python tests/benchmarks/controller_scale.py                        # 1,024 x 512, 8,192 x 4,096, 65,536 x 4,096
     python tests/benchmarks/controller_scale.py --sizes 8192x4096 --estimator dvao --modulation
 
-A synthetic batch of K = 4 rewards goes through the code of a run: rows of the fields that an agent loop stores lie in a
-real TransferQueue (Ray, one storage process), and ``mrpo.step.step.assign_advantages`` reads them through ``VerlSeam``,
-makes advantages, writes them, and what a step leaves goes to its background writer. Lengths are drawn as rollouts have
+A synthetic batch of K = 4 rewards goes through the code of a run: rows of the fields that an agent loop stores and of
+those that the ranks leave of their forward pass lie in a real TransferQueue (Ray, one storage process), and
+``mrpo.step.step.assign_advantages`` reads them through ``VerlSeam``, makes advantages, writes them, and what a step
+leaves goes to its background writer. Lengths are drawn as rollouts have
 them, most short and a few at the limit: log-normal, median T/6, sigma 1, at most T. A token has 4
 characters.
 
@@ -18,6 +19,7 @@ done a batch of 64 rollouts before.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import subprocess
@@ -55,7 +57,7 @@ def main() -> None:
             check=True,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "RAY_raylet_start_wait_time_s": "300"},
+            env={**os.environ, "RAY_raylet_start_wait_time_s": "300", "VERL_PLATFORM": "cpu"},
         )
         show(size, json.loads(done.stdout.splitlines()[-1]))
 
@@ -133,11 +135,13 @@ def fill(first: int, lengths_N: list[int], tools: float) -> int:
     import transfer_queue as tq
     from tensordict import TensorDict
     from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput
-    from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
     from mrpo.rewards.outcome import Outcome
     from mrpo.rewards.wire import RESPONSE, TRUNCATED, encode
+    from mrpo.step.policy_sums import policy_sums
+    from mrpo.verl_seam import column_put
     from mrpo.verl_seam.agent_loop import SeededAgentLoopWorker
+    from mrpo.verl_seam.rank_rows import SUMS
 
     tq.init()
     worker = object.__new__(SeededAgentLoopWorker)  # its engine and its rewards have answered
@@ -179,11 +183,17 @@ def fill(first: int, lengths_N: list[int], tools: float) -> int:
             size += sum(int(t.nbytes) for t in rows[-1].fields.values() if isinstance(t, torch.Tensor))
             size += len(text) + 8 * length
         keys, fields, tags = map(list, zip(*rows, strict=True))
-        tq.kv_batch_put(keys=keys, partition_id="train", fields=list_of_dict_to_tensordict(fields), tags=tags)
+        left: Any = fields
+        asyncio.run(column_put.put("train", keys, fields, tags))
         jagged = {
             name: torch.nested.as_nested_tensor(values, layout=torch.jagged)
             for name, values in (("old_log_probs", log_probs), ("entropy", entropies))
         }
+        engine, masks = (torch.cat([of[name] for of in left]) for name in ("rollout_log_probs", "response_mask"))
+        sizes = torch.tensor([len(of) for of in log_probs])
+        sums = policy_sums(torch.cat(log_probs), engine, torch.cat(entropies), masks.bool(), sizes)
+        jagged[SUMS] = torch.stack(sums, dim=1)
+        size += jagged[SUMS].nbytes
         tq.kv_batch_put(keys=keys, partition_id="train", fields=TensorDict(jagged, batch_size=len(keys)))
     return size
 
@@ -236,10 +246,11 @@ def assign(folder: Path, rows: range, options: argparse.Namespace, stages: Stage
     from mrpo.step.budget import RolloutBudget
     from mrpo.step.parts import Parts, Step
     from mrpo.step.position import Position
+    from mrpo.verl_seam import rank_calls, token_rows
     from mrpo.verl_seam import rows as rows_module
-    from mrpo.verl_seam import token_rows
     from mrpo.verl_seam.rows import PARTITION, VerlBatch
     from mrpo.verl_seam.seam import VerlSeam
+    from mrpo.verl_seam.step_metrics import step_metrics
 
     algorithm: dict[str, Any] = {"estimator": options.estimator}
     if options.modulation:
@@ -262,10 +273,10 @@ def assign(folder: Path, rows: range, options: argparse.Namespace, stages: Stage
     seam.decoder = decoder()
     tracked: list[dict[str, Any]] = []
     seam.log = lambda metrics, step: tracked.append(dict(metrics))  # type: ignore[method-assign]
-    seam.finish = lambda batches, metrics: metrics  # type: ignore[method-assign]
+    seam.finish = lambda batches, metrics: metrics | step_metrics(batches, {"step": 1.0}, 1, 1)  # type: ignore
     parts: dict[tuple[Any, str], str] = {(seam, name): name for name in ("read", "texts", "write")}
     parts |= {(rows_module, name): f"read: {name}" for name in ("fetch_scored", "batch_rows")}
-    parts |= {(token_rows, name): f"read: {name}" for name in ("fetch_masks", "correct_rollouts")}
+    parts |= {(token_rows, name): f"read: {name}" for name in ("fetch_masks", "correct_rollouts", "count_tokens")}
     parts |= {(loop, name): stage for name, stage in STAGES.items()}
     for (owner, name), stage in parts.items():
         plain = getattr(owner, name)
@@ -290,10 +301,14 @@ def assign(folder: Path, rows: range, options: argparse.Namespace, stages: Stage
     Path("/proc/self/clear_refs").write_text("5")
     stages.begin()
     with stages.timed("to the update, in all"):
+        with stages.timed("sums of the ranks read, and metrics"):
+            rank_calls.leave_log_probs(RanksThatAreDone(), batch)
+            actor = OmegaConf.create({"loss_agg_mode": "token-mean"})
+            batch.metrics |= token_rows.policy_metrics(batch, actor)
         loop.assign_advantages(step, run, batch)
         loop.observe(step, run)
     step.batches.append(batch)
-    with stages.timed("handed to the writer"):
+    with stages.timed("metrics of the step, and to the writer"):
         loop.record(step, run, batch.metrics)
     with stages.timed("written, in the background"):
         run.writer.settle()
@@ -301,16 +316,26 @@ def assign(folder: Path, rows: range, options: argparse.Namespace, stages: Stage
         check(batch.handle, RunFolder(folder))
 
 
+class RanksThatAreDone:
+    """What they leave lies there."""
+
+    def compute_log_prob(self, sent: Any) -> Any:
+        return sent
+
+
 def check(batch: Any, folder: Any) -> None:
-    """The storage holds what the rollout log says, token by token; of some rows."""
+    """A rank would give each token what the rollout log says; of some rows."""
     import torch
     import transfer_queue as tq
+
+    from mrpo.verl_seam.rank_rows import ADVANTAGE, spread_advantages
 
     said = {(row["uid"], row["sample"]): row for row in folder.read_rollouts(1)}
     assert len(said) == len(batch.keys)
     keys = batch.keys[:: max(1, len(batch.keys) // 100)]
-    data: Any = tq.kv_batch_get(keys, "train", ["advantages", "returns", "response_mask"])
-    assert {"input_ids", "old_log_probs", "advantages", "returns"} <= set(batch.fields)
+    data: Any = tq.kv_batch_get(keys, "train", [ADVANTAGE, "response_mask"])
+    assert {"input_ids", "old_log_probs", ADVANTAGE} <= set(batch.fields)
+    spread_advantages(data)
     for key, *fields in zip(
         keys, *(data[name].unbind() for name in ("advantages", "returns", "response_mask")), strict=True
     ):

@@ -27,8 +27,8 @@ def padded(rows: list[torch.Tensor]) -> torch.Tensor:
 
 
 def sums_of(some: slice) -> torch.Tensor:
-    arrays = (torch.cat(of[some]) for of in (TRAINER, ENGINE, ENTROPY, MASKS))
-    return torch.stack(policy_sums(*arrays, torch.tensor(LENGTHS[some])), dim=1)
+    trainer, engine, entropies, mask = (torch.cat(of[some]) for of in (TRAINER, ENGINE, ENTROPY, MASKS))
+    return torch.stack(policy_sums(trainer, engine, entropies, mask, torch.tensor(LENGTHS[some])), dim=1)
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +85,13 @@ def test_without_the_engines_log_probabilities_there_is_only_entropy() -> None:
 
 
 def test_nothing_in_the_loss_is_no_metric() -> None:
-    sums = policy_sums(*[torch.zeros(2)] * 3, torch.zeros(2).bool(), torch.tensor([2]))
+    nothing = torch.zeros(2)
+    sums = policy_sums(nothing, nothing, nothing, nothing.bool(), torch.tensor([2]))
     assert off_policy(sums) == {}
     assert probs_diff(sums)["training/rollout_probs_diff_valid"] == 0
 
 
 def test_what_is_outside_the_loss_may_be_anything() -> None:
     inside = torch.tensor([True, False])
-    odd = [torch.tensor([-0.5, float("nan")]) for _ in range(3)]
-    assert not any(of.isnan().any() for of in policy_sums(*odd, inside, torch.tensor([2])))
+    odd = torch.tensor([-0.5, float("nan")])
+    assert not any(of.isnan().any() for of in policy_sums(odd, odd, odd, inside, torch.tensor([2])))

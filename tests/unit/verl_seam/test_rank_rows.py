@@ -20,6 +20,11 @@ def nested(rows: list[torch.Tensor]) -> torch.Tensor:
     return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
 
 
+def rows_of(data: TensorDict, name: str) -> list[list[float]]:
+    field: Any = data[name]
+    return [row.tolist() for row in field.unbind()]
+
+
 def rows_of_a_rank(**more: Any) -> TensorDict:
     mask = nested([torch.tensor(mask) for mask in MASKS])
     fields = {
@@ -41,8 +46,8 @@ def whole_sequences() -> TensorDict:
 
 def test_log_probabilities_are_those_of_the_responses_tokens() -> None:
     left = policy_rows(whole_sequences(), rows_of_a_rank())
-    assert [row.tolist() for row in left["old_log_probs"].unbind()] == [[-3, -4, -5, -6], [-1], [-2, -3, -4]]
-    assert [round(float(row.sum()), 4) for row in left["entropy"].unbind()] == [1.8, 0.1, 0.9]
+    assert rows_of(left, "old_log_probs") == [[-3, -4, -5, -6], [-1], [-2, -3, -4]]
+    assert [round(sum(row), 4) for row in rows_of(left, "entropy")] == [1.8, 0.1, 0.9]
     sums = PolicySums.of(left[SUMS])
     assert sums.tokens.tolist() == [3, 1, 2]
     assert sums.trainer.tolist() == [-13, -1, -6]
@@ -52,7 +57,7 @@ def test_log_probabilities_are_those_of_the_responses_tokens() -> None:
 def test_the_reference_policy_leaves_nothing_else() -> None:
     left = reference_rows(whole_sequences(), rows_of_a_rank())
     assert list(left.keys()) == ["ref_log_prob"]
-    assert left["ref_log_prob"].unbind()[1].tolist() == [-1]
+    assert rows_of(left, "ref_log_prob")[1] == [-1]
 
 
 def test_a_row_that_leaves_the_loss_loses_its_mask_and_no_other_does() -> None:
@@ -60,9 +65,9 @@ def test_a_row_that_leaves_the_loss_loses_its_mask_and_no_other_does() -> None:
     data = rows_of_a_rank(**{ADVANTAGE: of_rows})
     spread_advantages(data)
     for name in ("response_mask", "loss_mask"):
-        assert [row.tolist() for row in data[name].unbind()] == [[1, 1, 0, 1], [0], [1, 0, 1]]
+        assert rows_of(data, name) == [[1, 1, 0, 1], [0], [1, 0, 1]]
         assert data[name].dtype == torch.int64
-    assert [row.tolist() for row in data["advantages"].unbind()] == [[0.5, 0.5, 0, 0.5], [-1], [2, 0, 2]]
+    assert rows_of(data, "advantages") == [[0.5, 0.5, 0, 0.5], [-1], [2, 0, 2]]
     assert data["returns"] is not None
     assert ADVANTAGE not in data
     padded = data.select("advantages", "response_mask", "returns").to_padded_tensor()
@@ -73,8 +78,8 @@ def test_tokens_that_have_an_advantage_keep_it() -> None:
     own = nested([torch.rand(len(mask)) for mask in MASKS])
     data = rows_of_a_rank(**{ADVANTAGE: torch.ones(3, 2), "advantages": own, "returns": own})
     spread_advantages(data)
-    assert torch.equal(data["advantages"].values(), own.values())
-    assert torch.equal(data["response_mask"].values(), torch.tensor([1, 1, 0, 1, 1, 1, 0, 1]))
+    assert rows_of(data, "advantages") == [row.tolist() for row in own.unbind()]
+    assert rows_of(data, "response_mask") == MASKS
 
 
 def test_ranks_are_not_sent_what_only_the_controller_reads() -> None:
