@@ -1,7 +1,7 @@
 """What ``rollout.ahead`` saves: the seconds of a step with the next step's rollouts sampled meanwhile, and without.
 
-``python tests/benchmarks/overlap.py [--slow-reward 3] [--pinned] [--steps 12] [--rounds 2]`` trains the quickstart in turn
-with ``rollout.ahead`` 0 and 1 and prints the medians of a step and of its parts. ``--slow-reward`` adds a reward that a
+``python tests/benchmarks/overlap.py [--slow-reward 3] [--pinned] [--steps 12] [--rounds 2]`` trains the quickstart in
+turn with ``rollout.ahead`` 0 and 1 and prints the medians of a step and of its parts. ``--slow-reward`` adds a reward that a
 local HTTP server takes so many seconds for (the latency is the server's own: it sleeps), side by side for all rollouts.
 ``--pinned`` takes two engines, which may use the first core alone, while the ranks may use the second alone: so that
 neither takes the other's time, as on devices of their own.
@@ -72,16 +72,16 @@ def measure(ahead: int, steps: int, pinned: bool, url: str | None) -> dict[str, 
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder, "run"))
         settings = [f"run_dir={run.path}", f"trainer.total_training_steps={steps}", f"rollout.ahead={ahead}"]
+        settings += ["trainer.test_freq=-1", "trainer.val_before_train=false", "trainer.export=none"]
         settings += [
-            "trainer.test_freq=-1",
-            "trainer.val_before_train=false",
-            "trainer.export=none",
             "trainer.logger=[]",
+            "checkpoint.every=-1",
+            "checkpoint.final=false",
+            f"rollout.replicas={2 if pinned else 1}",
         ]
-        settings += ["checkpoint.every=-1", "checkpoint.final=false", f"rollout.replicas={2 if pinned else 1}"]
         if url is not None:
-            slow = "{function: http, weight: 0.1, options: {url: '%s', concurrency: 128}}" % url
-            settings.append(f"rewards.slow={slow}")
+            slow = {"function": "http", "weight": 0.1, "options": {"url": url, "concurrency": 128}}
+            settings.append(f"rewards.slow={json.dumps(slow)}")
         command = [sys.executable, "-m", "mrpo.cli.main", "train", "recipe=quickstart", *settings]
         with open(Path(folder, "output"), "w+") as out:
             started = psutil.Popen(command, stdout=out, stderr=subprocess.STDOUT)
@@ -131,11 +131,9 @@ def main() -> None:
     Console(width=100).print(table("medians, s", ["", "ahead=0", "ahead=1"], rows))
     on_policy = medians[0]
     longer = max(on_policy["rollout"], on_policy["step"] - on_policy["rollout"])
-    print(
-        f"longer half without ahead: {longer:.2f} s; a step with ahead takes {medians[1]['step'] / longer:.2f} of it",
-        end="",
-    )
-    print(f", and {medians[1]['step'] / on_policy['step']:.2f} of one without")
+    print(f"ahead=0: the longer half of a step takes {longer:.2f} s", end="; ")
+    step = medians[1]["step"]
+    print(f"ahead=1: a step takes {step / longer:.2f} of that, and {step / on_policy['step']:.2f} of a whole one")
 
 
 if __name__ == "__main__":
