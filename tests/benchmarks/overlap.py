@@ -1,8 +1,8 @@
 """What ``rollout.ahead`` saves: the seconds of a step with the next step's rollouts sampled meanwhile, and without.
 
 ``python tests/benchmarks/overlap.py [--slow-reward 3] [--pinned] [--steps 12] [--rounds 2]`` trains the quickstart in
-turn with ``rollout.ahead`` 0 and 1 and prints the medians of a step and of its parts. ``--slow-reward`` adds a reward that a
-local HTTP server takes so many seconds for (the latency is the server's own: it sleeps), side by side for all rollouts.
+turn with ``rollout.ahead`` 0 and 1 and prints the medians of a step and of its parts. ``--slow-reward`` adds a reward
+that a local HTTP server takes so many seconds for (the latency is the server's own: it sleeps), side by side for all.
 ``--pinned`` takes two engines, which may use the first core alone, while the ranks may use the second alone: so that
 neither takes the other's time, as on devices of their own.
 """
@@ -73,12 +73,8 @@ def measure(ahead: int, steps: int, pinned: bool, url: str | None) -> dict[str, 
         run = RunFolder(Path(folder, "run"))
         settings = [f"run_dir={run.path}", f"trainer.total_training_steps={steps}", f"rollout.ahead={ahead}"]
         settings += ["trainer.test_freq=-1", "trainer.val_before_train=false", "trainer.export=none"]
-        settings += [
-            "trainer.logger=[]",
-            "checkpoint.every=-1",
-            "checkpoint.final=false",
-            f"rollout.replicas={2 if pinned else 1}",
-        ]
+        settings += ["trainer.logger=[]", "checkpoint.every=-1", "checkpoint.final=false"]
+        settings.append(f"rollout.replicas={2 if pinned else 1}")
         if url is not None:
             slow = {"function": "http", "weight": 0.1, "options": {"url": url, "concurrency": 128}}
             settings.append(f"rewards.slow={json.dumps(slow)}")
