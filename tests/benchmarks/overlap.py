@@ -1,6 +1,6 @@
 """What ``rollout.ahead`` saves: the seconds of a step with the next step's rollouts sampled meanwhile, and without.
 
-``python tests/benchmarks/overlap.py [--slow-reward 3] [--pinned] [--steps 12] [--rounds 2]`` trains the quickstart in
+``python -m tests.benchmarks.overlap [--slow-reward 3] [--pinned] [--steps 12] [--rounds 2]`` trains the quickstart in
 turn with ``rollout.ahead`` 0 and 1 and prints the medians of a step and of its parts. ``--slow-reward`` adds a reward
 that a local HTTP server takes so many seconds for (the latency is the server's own: it sleeps), side by side for all.
 ``--pinned`` takes two engines, which may use the first core alone, while the ranks may use the second alone: so that
@@ -26,10 +26,10 @@ from pathlib import Path
 
 import psutil
 from rich.console import Console
-from rollout_overhead import role_of
 
 from mrpo.cli._table import table
 from mrpo.record.run_folder import RunFolder
+from tests.benchmarks.rollout_overhead import role_of
 
 WARM_UP = 4
 """Steps that are not measured."""
@@ -96,15 +96,12 @@ def pin(root: psutil.Process) -> None:
     """Engines to the one core, ranks to the other."""
     for process in root.children(recursive=True):
         try:
-            core = CORES.get(role_of(process))
-            threads = [thread.id for thread in process.threads()] if core is not None else []
-        except psutil.Error:
-            continue
-        for thread in threads:
-            try:
-                os.sched_setaffinity(thread, {core})
-            except ProcessLookupError:
+            if (core := CORES.get(role_of(process))) is None:
                 continue
+            for thread in process.threads():
+                os.sched_setaffinity(thread.id, {core})
+        except (psutil.Error, ProcessLookupError):  # it has ended
+            continue
 
 
 def main() -> None:
