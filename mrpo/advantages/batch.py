@@ -107,6 +107,12 @@ class RewardBatch:
         return advantages_NK.masked_fill(~self.valid_NK, 0.0)
 
     @cached_property
+    def density_K(self) -> Tensor:
+        """Share of the groups with two valid scores or more in which a reward varies; NaN where there is none."""
+        groups_K = (self.stats.count_GK >= 2).sum(dim=0)
+        return torch.where(groups_K > 0, (~self.stats.zero_variance_GK).sum(dim=0) / groups_K, torch.nan)
+
+    @cached_property
     def count_K(self) -> Tensor:
         return self.valid_NK.sum(dim=0)
 

@@ -19,6 +19,7 @@
 | ``advantage/keep_ratio`` | share of scored rollouts that a filter kept |
 | ``advantage/unscored_share`` | share of rollouts without any score |
 | ``advantage/dvao_kappa`` | ``dvao``: mean over groups of its scale relative to GRPO, 0 conflict .. 1 accord |
+| ``reward/<name>/dara_scale`` | ``dara``: its factor for the reward, 1 for the one that varies most often |
 | ``advantage/mean``, ``std``, ``abs_max`` | of the final advantages |
 | ``advantage/clipped_share`` | share of rollouts whose advantage was clipped |
 

@@ -16,7 +16,7 @@ from mrpo.config.method_options import MethodSection
 from mrpo.errors import ConfigError, unknown_name
 from mrpo.registry import module_names
 
-Preset = Literal["paper", "verl", "trl", "nemo"]
+Preset = Literal["paper", "verl", "trl", "nemo", "swift"]
 
 
 class TokenModulation(StrictModel):
@@ -189,9 +189,24 @@ class PapoConfig(GroupNormConfig):
             raise unknown_name("algorithm.outcome (reward)", self.outcome, names)
 
 
+class DaraConfig(GroupNormConfig):
+    estimator: Literal["dara"] = "dara"
+    form: Literal["asym", "sym"] = "asym"
+    """Whether a rare reward's factor multiplies its positive advantages alone, or all of them."""
+    w_max: float = Field(default=5.0, ge=1)
+    """Largest factor. 1 is GDPO."""
+
+
+class RvpoConfig(GroupNormConfig):
+    estimator: Literal["rvpo"] = "rvpo"
+    beta: float = Field(default=1.0, gt=0)
+    """How much a rollout's weakest rewards decide: from the mean of its rewards' advantages (near 0) to their
+    minimum."""
+
+
 _WITH_OPTIONS: tuple[type[EstimatorConfig], ...] = (
-    *(GrpoConfig, DvaoConfig, Gd2poConfig),
-    *(CorrGrpoConfig, SawConfig, SaMrpoConfig, PapoConfig),
+    *(GrpoConfig, DvaoConfig, Gd2poConfig, CorrGrpoConfig, SawConfig),
+    *(SaMrpoConfig, PapoConfig, DaraConfig, RvpoConfig),
 )
 
 ESTIMATOR_CONFIGS: dict[str, type[EstimatorConfig]] = {

@@ -94,7 +94,7 @@ def test_options_of_a_typed_config_change_by_name_and_are_checked() -> None:
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"estimator": "gdop"}, r"unknown name 'gdop'\. Did you mean 'gdpo'\?"),
-    ({"preset": "ver"}, "preset: given 'ver'.*'paper', 'verl', 'trl' or 'nemo'"),
+    ({"preset": "ver"}, "preset: given 'ver'.*'paper', 'verl', 'trl', 'nemo' or 'swift'"),
     ({"batch_norm": "tokens"}, "batch_norm: given 'tokens'"),
     ({"estimator": None}, "estimator: unknown name None"),
     ({"tua": 0.5}, r"unknown key 'tua'\. Did you mean 'tau'\?"),
@@ -116,6 +116,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"ranges": {"x": [0, 1]}}, r"ranges \(reward\): unknown name 'x'"),
     ({"noise_variance": {"a": -0.1}}, "noise_variance.a: given -0.1"),
     ({"noise_variance": {"x": 0.1}}, r"noise_variance \(reward\): unknown name 'x'"),
+    ({"estimator": "dara", "form": "asymmetric"}, "form: given 'asymmetric', input should be 'asym' or 'sym'"),
+    ({"estimator": "dara", "w_max": 0.5}, "w_max: given 0.5, input should be greater than or equal to 1"),
+    ({"estimator": "rvpo", "beta": 0}, "beta: given 0, input should be greater than 0"),
     ({"estimator": "papo", "outcome": "x"}, r"outcome \(reward\): unknown name 'x'"),
     ({"conditions": [{"reward": "a", "requires": "x", "threshold": 1}]}, r"conditions.requires \(reward\).*'x'"),
     ({"conditions": [{"reward": "a", "requires": "b"}]}, "conditions.0.threshold: is required and not set"),
