@@ -6,6 +6,7 @@ work on tokens; ``noise``, which measures a reward's scoring noise.
 """
 
 from mrpo.advantages.compute import compute_advantages, compute_each
+from mrpo.advantages.informative import informative_groups
 from mrpo.advantages.noise import noise_variance_from_repeats
 from mrpo.advantages.result import AdvantageResult
 from mrpo.advantages.token_modulation import modulate_tokens
@@ -17,6 +18,7 @@ __all__ = [
     "as_config",
     "compute_advantages",
     "compute_each",
+    "informative_groups",
     "modulate_tokens",
     "noise_variance_from_repeats",
     "token_counts",

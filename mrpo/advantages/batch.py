@@ -6,7 +6,7 @@ Shapes: N rollouts, K rewards, G prompt groups.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -28,15 +28,16 @@ Options = TypeVar("Options", bound=EstimatorConfig)
 
 @dataclass(frozen=True)
 class RewardBatch:
-    """Rewards in float64 after conditioning and range normalization; NaN = missing."""
+    """Rewards in float64 after conditioning; NaN = missing."""
 
     config: AdvantageConfig
     conventions: Conventions
     given_NK: Tensor
     """The rewards as they came."""
     conditioned_NK: Tensor
-    """In the rewards' own units still."""
-    rewards_NK: Tensor
+    """In the rewards' own units."""
+    unit_NK: Tensor
+    """The same with declared bounds mapped onto [0, 1]."""
     rounding: float
     """Relative size below which a difference of rewards is rounding of the dtype they came in."""
     weights_K: Tensor
@@ -53,13 +54,13 @@ class RewardBatch:
         conventions = CONVENTIONS[config.algorithm.preset]
         weights_K = given_NK.new_tensor([reward.weight for reward in config.rewards])
         filled_NK = conventions.fill_missing(given_NK, weights_K, config.names)
-        conditioned_NK = condition_rewards(filled_NK, config.names, config.conditions)
+        conditioned_NK = condition_rewards(filled_NK, config.names, config.conditions, config.ranges)
         return cls(
             config=config,
             conventions=conventions,
             given_NK=given_NK,
             conditioned_NK=conditioned_NK,
-            rewards_NK=normalize_ranges(conditioned_NK, config.names, config.ranges),
+            unit_NK=normalize_ranges(conditioned_NK, config.names, config.ranges),
             rounding=_rounding(rewards_NK.dtype),
             weights_K=weights_K,
             groups=Groups.of(group_ids_N),
@@ -77,9 +78,14 @@ class RewardBatch:
         return self.config.algorithm.ddof if isinstance(self.config.algorithm, GroupNormConfig) else 1
 
     @cached_property
+    def rewards_NK(self) -> Tensor:
+        """What the estimator sees: mapped onto [0, 1] if it compares scales, else in the rewards' own units."""
+        return self.unit_NK if self.config.algorithm.scale_dependent else self.conditioned_NK
+
+    @cached_property
     def valid_NK(self) -> Tensor:
         """Entries that count: scored, and of a reward whose weight isn't 0."""
-        return ~self.rewards_NK.isnan() & (self.weights_K != 0)
+        return ~self.conditioned_NK.isnan() & (self.weights_K != 0)
 
     @cached_property
     def scored_N(self) -> Tensor:
@@ -107,18 +113,24 @@ class RewardBatch:
         return advantages_NK.masked_fill(~self.valid_NK, 0.0)
 
     @cached_property
+    def density_K(self) -> Tensor:
+        """Share of the groups with two valid scores or more in which a reward varies; NaN where there is none."""
+        groups_K = (self.stats.count_GK >= 2).sum(dim=0)
+        return torch.where(groups_K > 0, (~self.stats.zero_variance_GK).sum(dim=0) / groups_K, torch.nan)
+
+    @cached_property
     def count_K(self) -> Tensor:
         return self.valid_NK.sum(dim=0)
 
     @cached_property
     def batch_mean_K(self) -> Tensor:
-        """Mean over the batch's valid scores; 0 for a reward without any."""
-        return self.rewards_NK.masked_fill(~self.valid_NK, 0.0).sum(dim=0) / self.count_K.clamp(min=1)
+        """Mean over the batch's valid scores, mapped onto [0, 1]; 0 for a reward without any."""
+        return self.unit_NK.masked_fill(~self.valid_NK, 0.0).sum(dim=0) / self.count_K.clamp(min=1)
 
     @cached_property
     def batch_std_K(self) -> Tensor:
-        """Population standard deviation over the batch's valid scores."""
-        deviations_NK = torch.where(self.valid_NK, self.rewards_NK - self.batch_mean_K, 0.0)
+        """Population standard deviation over the batch's valid scores, mapped onto [0, 1]."""
+        deviations_NK = torch.where(self.valid_NK, self.unit_NK - self.batch_mean_K, 0.0)
         return (deviations_NK.square().sum(dim=0) / self.count_K.clamp(min=1)).sqrt()
 
     @cached_property
@@ -134,9 +146,12 @@ class RewardBatch:
         return distinct_groups(torch.where(self.valid_NK, self.stats.deviations_NK, torch.inf), self.groups)
 
     def for_estimator(self, name: str) -> RewardBatch:
-        """The same batch, and what is known of it already, for another estimator."""
+        """The same batch for another estimator, and what is known of it already if that sees the rewards alike."""
+        config = self.config.for_estimator(name)
+        if config.ranges and config.algorithm.scale_dependent != self.config.algorithm.scale_dependent:
+            return replace(self, config=config)
         other = copy.copy(self)
-        object.__setattr__(other, "config", self.config.for_estimator(name))
+        object.__setattr__(other, "config", config)
         return other
 
     def column(self, name: str) -> int:

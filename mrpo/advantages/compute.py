@@ -17,6 +17,7 @@ from mrpo.advantages.diagnostics import describe_advantages, describe_rewards
 from mrpo.advantages.estimators import ESTIMATORS
 from mrpo.advantages.result import AdvantageResult, Estimate
 from mrpo.config.advantage import AdvantageConfig, as_config
+from mrpo.config.estimators import ESTIMATOR_CONFIGS
 
 
 def compute_advantages(
@@ -67,8 +68,16 @@ def compute_each(
     """``compute_advantages`` by several estimators, each with those of the given options that it has. What they share
     is computed once."""
     batch = RewardBatch.prepare(rewards_NK, group_ids_N, as_config(config), lengths_N)
-    about_rewards = describe_rewards(batch)
-    return {name: _finish(batch.for_estimator(name), about_rewards, rewards_NK.dtype) for name in estimators}
+    shared: dict[bool, tuple[RewardBatch, dict[str, float]]] = {}
+    results = {}
+    for name in estimators:
+        scaled = bool(batch.config.ranges) and ESTIMATOR_CONFIGS[name].scale_dependent
+        if scaled not in shared:
+            first = batch.for_estimator(name)
+            shared[scaled] = first, describe_rewards(first)
+        seen, about_rewards = shared[scaled]
+        results[name] = _finish(seen.for_estimator(name), about_rewards, rewards_NK.dtype)
+    return results
 
 
 def _finish(batch: RewardBatch, about_rewards: dict[str, float], dtype: torch.dtype) -> AdvantageResult:

@@ -7,6 +7,11 @@
 | ``reward/<name>/out_of_range_share`` | share outside the declared range (only with one) |
 | ``reward/<name>/saturation`` | batch mean's place in the range ([0, 1] if undeclared), clipped to 0..1 |
 | ``reward/<name>/zero_variance_share`` | share of groups with two scores or more whose scores are all equal |
+| ``reward/<name>/density`` | share of groups with two scores or more in which it varies |
+| ``reward/<name>/energy`` | its advantages' sum of squares per rollout of the batch, unweighted |
+| ``reward/<name>/energy_ratio`` | their sum of squares over B density (G - 1), for B groups of G: 1 but for epsilons |
+| ``reward/<name>/covariance`` | with the advantage, of rollouts in the loss: above 0 it rises, to first order |
+| ``reward/<name>/forecast`` | the covariance in standard errors over groups: above 2 it rises, below -2 it falls |
 | ``reward/<name>/effective_weight`` | share of the rewards' summed root-mean-square contribution to the advantage |
 | ``reward/<name>/advantage_share`` | share of the advantage's mean square (negative: works against the rest) |
 | ``advantage/correlation/<a>/<b>`` | correlation of two rewards within groups |
@@ -19,6 +24,7 @@
 | ``advantage/keep_ratio`` | share of scored rollouts that a filter kept |
 | ``advantage/unscored_share`` | share of rollouts without any score |
 | ``advantage/dvao_kappa`` | ``dvao``: mean over groups of its scale relative to GRPO, 0 conflict .. 1 accord |
+| ``reward/<name>/dara_scale`` | ``dara``: its factor for the reward, 1 for the one that varies most often |
 | ``advantage/mean``, ``std``, ``abs_max`` | of the final advantages |
 | ``advantage/clipped_share`` | share of rollouts whose advantage was clipped |
 
@@ -32,6 +38,7 @@ from torch import Tensor
 
 from mrpo.advantages.batch import RewardBatch
 from mrpo.advantages.distinct import distinct_groups
+from mrpo.advantages.forecast import covariances
 from mrpo.advantages.ranges import out_of_range_shares
 from mrpo.advantages.result import Estimate
 
@@ -53,6 +60,7 @@ def describe_advantages(
     return {
         **_contributions(batch, kept_NK),
         **_collapse(batch, kept_NK.sum(dim=1)),
+        **_forecast(batch, dropped_N, advantages_N),
         **_outcome(batch, dropped_N, unclipped_N, advantages_N),
         **estimate.diagnostics,
     }
@@ -62,11 +70,16 @@ def _rewards(batch: RewardBatch) -> dict[str, float]:
     names, stats = batch.config.names, batch.stats
     scored_NK = ~batch.given_NK.isnan()
     comparable_GK = stats.count_GK >= 2
+    energy_K = batch.component_advantages_NK.square().sum(dim=0)
+    freedom_GK = (stats.count_GK - 1).masked_fill(stats.zero_variance_GK, 0.0)
     columns = {
         "mean": _ratio(batch.given_NK.masked_fill(~scored_NK, 0.0).sum(dim=0), scored_NK.sum(dim=0)),
         "missing_share": (~scored_NK).double().mean(dim=0),
         "saturation": _ratio(batch.batch_mean_K.clamp(0, 1) * batch.count_K, batch.count_K),
         "zero_variance_share": _ratio((stats.zero_variance_GK & comparable_GK).sum(dim=0), comparable_GK.sum(dim=0)),
+        "density": batch.density_K,
+        "energy": _ratio(energy_K, scored_NK.new_tensor(len(scored_NK), dtype=energy_K.dtype)),
+        "energy_ratio": _ratio(energy_K, freedom_GK.sum(dim=0)),
     }
     table = {
         f"reward/{name}/{key}": value for key, values_K in columns.items() for name, value in _named(names, values_K)
@@ -100,6 +113,14 @@ def _relations(batch: RewardBatch) -> dict[str, float]:
         for b, second in enumerate(batch.config.names[:a]):
             table[f"advantage/correlation/{second}/{first}"] = float(correlation_KK[a, b])
             table[f"advantage/conflict/{second}/{first}"] = float(conflict_KK[a, b])
+    return _measured(table)
+
+
+def _forecast(batch: RewardBatch, dropped_N: Tensor, advantages_N: Tensor) -> dict[str, float]:
+    found = covariances(batch.given_NK, advantages_N, batch.groups, batch.scored_N & ~dropped_N)
+    names = batch.config.names
+    table = {f"reward/{name}/covariance": value for name, value in _named(names, found.covariance_K)}
+    table |= {f"reward/{name}/forecast": value for name, value in _named(names, found.errors_K)}
     return _measured(table)
 
 

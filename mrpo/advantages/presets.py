@@ -1,7 +1,7 @@
 """The numerical conventions in which published implementations of one formula differ, each named.
 
-Read from the paper (arXiv 2601.05242), verl 0.9.1 ``core_algos.py``, TRL 1.16 ``grpo_trainer.py`` and NeMo-RL
-``advantage_estimator.py``. Shapes: N rollouts, K rewards.
+Read from the paper (arXiv 2601.05242), verl 0.9.1 ``core_algos.py``, TRL 1.16 ``grpo_trainer.py``, NeMo-RL
+``advantage_estimator.py`` and ms-swift 4.6 ``rl_core/advantage.py``. Shapes: N rollouts, K rewards.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ CONVENTIONS: dict[str, Conventions] = {
             missing="refuse",
         ),
         Conventions("trl", group_eps=1e-4, batch_eps=1e-4),
+        Conventions("swift", group_eps=1e-8, batch_eps=1e-8),
         Conventions("nemo", group_eps=1e-6, batch_eps=0.0, leave_one_out=True, missing="zero"),
     )
 }

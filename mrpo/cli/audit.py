@@ -1,4 +1,4 @@
-"""Compare what each estimator would do with the rollouts of a file, and say which one fits.
+"""Compare what each estimator would do with the rollouts of a file, which rewards it would raise, and which one fits.
 
 Reads a line per rollout from any framework: a prompt id, and a column per reward (nested columns as outer.inner).
 Columns are found by their names or named by options. A prompt's rollouts of different steps are different groups.
@@ -150,6 +150,9 @@ def show(
     headings = ("estimator", "kept", "lost", "max", "≠ grpo", *names)
     title = "Estimators, and what each reward weighs in them"
     console.print(table(title, headings, _estimators(names, results), caption=caption))
+    caption = "correlation with the advantage, ± by bootstrap over prompt groups (95 %): what one update does, about"
+    title = "What each estimator would make of each reward"
+    console.print(table(title, ("estimator", *names), _forecasts(rollouts, results), caption=caption))
     for name, (low, high) in observed.items():
         console.print(f"{name}: no bounds given; {', '.join(SCALE_DEPENDENT)} used the observed [{low:g}, {high:g}]")
     console.print(f"[bold]Recommendation: {advice.estimator}[/bold]")
@@ -186,3 +189,31 @@ def _estimators(names: Sequence[str], results: Mapping[str, AdvantageResult]) ->
             percent(float(flipped)),
             *(percent(metrics.get(f"reward/{name}/effective_weight"), 0) for name in names),
         )
+
+
+def _forecasts(rollouts: Rollouts, results: Mapping[str, AdvantageResult]) -> Iterator[tuple[str | None, ...]]:
+    """A cell a reward: rises, stays or falls, by its correlation with the estimator's advantage."""
+    import torch
+
+    from mrpo.advantages.forecast import bootstrap, covariances
+    from mrpo.advantages.groups import Groups
+
+    groups, scores_NK = Groups.of(rollouts.group_ids_N), rollouts.rewards_NK
+    products, counts = [], []
+    for result in results.values():
+        found = covariances(scores_NK, result.advantages_N, groups, result.keep_N)
+        kept_NK, kept_N = scores_NK[result.keep_N], result.advantages_N[result.keep_N]
+        scale_K = torch.stack([score_N[~score_N.isnan()].std(correction=0) for score_N in kept_NK.unbind(dim=1)])
+        products.append(found.products_GK / (scale_K * kept_N.std(correction=0)))
+        counts.append(found.count_GK)
+    ends = bootstrap(torch.cat(products, dim=1), torch.cat(counts, dim=1))
+    low, high = (end.reshape(len(results), -1).tolist() for end in ends)
+    for estimator, lows, highs in zip(results, low, high, strict=True):
+        yield estimator, *map(_forecast, lows, highs)
+
+
+def _forecast(low: float, high: float) -> str | None:
+    """None: the reward, or the advantage, is the same everywhere."""
+    from mrpo.advantages.forecast import direction
+
+    return None if low != low else f"{direction(low, high)} {(low + high) / 2:+.2f}±{(high - low) / 2:.2f}"

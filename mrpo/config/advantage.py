@@ -27,16 +27,27 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 
 class Condition(StrictModel):
-    """``reward`` counts only where ``requires`` reached ``threshold`` (GDPO, arXiv 2601.05242, Eq. 8)."""
+    """``reward`` counts only where ``requires`` reached ``threshold`` (GDPO, arXiv 2601.05242, Eq. 8), or counts less
+    where it didn't (``retain``; GEAR, arXiv 2606.03361)."""
 
     reward: str
     """The easy reward, whose score is conditioned."""
     requires: str
     """The harder reward that must be met first. A missing one counts as not met."""
-    threshold: float
-    """Score of ``requires``, in its own units, from which ``reward`` counts."""
+    threshold: float | None
+    """Score of ``requires``, in its own units, from which ``reward`` counts. None, with ``retain`` alone: it counts the
+    more the higher ``requires`` is in its range."""
+    retain: float | None = Field(default=None, ge=0, le=1)
+    """Share of ``reward`` that counts where the condition isn't met (GEAR's lambda): 0 none, 1 all of it. What
+    ``requires`` itself requires counts, too. None: none, and ``requires`` alone is judged."""
     otherwise: float = 0.0
     """The score of ``reward`` where the condition isn't met. A penalty needs its worst value here, not 0."""
+
+    @model_validator(mode="after")
+    def _is_hard_with_a_threshold(self) -> Condition:
+        if self.threshold is None and self.retain is None:
+            raise ConfigError("threshold: given none without retain, allowed: a number.")
+        return self
 
 
 class RewardSpec(StrictModel):
@@ -47,11 +58,12 @@ class RewardSpec(StrictModel):
     weight: NotNegative = 1.0
     """Its weight in the combined advantage. 0 ignores it."""
     range: Bounds | None = None
-    """Its bounds [low, high]. A reward with bounds is mapped onto [0, 1] before the estimator sees it."""
+    """Its bounds [low, high]. Estimators that compare the rewards' scales (``dvao``, ``saw``, ``sa_mrpo``) see it
+    mapped onto [0, 1]; all others see it in its own units."""
     noise_variance: NotNegative = 0.0
     """Variance of its scoring noise, in its own units squared (``dvao`` takes it off before variance weighs)."""
     conditions: tuple[Condition, ...] = ()
-    """When it counts, judged on the rewards as they came; each names this reward. Chains a>b>c: state each link."""
+    """When it counts, judged on the rewards as they came. Each names this reward; hard chains state all links."""
 
 
 class AdvantageConfig(StrictModel):
@@ -120,6 +132,11 @@ class AdvantageConfig(StrictModel):
                     raise unknown_name("conditions.reward (reward)", condition.reward, [reward.name])
                 if condition.requires not in names:
                     raise unknown_name("conditions.requires (reward)", condition.requires, names)
+                if condition.threshold is None and condition.requires not in self.ranges:
+                    raise ConfigError(
+                        f"ranges: nothing for reward {condition.requires!r}, which {reward.name!r} requires without a "
+                        "threshold, so that its place in its range counts. Allowed: its bounds, or a threshold."
+                    )
         _reject_cycle(self.conditions)
         self.algorithm.check_rewards(names)
         return self

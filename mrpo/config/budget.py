@@ -70,9 +70,10 @@ class BudgetConfig(StrictModel):
     signal: Signal = "bernoulli"
     """Whose variance counts: of "total above 0", of the total, of each reward, or what the estimator expects."""
     filter_groups: str | None = None
-    """Dynamic sampling (DAPO): a prompt whose rollouts all score the same in this reward, or in the weighted sum of
-    those it has (``total``), is thrown away and another prompt drawn for it. One with fewer than two scores stays.
-    Unset: none is thrown away."""
+    """Dynamic sampling (DAPO): a prompt whose group teaches nothing is thrown away and another prompt drawn for it.
+    ``advantage``: one that the estimator in use gives no advantage. ``total``, or a reward's name: one whose rollouts
+    all score the same in the weighted sum of the rewards they have, or in this reward; one with fewer than two scores
+    stays. Unset: none is thrown away."""
     rounds: RoundsConfig | None = None
     """Sample prompts in rounds. All rollouts seen count in the estimator's statistics and in the history; those kept
     are trained on. Unset: one round, all kept."""

@@ -16,7 +16,7 @@ from mrpo.config.method_options import MethodSection
 from mrpo.errors import ConfigError, unknown_name
 from mrpo.registry import module_names
 
-Preset = Literal["paper", "verl", "trl", "nemo"]
+Preset = Literal["paper", "verl", "trl", "nemo", "swift"]
 
 
 class TokenModulation(StrictModel):
@@ -85,7 +85,10 @@ class EstimatorConfig(StrictModel):
 
     RENAMED: ClassVar[Mapping[str, str]] = {"exclude_flat": "exclude_zero_variance"}
     scale_dependent: ClassVar[bool] = False
-    """It compares the rewards' scales, so it refuses a reward that leaves [0, 1] without declared bounds."""
+    """It compares the rewards' scales: it takes rewards with declared bounds mapped onto [0, 1], and refuses one that
+    leaves [0, 1] without. All others take rewards in their own units."""
+    weighs_by_batch: ClassVar[bool] = False
+    """What a reward weighs in a group depends on the rest of the batch."""
 
     estimator: str = "gdpo"
     """Name of the estimator: a module of ``mrpo.advantages.estimators``."""
@@ -156,6 +159,7 @@ class Gd2poConfig(GroupNormConfig):
 class CorrGrpoConfig(GroupNormConfig):
     WITHOUT_EFFECT: ClassVar = {"ddof": ("form", ("grpo",))}
 
+    weighs_by_batch: ClassVar[bool] = True
     estimator: Literal["corr_grpo"] = "corr_grpo"
     form: Literal["grpo", "gdpo"] = "grpo"
     """Work on the summed rewards or on the rewards' separate advantages."""
@@ -164,6 +168,7 @@ class CorrGrpoConfig(GroupNormConfig):
 
 
 class SawConfig(GroupNormConfig):
+    weighs_by_batch: ClassVar[bool] = True
     scale_dependent: ClassVar[bool] = True
     estimator: Literal["saw"] = "saw"
     form: Literal["grpo", "gdpo"] = "grpo"
@@ -171,6 +176,7 @@ class SawConfig(GroupNormConfig):
 
 
 class SaMrpoConfig(GroupNormConfig):
+    weighs_by_batch: ClassVar[bool] = True
     scale_dependent: ClassVar[bool] = True
     estimator: Literal["sa_mrpo"] = "sa_mrpo"
     gamma: float = Field(default=0.5, ge=0)
@@ -189,9 +195,25 @@ class PapoConfig(GroupNormConfig):
             raise unknown_name("algorithm.outcome (reward)", self.outcome, names)
 
 
+class DaraConfig(GroupNormConfig):
+    weighs_by_batch: ClassVar[bool] = True
+    estimator: Literal["dara"] = "dara"
+    form: Literal["asym", "sym"] = "asym"
+    """Whether a rare reward's factor multiplies its positive advantages alone, or all of them."""
+    w_max: float = Field(default=5.0, ge=1)
+    """Largest factor. 1 is GDPO."""
+
+
+class RvpoConfig(GroupNormConfig):
+    estimator: Literal["rvpo"] = "rvpo"
+    beta: float = Field(default=1.0, gt=0)
+    """How much a rollout's weakest rewards decide: from the mean of its rewards' advantages (near 0) to their
+    minimum."""
+
+
 _WITH_OPTIONS: tuple[type[EstimatorConfig], ...] = (
-    *(GrpoConfig, DvaoConfig, Gd2poConfig),
-    *(CorrGrpoConfig, SawConfig, SaMrpoConfig, PapoConfig),
+    *(GrpoConfig, DvaoConfig, Gd2poConfig, CorrGrpoConfig, SawConfig),
+    *(SaMrpoConfig, PapoConfig, DaraConfig, RvpoConfig),
 )
 
 ESTIMATOR_CONFIGS: dict[str, type[EstimatorConfig]] = {

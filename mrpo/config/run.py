@@ -53,6 +53,32 @@ class RewardModelConfig(StrictModel):
     """Execute the Python files that come with the model. See ``model.trust_remote_code``."""
 
 
+class SoftCondition(StrictModel):
+    """A reward counts less, rather than not at all, where another one isn't reached (GEAR, arXiv 2606.03361)."""
+
+    at_least: float | None = None
+    """What the other reward must reach. Unset: the reward counts the more the higher the other one is in its range."""
+    retain: float = Field(ge=0, le=1)
+    """Share of the reward that counts where the other one isn't reached (GEAR's lambda): 0 none, as with a plain
+    number; 0.2 a strong condition, 0.6 a weak one; 1 no condition."""
+
+    def __str__(self) -> str:
+        at_least = "by its place in its range" if self.at_least is None else f"{self.at_least:g}"
+        return f"{at_least} (else {self.retain:g} of it)"
+
+
+def _requirement(given: Any) -> Any:
+    if isinstance(given, Mapping):
+        return SoftCondition.model_validate(dict(given))
+    if isinstance(given, SoftCondition) or (isinstance(given, int | float) and not isinstance(given, bool)):
+        return given
+    raise ConfigError(f"given {given!r}, allowed: a number, or {{at_least: NUMBER, retain: 0 to 1}}.")
+
+
+Requirement = Annotated[float | SoftCondition, BeforeValidator(_requirement)]
+"""What another reward must reach: a number, or a condition that keeps a share."""
+
+
 class RewardConfig(StrictModel):
     """One named reward."""
 
@@ -69,10 +95,12 @@ class RewardConfig(StrictModel):
     weight: float = Field(default=1.0, ge=0)
     """Its weight in the combined advantage."""
     range: Bounds | None = None
-    """Its bounds [low, high]. Estimators that compare rewards' scales need them."""
-    requires: dict[str, float] = Field(default_factory=dict)
-    """It counts only in rollouts in which each reward named here reaches the value given here, and is 0 in others. One
-    without a score reaches nothing."""
+    """Its bounds [low, high]. Estimators that compare rewards' scales (``dvao``, ``saw``, ``sa_mrpo``) need them and
+    map it onto [0, 1]; ``grpo`` and the others take it as it is. A score outside is a failure."""
+    requires: dict[str, Requirement] = Field(default_factory=dict)
+    """It counts only in rollouts in which each reward named here reaches the number given here, and is 0 in others.
+    With ``{at_least: NUMBER, retain: SHARE}`` instead of a number it keeps that share there. One without a score
+    reaches nothing."""
     sources: list[str] | None = Field(default=None, min_length=1)
     """The data sources (``data_source`` of a row) that it applies to; it isn't applicable to any other. Unset: all."""
     noise_variance: float | None = Field(default=None, ge=0)
@@ -92,8 +120,10 @@ class RewardConfig(StrictModel):
             range=self.range,
             noise_variance=self.noise_variance or 0.0,
             conditions=tuple(
-                Condition(reward=name, requires=other, threshold=threshold)
-                for other, threshold in self.requires.items()
+                Condition(reward=name, requires=other, threshold=of.at_least, retain=of.retain)
+                if isinstance(of, SoftCondition)
+                else Condition(reward=name, requires=other, threshold=of)
+                for other, of in self.requires.items()
             ),
         )
 
@@ -275,17 +305,21 @@ class RunConfig(StrictModel):
         for name, reward in self.rewards.items():
             if not name.replace("_", "").isalnum():
                 raise ConfigError(f"rewards: given the name {name!r}, allowed: letters, digits and underscores.")
-            if name == "total":
-                raise ConfigError(
-                    "rewards: given the name 'total', which is the weighted sum of all. Allowed: another."
-                )
-            for other in reward.requires:
+            if name in ("total", "advantage"):
+                what = "the weighted sum of all" if name == "total" else "what the estimator makes of all"
+                raise ConfigError(f"rewards: given the name {name!r}, which is {what}. Allowed: another.")
+            for other, of in reward.requires.items():
                 if other not in self.rewards:
                     raise unknown_name(f"rewards.{name}.requires", other, self.rewards)
                 _require_common_source(name, reward, other, self.rewards[other])
+                if isinstance(of, SoftCondition) and of.at_least is None and self.rewards[other].range is None:
+                    raise ConfigError(
+                        f"rewards.{other}.range: none given, while {name} requires it without at_least, so that its "
+                        "place in its range counts. Allowed: its bounds, or an at_least."
+                    )
         known = [*self.rewards, "total"]
-        if self.budget.filter_groups is not None and self.budget.filter_groups not in known:
-            raise unknown_name("budget.filter_groups", self.budget.filter_groups, known)
+        if self.budget.filter_groups is not None and self.budget.filter_groups not in [*known, "advantage"]:
+            raise unknown_name("budget.filter_groups", self.budget.filter_groups, [*known, "advantage"])
         if self.budget.rounds is not None and self.budget.rounds.reward not in known:
             raise unknown_name("budget.rounds.reward", self.budget.rounds.reward, known)
         _ = self.advantage  # is checked as it is made

@@ -249,8 +249,9 @@ def off_policy(config: RunConfig) -> dict[str, Any]:
 
 
 def _filter_metric(name: str | None) -> str | None:
-    """How verl knows a reward: by its name on the wire, or as the weighted sum of all."""
-    return name and ("reward" if name == "total" else SCORE + name)
+    """How verl knows a reward: by its name on the wire, or as the weighted sum of all, for what is no reward, too: the
+    decision is ours."""
+    return name and ("reward" if name in ("total", "advantage") else SCORE + name)
 
 
 def _for_cpu(config: RunConfig) -> dict[str, Any]:

@@ -56,6 +56,10 @@ class Phase(StrEnum):
     # Warnings, which are no part of what a run does.
     TRUNCATED = "truncated responses"
     """Most responses of a step reached the limit before their end; its detail says how many."""
+    NO_ADVANTAGE = "no advantage"
+    """No prompt group of a step has an advantage, so that it teaches nothing; its detail says by which estimator."""
+    INFORMATIVE_DROPPED = "informative groups dropped"
+    """Dynamic sampling throws away groups that the estimator learns from; its detail says how many."""
 
     # Faults.
     ENGINE_DIED = "engine died"
@@ -73,7 +77,7 @@ class Phase(StrEnum):
     """The run is saved, and goes on when it is started again."""
 
 
-WARNINGS = (Phase.TRUNCATED,)
+WARNINGS = (Phase.TRUNCATED, Phase.NO_ADVANTAGE, Phase.INFORMATIVE_DROPPED)
 
 ENDS = (Phase.DONE, Phase.FAILED, Phase.STOPPED)
 

@@ -33,7 +33,7 @@ def totals(rollouts: Rollouts, rewards: AdvantageConfig) -> torch.Tensor:
     stands at their mean. NaN for a rollout without any score.
     """
     weights_K = torch.tensor([reward.weight for reward in rewards.rewards], dtype=torch.float64)
-    scores_NK = condition_rewards(rollouts.rewards_NK, rewards.names, rewards.conditions)
+    scores_NK = condition_rewards(rollouts.rewards_NK, rewards.names, rewards.conditions, rewards.ranges)
     valid_NK = ~scores_NK.isnan() & (weights_K > 0)
     groups = Groups.of(rollouts.group_ids_N)
     count_GK = groups.sum(valid_NK.double()).clamp(min=1)

@@ -14,6 +14,9 @@ from mrpo.record.metrics import name_part
 from mrpo.step.rollouts import Rollouts
 from mrpo.step.seam import RolloutText
 
+INFORMATIVE_SHARE = "rollout/filter_groups/informative_share"
+"""Metric: of the groups that dynamic sampling threw away, the share that the estimator would have learned from."""
+
 
 def failed_too_often(rollouts: Rollouts, names: Sequence[str], max_failure_rate: float) -> str | None:
     """Which reward failed in more than that share of the rollouts, or in all of them, and why; None: none did."""

@@ -59,7 +59,13 @@ def submit(step: Step, run: Parts, count: int) -> None:
     if plan.submitted > MAX_REFILLS * prompts_per_step:
         name = run.config.budget.filter_groups
         reason = "groups keep failing (see the rollout workers' logs)"
-        if name is not None:
+        if name == "advantage":
+            reason = (
+                f"{run.config.algorithm.estimator} gives the groups no advantage: all rollouts of a prompt earn the "
+                "same, or what their rewards say cancels (budget.filter_groups=advantage). Are prompts too hard, too "
+                f"easy, or the rewards constant? Else {reason}"
+            )
+        elif name is not None:
             reason = (
                 f"the groups have zero variance: all rollouts of a prompt earn the same {name} "
                 f"(budget.filter_groups={name}). Is it too hard, too easy, or a constant? Else {reason}"

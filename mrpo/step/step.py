@@ -40,7 +40,14 @@ from mrpo.record.metrics import rename
 from mrpo.record.phase import Phase
 from mrpo.step.agreement import require_agreement
 from mrpo.step.budget import BatchPlan
-from mrpo.step.outcome import failed_too_often, reward_metrics, rollout_records, source_metrics, truncated_share
+from mrpo.step.outcome import (
+    INFORMATIVE_SHARE,
+    failed_too_often,
+    reward_metrics,
+    rollout_records,
+    source_metrics,
+    truncated_share,
+)
 from mrpo.step.parts import Parts, Step
 from mrpo.step.rollouts import Rollouts, select_rollouts
 from mrpo.step.sampling import complete, fill, next_batch, take, tended
@@ -196,6 +203,7 @@ def record(step: Step, run: Parts, metrics: Metrics) -> Metrics:
 
     run.writer.submit(write)
     warn_of_truncation(step, run, renamed.get("rollout/truncated_share", 0.0))
+    warn_of_no_signal(step, run, renamed)
     return renamed
 
 
@@ -206,3 +214,23 @@ def warn_of_truncation(step: Step, run: Parts, share: float) -> None:
         limit = run.config.data.max_response_length
         detail = f"{share:.0%} of the step's responses reached data.max_response_length={limit} before their end"
         run.folder.event(Phase.TRUNCATED, step=step.number, detail=detail)
+
+
+def warn_of_no_signal(step: Step, run: Parts, recorded: Metrics) -> None:
+    """Say once in an attempt that a step has taught nothing, and that dynamic sampling throws away what would teach."""
+    estimator = run.config.algorithm.estimator
+    found = {}
+    if recorded.get("advantage/abs_max") == 0:
+        found[Phase.NO_ADVANTAGE] = (
+            f"{estimator} gives no rollout of the step an advantage: all rollouts of a prompt earn the same, or what "
+            "their rewards say cancels. Are prompts too hard, too easy, or the rewards constant?"
+        )
+    if share := recorded.get(INFORMATIVE_SHARE, 0.0):
+        found[Phase.INFORMATIVE_DROPPED] = (
+            f"{estimator} would have learned from {share:.0%} of the groups that "
+            f"budget.filter_groups={run.config.budget.filter_groups} threw away; advantage throws away only the others"
+        )
+    for phase, detail in found.items():
+        if phase not in run.warned:
+            run.warned.add(phase)
+            run.folder.event(phase, step=step.number, detail=detail)

@@ -1,8 +1,8 @@
 """Dynamic sampling (``budget.filter_groups``): which finished prompt groups verl's replay buffer replaces.
 
 verl reads one number from every rollout of a group and drops the group if all are equal. A rollout may have none here,
-since its reward isn't applicable or has failed, so the decision is ours, and the dropping verl's. Shapes: ``N``
-rollouts, ``K`` rewards.
+since its reward isn't applicable or has failed, and an estimator may learn from a group whose total doesn't vary, so
+the decision is ours, and the dropping verl's. Shapes: ``N`` rollouts, ``K`` rewards, ``G`` prompt groups.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ import torch
 import transfer_queue as tq
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
+from mrpo.advantages import informative_groups
+from mrpo.config.advantage import AdvantageConfig
+from mrpo.step.outcome import INFORMATIVE_SHARE
 from mrpo.step.rollouts import BatchRow, Rollouts, RowKey, select_rollouts
+from mrpo.step.seam import Metrics
 from mrpo.verl_seam.rows import PARTITION, row_components, seen_rollouts
 
 
@@ -43,16 +47,35 @@ def shared_scores(rollouts: Rollouts, weights: Mapping[str, float]) -> dict[str,
     return {uid: scores[0] for uid, scores in found.items() if min(scores) == max(scores)}
 
 
+def without_advantage(rollouts: Rollouts, config: AdvantageConfig) -> dict[str, float]:
+    """By uid 0, the advantage that all rollouts of a group have in common by the estimator in use. Such groups are
+    dropped, but for those in which a reward failed."""
+    informative_G = informative_groups(rollouts.rewards_NK, rollouts.group_ids_N, config, rollouts.selected_N)
+    uids = list(dict.fromkeys(key.uid for key in rollouts.keys))  # numbered in this order
+    counted = {name for name, weight in config.weights.items() if weight > 0}
+    failed = {
+        key.uid for key, failures in zip(rollouts.keys, rollouts.failures, strict=True) if counted & failures.keys()
+    }
+    return {
+        uid: 0.0
+        for uid, informative in zip(uids, informative_G.tolist(), strict=True)
+        if not informative and uid not in failed
+    }
+
+
 class GroupFilter:
     """Takes the place of a buffer's own decision. Each finished group is looked at once.
 
     Args:
         buffer: verl's.
-        weights: of all rewards in what is compared, as in ``shared_scores``.
+        what: ``budget.filter_groups``: a reward, ``total``, or ``advantage``.
+        config: the estimator and what rewards declare.
     """
 
-    def __init__(self, buffer: ReplayBuffer, weights: Mapping[str, float]):
-        self.buffer, self.weights = buffer, weights
+    def __init__(self, buffer: ReplayBuffer, what: str, config: AdvantageConfig):
+        self.buffer, self.what, self.config = buffer, what, config
+        self.weights = {name: w if what == "total" else float(name == what) for name, w in config.weights.items()}
+        self._dropped = self._informative = 0
         buffer._dapo_filtered_keys = self.dropped  # type: ignore[method-assign,assignment]
 
     def dropped(self, partition: str) -> tuple[set[str], Counter[float]]:
@@ -69,7 +92,21 @@ class GroupFilter:
             rows = [
                 BatchRow(*row) for row in zip(keys, components, [0] * len(keys), [False] * len(keys), seen, strict=True)
             ]
-            shared = shared_scores(select_rollouts(rows, list(self.weights)), self.weights)
+            shared = self._shared(select_rollouts(rows, list(self.weights)))
             decided |= {uid: shared.get(uid) for uid in new}
         dropped = {uid: score for uid, score in decided.items() if score is not None}
         return set(dropped), Counter(dropped.values())
+
+    def _shared(self, rollouts: Rollouts) -> dict[str, float]:
+        if self.what == "advantage":
+            return without_advantage(rollouts, self.config)
+        shared = shared_scores(rollouts, self.weights)
+        self._dropped += len(shared)
+        self._informative += len(shared.keys() - without_advantage(rollouts, self.config).keys())
+        return shared
+
+    def take_metrics(self) -> Metrics:
+        """Since the last call: what share of the dropped groups the estimator would have given an advantage. Nothing
+        where it decides itself, or none was dropped."""
+        dropped, informative, self._dropped, self._informative = self._dropped, self._informative, 0, 0
+        return {INFORMATIVE_SHARE: informative / dropped} if dropped else {}

@@ -119,10 +119,9 @@ class VerlSeam:
         self.ranks = self.trainer.actor_rollout_wg
         strict = ours.run.trainer.determinism == "strict"
         self.buffer = StepBuffer(self.trainer.replay_buffer, self.mini_batches, strict, self._look)
-        if (name := ours.run.budget.filter_groups) is not None:
-            GroupFilter(
-                self.buffer.buffer, {n: r.weight if name == "total" else float(n == name) for n, r in rewards.items()}
-            )
+        self.group_filter: GroupFilter | None = None
+        if (what := ours.run.budget.filter_groups) is not None:
+            self.group_filter = GroupFilter(self.buffer.buffer, what, ours.run.advantage)
         self.validated: list[ValidationRow] = []
         self._keep_validated()
         self.engines: EngineKeeper | None = None
@@ -247,6 +246,7 @@ class VerlSeam:
             trainer.on_sample_begin()
             meta, metrics = self.buffer.sample(step, prompts, refill)
             trainer.on_sample_end()
+        metrics |= self.group_filter.take_metrics() if self.group_filter is not None else {}
         if trainer.reward_loop_manager.reward_loop_worker_handles is None:
             with self.timed("reward"):
                 meta = trainer._compute_reward_colocate(meta, metrics=metrics)

@@ -57,15 +57,39 @@ def trl_advantages(rewards_NK: Tensor, group_size: int, weights: list[float], ag
     return names["advantages"]
 
 
+def swift_advantages(rewards_NK: Tensor, group_size: int, weights: list[float]) -> Tensor:
+    """The installed ms-swift's advantages (N,) of rows sorted by group, with ``scale_rewards`` gdpo."""
+    names: dict[str, Any] = {"torch": torch}
+    exec(_swift_code(), names)
+    weights_K = torch.tensor(weights, dtype=rewards_NK.dtype)
+    advantages_N, _ = names["compute_advantages"](rewards_NK, weights_K, group_size, scale_rewards="gdpo")
+    return advantages_N
+
+
+@cache
+def _swift_code() -> CodeType:
+    """Its function and the one that this calls, compiled from their source: importing their modules takes all of
+    ms-swift's dependencies."""
+    folder, future = _peer("swift", "ms-swift"), "from __future__ import annotations"
+    helper = _find(ast.parse((folder / "utils" / "torch_utils.py").read_text()), "nanstd")
+    function = _find(ast.parse((folder / "rl_core" / "advantage.py").read_text()), "compute_advantages")
+    return compile(ast.Module([*ast.parse(future).body, helper, function], type_ignores=[]), str(folder), "exec")
+
+
+def _peer(package: str, name: str) -> Path:
+    """Its folder, apart from site-packages: verl changes its ways where it finds TRL."""
+    peers = str(Path(sys.prefix, "peers"))
+    spec = importlib.machinery.PathFinder.find_spec(package, [peers])
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip(f"{name} is not in {peers}: its preset is NOT checked against its code (make unit installs it)")
+    return Path(spec.submodule_search_locations[0])
+
+
 @cache
 def _trl_code() -> CodeType:
     """``GRPOTrainer``'s statements from unscorable mask to advantages, compiled from its own source: the method around
     them needs a model, a tokenizer and a dataset."""
-    peers = str(Path(sys.prefix, "peers"))  # apart from site-packages: verl changes its ways where it finds TRL
-    spec = importlib.machinery.PathFinder.find_spec("trl", [peers])
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip(f"TRL is not in {peers}: its preset is NOT checked against its code (make unit installs it)")
-    folder = Path(spec.submodule_search_locations[0], "trainer")
+    folder = _peer("trl", "TRL") / "trainer"
     helper = _find(ast.parse((folder / "utils.py").read_text()), "nanstd")
     method = _find(ast.parse((folder / "grpo_trainer.py").read_text()), "_generate_and_score_completions")
     first, last = _assignment(method, "unscorable_mask"), _assignment(method, "advantages")

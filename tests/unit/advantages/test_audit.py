@@ -52,6 +52,24 @@ def test_it_prints_every_estimator_and_a_recommendation_with_a_reason(
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+def test_it_forecasts_each_reward_under_each_estimator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """b is a hundredth of what a is, and its opposite: the sum lets it fall, and so does what filters nothing out; an
+    estimator that hears both alike raises neither for certain. c has nothing to do with either."""
+    draw = random.Random(0)
+    rows = []
+    for i in range(800):
+        a = draw.random()
+        rows.append({"uid": i // 4, "a": 100 * a, "b": 1 - a + 0.3 * draw.random(), "c": draw.random() < 0.5})
+    assert main([str(write(tmp_path, rows)), "--weights", "a=1,b=1,c=0"]) == 0
+    printed = capsys.readouterr().out
+    table = printed[printed.index("What each estimator would make of each reward") :]
+    cells = {line.split()[0]: line.split() for line in table.splitlines() if line.strip()}
+    assert cells["grpo"][1::2] == ["rises", "falls", "stays"]
+    assert float(cells["grpo"][2].split("±")[0]) > 0.8
+    assert cells["gdpo"][5] == "stays"
+    assert cells["gdpo"][1] != "falls"
+
+
 def recommended(tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[dict[str, Any]], *options: str) -> str:
     assert main([str(write(tmp_path, rows)), *options]) == 0
     return capsys.readouterr().out.replace("\n", " ")

@@ -25,10 +25,10 @@ def metrics(rewards: Sequence[Sequence[float]], groups: list[int] | None = None,
 
 
 def test_every_metric_is_in_the_table_and_back() -> None:
-    rewards: list[list[float]] = [[1, 0.5], [0, 1], [0, 0.2], [0, NAN]]
+    rewards: list[list[float]] = [[1, 0.5], [0, 1], [0, 0.2], [0, NAN], [1, 1], [0, 0.9]]
     logged: set[str] = set()
     for name in ESTIMATORS:
-        logged |= metrics(rewards, estimator=name, ranges={"a": [0, 1]}).keys()
+        logged |= metrics(rewards, [0] * 4 + [1] * 2, estimator=name, ranges={"a": [0, 1]}).keys()
     generic = {re.sub(r"reward/[ab]/", "reward/<name>/", name) for name in logged}
     generic = {re.sub(r"/a/b$", "/<a>/<b>", name) for name in generic}
     assert diagnostics.__doc__ is not None
@@ -70,6 +70,25 @@ def test_a_dominant_reward_shows_in_its_share_of_the_sum_only() -> None:
     rewards: list[list[float]] = [[10, 0], [-10, 0.1], [10, 0.2], [-10, 0.3]]
     assert metrics(rewards, estimator="grpo")["reward/a/advantage_share"] > 0.99
     assert metrics(rewards, estimator="gdpo")["reward/a/effective_weight"] == pytest.approx(0.5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(batches(rewards=(1, 3), group_sizes=(3, 3), groups=(2, 6)))
+def test_energy_is_groups_times_density_times_size_less_1(batch: Batch) -> None:
+    config = {"estimator": "gdpo", "names": batch.names, "weights": batch.weights}
+    found = compute_advantages(batch.rewards_NK, batch.group_ids_N, config).diagnostics
+    groups, rollouts = len(batch.group_ids_N.unique()), len(batch.group_ids_N)
+    for name in batch.names:
+        density = found[f"reward/{name}/density"]
+        assert density == pytest.approx(1 - found[f"reward/{name}/zero_variance_share"])
+        assert found[f"reward/{name}/energy"] * rollouts == pytest.approx(groups * density * (3 - 1))
+        assert found.get(f"reward/{name}/energy_ratio", 1.0) == pytest.approx(1)
+
+
+def test_density_and_energy_of_a_reward_that_few_groups_have() -> None:
+    found = metrics([[1, 1], [0, 0], [1, NAN], [1, NAN], [0, 1], [1, NAN]], [0, 0, 1, 1, 2, 2])
+    assert (found["reward/a/density"], found["reward/b/density"]) == (pytest.approx(2 / 3), 1)
+    assert (found["reward/a/energy"], found["reward/b/energy"]) == (pytest.approx(2 / 6), pytest.approx(1 / 6))
 
 
 @settings(max_examples=30, deadline=None)

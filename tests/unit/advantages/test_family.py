@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mrpo.advantages import AdvantageResult, compute_advantages, compute_each, token_counts, write_ragged, write_tokens
+from mrpo.config.estimators import ESTIMATOR_CONFIGS
 
 from .strategies import ESTIMATORS, Batch, batches
 
@@ -101,9 +102,10 @@ def test_constant_rewards_get_exactly_zero(form: dict[str, Any], level: float, s
     assert advantages(rewards, [0] * size + [1, 1], form)[:size] == [0] * size
 
 
-@pytest.mark.parametrize("form", [form for form in FORMS if form["estimator"] != "saw"], ids=str)
+@pytest.mark.parametrize("form", [form for form in FORMS if form["estimator"] not in ("saw", "rvpo")], ids=str)
 def test_a_constant_reward_changes_nothing(form: dict[str, Any]) -> None:
-    """But for SAW, whose weights average 1 over all rewards, the constant one included."""
+    """But for SAW, whose weights average 1 over all rewards, the constant one included, and for RVPO, in whose minimum
+    it is an advantage of 0."""
     rewards = [[1.0, 0.0], [0.0, 0.2], [0.5, 0.4], [1.0, 1.0], [0.0, 0.5]]
     groups = [0, 0, 0, 1, 1]
     with_constant = advantages([[*row, 0.7] for row in rewards], groups, form)
@@ -143,7 +145,7 @@ def of_sources(form: dict[str, Any], **options: Any) -> list[float]:
     return result.advantages_N.tolist()
 
 
-BY_GROUP = ("advantage_combination", "corr_grpo", "dvao", "gd2po", "gdpo", "grpo", "papo")
+BY_GROUP = ("advantage_combination", "corr_grpo", "dvao", "gd2po", "gdpo", "grpo", "papo", "rvpo")
 """Estimators in which groups don't depend on each other, but for the batch norm."""
 
 
@@ -166,11 +168,12 @@ def test_a_source_is_compared_as_if_it_had_only_its_own_rewards(
 
 @pytest.mark.parametrize("form", [form for form in FORMS if form.get("form") != "gdpo" and form["estimator"] != "papo"])
 def test_a_reward_that_requires_one_of_another_source_teaches_nothing_there(form: dict[str, Any]) -> None:
-    """It counts 0 in all of a group's rollouts, which is what they have in common (``saw`` weighs by its spread)."""
+    """It counts 0 in all of a group's rollouts, which is what they have in common (``saw`` weighs by its spread, and in
+    the minimum of ``rvpo`` it is an advantage of 0)."""
     condition = [{"reward": "both", "requires": "letters", "threshold": 1.0}]
     conditioned = of_sources(form, conditions=condition)
     without = of_sources(form, weights={"letters": 1.0, "chat": 1.0, "both": 0.0})
-    if form["estimator"] != "saw":
+    if form["estimator"] not in ("saw", "rvpo"):
         assert conditioned[CHAT] == pytest.approx(without[CHAT], abs=1e-6)
     assert conditioned[LETTERS] != pytest.approx(of_sources(form)[LETTERS], abs=1e-6)
 
@@ -233,12 +236,28 @@ def test_common_factor_on_the_weights(form: dict[str, Any], batch: Batch, factor
 @settings(max_examples=15, deadline=None)
 @given(batch=batches(group_sizes=(2, 6), missing=True), shift=st.floats(-3, 3), factor=st.floats(0.5, 4))
 def test_declared_ranges_undo_units(form: dict[str, Any], batch: Batch, shift: float, factor: float) -> None:
-    """A reward in other units, with its bounds, is the same reward."""
+    """A reward in other units, with its bounds, is the same reward, but to the estimators that keep its units."""
     units = Batch(factor * batch.rewards_NK + shift, batch.group_ids_N, batch.lengths_N, batch.names, batch.weights)
     ranges = dict.fromkeys(batch.names, (shift, factor + shift))
     threshold = {"outcome_threshold": factor + shift - 1e-9} if form["estimator"] == "papo" else {}
     rescaled_N = run(units, form, ranges=ranges, **threshold).advantages_N
-    torch.testing.assert_close(rescaled_N, run(batch, form).advantages_N, atol=1e-5, rtol=1e-5)
+    keeps_units = form.get("std") is False or form == {"estimator": "corr_grpo"}
+    expected_N = run(batch, form).advantages_N * (factor if keeps_units else 1)
+    torch.testing.assert_close(rescaled_N, expected_N, atol=1e-5, rtol=1e-5)
+
+
+@every_form
+@settings(max_examples=10, deadline=None)
+@given(batch=batches(rewards=(2, 3), group_sizes=(2, 6), missing=True))
+def test_bounds_map_rewards_for_those_estimators_alone_that_compare_scales(form: dict[str, Any], batch: Batch) -> None:
+    """The first reward in [0, 1] with bounds of [0, 4] is a quarter of itself to them, and itself to all others."""
+    bounded_N = run(batch, form, ranges={batch.names[0]: (0, 4)}).advantages_N
+    expected = batch
+    if ESTIMATOR_CONFIGS[form["estimator"]].scale_dependent:
+        rewards_NK = batch.rewards_NK.clone()
+        rewards_NK[:, 0] /= 4
+        expected = Batch(rewards_NK, batch.group_ids_N, batch.lengths_N, batch.names, batch.weights)
+    torch.testing.assert_close(bounded_N, run(expected, form).advantages_N, atol=1e-9, rtol=1e-9)
 
 
 @every_form
@@ -265,10 +284,10 @@ def test_clipping_bounds_and_is_reported(form: dict[str, Any], batch: Batch, bou
 @settings(max_examples=20, deadline=None)
 @given(batch=batches(missing=True))
 def test_together_is_the_same_as_one_by_one(batch: Batch) -> None:
-    config = {"names": batch.names, "weights": batch.weights}
+    config = {"names": batch.names, "weights": batch.weights, "ranges": {batch.names[0]: (-1, 3)}}
     together = compute_each(batch.rewards_NK, batch.group_ids_N, config, ESTIMATORS, lengths_N=batch.lengths_N)
     for name, result in together.items():
-        alone = run(batch, {"estimator": name})
+        alone = run(batch, {"estimator": name}, ranges=config["ranges"])
         assert torch.equal(result.advantages_N, alone.advantages_N)
         assert result.diagnostics == alone.diagnostics
 

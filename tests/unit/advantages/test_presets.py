@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mrpo.advantages import compute_advantages, write_tokens
 
-from .peers import trl_advantages, verl_gdpo
+from .peers import swift_advantages, trl_advantages, verl_gdpo
 from .strategies import Batch, batches
 
 pytestmark = pytest.mark.unit
@@ -80,6 +80,19 @@ def test_trl_preset_of_grpo_is_trls_sum_then_normalize(batch: Batch) -> None:
     theirs_N = trl_advantages(rewards_NK, 4, list(batch.weights.values()), "sum_then_normalize")
     ours = compute_advantages(rewards_NK, group_ids_N, config(batch, estimator="grpo", preset="trl"))
     torch.testing.assert_close(ours.advantages_N, theirs_N, atol=1e-7, rtol=1e-7)
+
+
+@settings(max_examples=60, deadline=None)
+@given(batches(missing=True, group_sizes=(3, 3)))
+def test_swift_preset_is_ms_swift_with_missing_scores(batch: Batch) -> None:
+    """Where every rollout has a score: one without any stays in ms-swift's batch as a 0. A batch of equal scores
+    leaves rounding over, which ms-swift divides by its epsilon; ours is 0."""
+    rewards_NK, group_ids_N = grouped(batch)
+    rewards_NK[rewards_NK.isnan().all(dim=1)] = 0.4
+    theirs_N = swift_advantages(rewards_NK, 3, list(batch.weights.values()))
+    ours_N = compute_advantages(rewards_NK, group_ids_N, config(batch, preset="swift")).advantages_N
+    assume(bool(ours_N.any()))
+    torch.testing.assert_close(ours_N, theirs_N, atol=1e-6, rtol=1e-6)
 
 
 def grouped(batch: Batch) -> tuple[Tensor, Tensor]:

@@ -62,6 +62,63 @@ def test_a_penalty_needs_its_own_value_where_the_condition_fails() -> None:
     assert condition_rewards(torch.tensor([[0.0, -0.2]]), "ab", rule).tolist() == [[0, -1]]
 
 
+def soft(rewards: Tensor, *links: tuple[str, str, float | None, float], **ranges: tuple[float, float]) -> Tensor:
+    rules = [Condition(reward=r, requires=q, threshold=t, retain=retain) for r, q, t, retain in links]
+    return condition_rewards(rewards, "abc", rules, ranges)
+
+
+@settings(max_examples=40, deadline=None)
+@given(batches(rewards=(3, 3), missing=True), st.floats(0, 1))
+def test_a_soft_condition_lies_between_the_gate_and_none(batch: Batch, retain: float) -> None:
+    gate = (Condition(reward="b", requires="a", threshold=0.5),)
+    gated_NK = condition_rewards(batch.rewards_NK, "abc", gate)
+    torch.testing.assert_close(soft(batch.rewards_NK, ("b", "a", 0.5, 0)), gated_NK, atol=0, rtol=0, equal_nan=True)
+    none_NK = soft(batch.rewards_NK, ("b", "a", 0.5, 1))
+    torch.testing.assert_close(none_NK, batch.rewards_NK, atol=0, rtol=0, equal_nan=True)
+    between_NK = soft(batch.rewards_NK, ("b", "a", 0.5, retain))
+    met_N = batch.rewards_NK[:, 0] >= 0.5
+    torch.testing.assert_close(between_NK[met_N], batch.rewards_NK[met_N], atol=0, rtol=0, equal_nan=True)
+    if retain > 0:
+        unmet_NK = batch.rewards_NK[~met_N] * torch.tensor([1.0, retain, 1.0])
+        torch.testing.assert_close(between_NK[~met_N], unmet_NK, equal_nan=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(batches(rewards=(3, 3)), st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)))
+def test_soft_conditions_along_a_graph_are_gears_formula(batch: Batch, retain: tuple[float, float, float]) -> None:
+    """b requires a, c requires a and b: q_k = p_k prod_j (q_j + (1 - q_j) lambda_jk), in any order of the links."""
+    p_a, p_b, p_c = batch.rewards_NK.unbind(dim=1)
+    q_b = p_b * (p_a + (1 - p_a) * retain[0])
+    q_c = p_c * (p_a + (1 - p_a) * retain[1]) * (q_b + (1 - q_b) * retain[2])
+    links = [("b", "a", None, retain[0]), ("c", "a", None, retain[1]), ("c", "b", None, retain[2])]
+    for ordered in (links, links[::-1]):
+        torch.testing.assert_close(soft(batch.rewards_NK, *ordered), torch.stack([p_a, q_b, q_c], dim=1))
+
+
+def test_a_soft_condition_by_hand() -> None:
+    """Right, and so full of format; wrong, and a fifth of it. Then c, which asks for b as far as that counts itself."""
+    rewards = torch.tensor([[1.0, 1.0, 1.0], [0.0, 1.0, 1.0], [1.0, 0.0, 0.5], [NAN, 1.0, 1.0]]).double()
+    links = [("b", "a", 1.0, 0.2), ("c", "b", 1.0, 0.6)]
+    expected = [[1, 1, 1], [0, 0.2, 0.68], [1, 0, 0.3], [NAN, 0.2, 0.68]]
+    torch.testing.assert_close(soft(rewards, *links), torch.tensor(expected).double(), equal_nan=True)
+    graded = torch.tensor([[-3.0, 1.0, 0.0], [0.0, 1.0, 0.0], [3.0, 1.0, 0.0]])
+    assert soft(graded, ("b", "a", None, 0.2), a=(-3.0, 3.0))[:, 1].tolist() == pytest.approx([0.2, 0.6, 1])
+
+
+def test_a_hard_condition_on_a_soft_one_and_a_penalty_that_keeps_a_part() -> None:
+    rewards = torch.tensor([[0.0, 1.0, 1.0]])
+    hard = Condition(reward="c", requires="b", threshold=1)
+    weak = Condition(reward="b", requires="a", threshold=1, retain=0.6)
+    assert condition_rewards(rewards, "abc", [hard, weak])[0].tolist() == pytest.approx([0, 0.6, 1])
+    soft_on_hard = [
+        Condition(reward="c", requires="b", threshold=1, retain=0.5),
+        Condition(reward="b", requires="a", threshold=1),
+    ]
+    assert condition_rewards(rewards, "abc", soft_on_hard)[0].tolist() == [0, 0, 0.5]
+    penalty = Condition(reward="b", requires="a", threshold=1, retain=0.5, otherwise=-1)
+    assert condition_rewards(torch.tensor([[0.0, -0.2]]), "ab", [penalty])[0].tolist() == pytest.approx([0, -0.6])
+
+
 def test_what_rewards_declare_goes_with_every_estimator() -> None:
     declared: dict[str, Any] = {
         "names": ["a", "b"],
@@ -94,7 +151,7 @@ def test_options_of_a_typed_config_change_by_name_and_are_checked() -> None:
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"estimator": "gdop"}, r"unknown name 'gdop'\. Did you mean 'gdpo'\?"),
-    ({"preset": "ver"}, "preset: given 'ver'.*'paper', 'verl', 'trl' or 'nemo'"),
+    ({"preset": "ver"}, "preset: given 'ver'.*'paper', 'verl', 'trl', 'nemo' or 'swift'"),
     ({"batch_norm": "tokens"}, "batch_norm: given 'tokens'"),
     ({"estimator": None}, "estimator: unknown name None"),
     ({"tua": 0.5}, r"unknown key 'tua'\. Did you mean 'tau'\?"),
@@ -116,9 +173,21 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"ranges": {"x": [0, 1]}}, r"ranges \(reward\): unknown name 'x'"),
     ({"noise_variance": {"a": -0.1}}, "noise_variance.a: given -0.1"),
     ({"noise_variance": {"x": 0.1}}, r"noise_variance \(reward\): unknown name 'x'"),
+    ({"estimator": "dara", "form": "asymmetric"}, "form: given 'asymmetric', input should be 'asym' or 'sym'"),
+    ({"estimator": "dara", "w_max": 0.5}, "w_max: given 0.5, input should be greater than or equal to 1"),
+    ({"estimator": "rvpo", "beta": 0}, "beta: given 0, input should be greater than 0"),
     ({"estimator": "papo", "outcome": "x"}, r"outcome \(reward\): unknown name 'x'"),
     ({"conditions": [{"reward": "a", "requires": "x", "threshold": 1}]}, r"conditions.requires \(reward\).*'x'"),
     ({"conditions": [{"reward": "a", "requires": "b"}]}, "conditions.0.threshold: is required and not set"),
+    ({"conditions": [{"reward": "a", "requires": "b", "threshold": None}]}, "threshold: given none without retain"),
+    (
+        {"conditions": [{"reward": "a", "requires": "b", "threshold": None, "retain": 0.2}]},
+        "ranges: nothing for reward 'b', which 'a' requires without a threshold",
+    ),
+    (
+        {"conditions": [{"reward": "a", "requires": "b", "threshold": 1, "retain": 1.2}]},
+        "conditions.0.retain: given 1.2",
+    ),
     ({"conditions": [{"reward": "a", "requires": "a", "threshold": 1}]}, "a cycle: a requires a"),
     (
         {

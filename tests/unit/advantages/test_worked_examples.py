@@ -99,15 +99,16 @@ def test_distinct_advantages_of_binary_rewards(rewards: int, size: int, expected
         ({"preset": "paper"}, [1.254990, 0.418330, -0.418330, -1.254990, 1.449138, 0.195575, -0.890218, -0.754494]),
         ({"preset": "verl"}, [1.195445, 0.363218, -0.469009, -1.301237, 1.388564, 0.141643, -0.938397, -0.803392]),
         ({"preset": "trl"}, [1.254896, 0.418299, -0.418299, -1.254896, 1.448990, 0.195500, -0.890095, -0.754395]),
+        ({"preset": "swift"}, [1.254990, 0.418330, -0.418330, -1.254990, 1.449138, 0.195575, -0.890218, -0.754494]),
         ({"preset": "nemo"}, [1.252970, 0.382116, -0.488739, -1.359594, 0.700872, 1.157014, -0.907084, -0.737555]),
         (
             {"preset": "trl", "batch_norm": "none"},
             [1.298813, 0.432938, -0.432938, -1.298813, 1.499700, 0.202342, -0.921245, -0.780797],
         ),
     ],
-    ids=["paper", "verl", "trl", "nemo", "axolotl"],
+    ids=["paper", "verl", "trl", "swift", "nemo", "axolotl"],
 )
-def test_e3_gdpo_as_five_libraries_have_it(options: dict[str, str], expected: list[float]) -> None:
+def test_e3_gdpo_as_six_libraries_have_it(options: dict[str, str], expected: list[float]) -> None:
     weights = {"a": 1, "b": 0.5}
     result = run(TWO_GROUPS, [0] * 4 + [1] * 4, [2, 4, 1, 3, 5, 2, 2, 6], estimator="gdpo", weights=weights, **options)
     close(result.advantages_N, expected)
@@ -219,6 +220,42 @@ def test_saw_weighs_by_coefficient_of_variation() -> None:
 def test_papo_compares_process_among_the_correct() -> None:
     result = run([[1, 1], [1, 0], [0, 1], [0, 0]], estimator="papo")
     close(result.advantages_N, [1.573, 0.159, -0.866, -0.866], 1e-3)
+
+
+ONE_RARE: list[list[float]] = [*SQUARE, [1, 0], [0, 0], [0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"form": "asym"}, [2.090770, 0, 0.358719, -1.732051, 1.5, -0.5, -0.5, -0.5]),
+        ({"form": "sym"}, [2.090770, -0.358719, 0.358719, -2.090770, 1.5, -0.5, -0.5, -0.5]),
+        ({"form": "sym", "w_max": 1.2}, [1.905256, -0.173205, 0.173205, -1.905256, 1.5, -0.5, -0.5, -0.5]),
+    ],
+    ids=["asym", "sym", "bounded"],
+)
+def test_dara_lifts_the_reward_that_varies_in_half_as_many_groups(
+    options: dict[str, Any], expected: list[float]
+) -> None:
+    """a varies in both groups, b in one: factor sqrt(2) for b, whose advantages are sqrt(3)/2 there."""
+    result = run(ONE_RARE, [0] * 4 + [1] * 4, estimator="dara", batch_norm="none", **options)
+    close(result.advantages_N, expected)
+    assert result.diagnostics["reward/a/dara_scale"] == 1
+    assert result.diagnostics["reward/b/dara_scale"] == pytest.approx(options.get("w_max", 2**0.5))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"beta": 1}, [0.866025, -0.335780, -0.335780, -0.866025]),
+        ({"beta": 2}, [0.866025, -0.534862, -0.534862, -0.866025]),
+        ({"beta": 2, "weights": {"a": 3, "b": 1}}, [0.866025, -0.217754, -0.727374, -0.866025]),
+    ],
+    ids=["beta 1", "beta 2", "weighted"],
+)
+def test_rvpo_of_advantages_that_agree_and_disagree(options: dict[str, Any], expected: list[float]) -> None:
+    """Advantages of +-z, z = sqrt(3)/2: where they disagree, -ln cosh(beta z) / beta."""
+    close(run(SQUARE, estimator="rvpo", batch_norm="none", **options).advantages_N, expected)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from mrpo.config.check import check_files
 from mrpo.config.estimators import Gd2poConfig
 from mrpo.config.load import load_run_config, prepared_folder, validate
 from mrpo.config.recipes import recipe_names
+from mrpo.config.run import RunConfig
 from mrpo.config.verl import to_verl
 from mrpo.errors import ConfigError
 
@@ -78,6 +79,17 @@ def test_what_rewards_declare_reaches_the_estimator(recipe: Path) -> None:
     assert [(c.reward, c.requires, c.threshold) for c in advantage.conditions] == [("easy", "good", 1.0)]
 
 
+def test_a_requirement_is_a_number_or_keeps_a_share_and_survives_the_run_folder(recipe: Path) -> None:
+    """A plain number is the hard gate; ``{at_least, retain}`` is soft, and without at_least graded."""
+    easy = "{function: rewards.py:good, requires: {good: {at_least: 1, retain: 0.2}, fair: 1, graded: {retain: 0.6}}}"
+    others = ["rewards.fair={function: rewards.py:good}", "rewards.graded={function: rewards.py:good, range: [0, 2]}"]
+    config, _ = load_run_config(["recipe=mine", f"rewards.easy={easy}", *others])
+    for given in (config, RunConfig.model_validate(yaml.safe_load(config.as_yaml()))):
+        found = [(c.requires, c.threshold, c.retain) for c in given.advantage.conditions]
+        assert found == [("good", 1.0, 0.2), ("fair", 1.0, None), ("graded", None, 0.6)]
+    assert yaml.safe_load(config.as_yaml())["rewards"]["easy"]["requires"]["fair"] == 1.0
+
+
 @pytest.mark.parametrize(
     ("override", "field", "tells"),
     [
@@ -92,6 +104,16 @@ def test_what_rewards_declare_reaches_the_estimator(recipe: Path) -> None:
         ("actor.ppo_mini_batch_size=3", "actor.ppo_mini_batch_size", "a divisor of data.train_batch_size (4)"),
         ("actor.ppo_max_token_len_per_gpu=10", "actor.ppo_max_token_len_per_gpu", "1024 or more"),
         ("rewards.good.requires={better: 1}", "rewards.good.requires", "unknown name 'better'"),
+        ("rewards.good.requires={better: high}", "rewards.good.requires.better", "allowed: a number, or {at_least"),
+        ("rewards.good.requires={better: true}", "rewards.good.requires.better", "given True"),
+        ("rewards.good.requires={better: {at_least: 1}}", "rewards.good.requires.better.retain", "is required"),
+        (
+            "rewards.good.requires={better: {retain: 2}}",
+            "rewards.good.requires.better.retain",
+            "less than or equal to 1",
+        ),
+        ("rewards.good.requires={better: {retian: 0}}", "rewards.good.requires.better", "Did you mean 'retain'?"),
+        ("rewards.easy={function: rewards.py:good, requires: {good: {retain: 0}}}", "rewards.good.range", "its bounds"),
         ("rewards.good.function=rewards.py:god", "rewards.good.function", "Did you mean 'good'?"),
         ("rewards.good.function=other.py:good", "rewards.good.function", "no such file"),
         ("rewards.good.function=rewards/good", "rewards.good.function", "FILE.py:NAME"),
@@ -107,7 +129,7 @@ def test_what_rewards_declare_reaches_the_estimator(recipe: Path) -> None:
         ("algorithm.nmaes=[good]", "algorithm", "unknown key 'nmaes'. Allowed: batch_norm"),
         ("algorithm.tau=0.1", "algorithm.tau", "gdpo has no such option, only gd2po. Allowed with gdpo: batch_norm"),
         ("algorithm.tua=0.1", "algorithm.tua", "Did you mean 'tau', an option of gd2po? gdpo has none."),
-        ("algorithm.form=gdpo", "algorithm.form", "only corr_grpo, saw"),
+        ("algorithm.form=gdpo", "algorithm.form", "only corr_grpo, dara, saw"),
         ("algorithm={estimator: papo, outcome: god}", "algorithm.outcome", "Did you mean 'good'?"),
         ("algorithm={estimator: gd2po, tau: 2}", "algorithm.tau", "given 2, input should be less than or equal to 1"),
         ("algorithm=gd2po", "algorithm", "given 'gd2po', input should be a valid dictionary"),

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from mrpo.advantages import compute_advantages
 from mrpo.config.check import check_files
 from mrpo.config.estimators import PapoConfig
 from mrpo.config.load import load_run_config, prepared_folder
@@ -225,3 +227,13 @@ def test_the_source_is_part_of_what_names_the_cache(monkeypatch: pytest.MonkeyPa
     assert config.prepare == "prepare.py --source '/some/where else'"
     monkeypatch.delenv("MRPO_DATA")
     assert load("tool_calling").data.train_files != config.data.train_files
+
+
+def test_the_grpo_baseline_weighs_a_right_call_six_times_as_much_as_its_form() -> None:
+    """The papers sum [-3, 3] and [0, 1] as they are."""
+    config = load("tool_calling", "algorithm.estimator=grpo", "algorithm.std=false").advantage
+    right_or_form = torch.tensor([[-3.0, 0.0], [3.0, 0.0], [3.0, 0.0], [3.0, 1.0]])
+    scores_NK = torch.cat([right_or_form, torch.zeros(4, 2)], dim=1)
+    assert config.names == ("correct", "format", "length", "accuracy")
+    right, form = compute_advantages(scores_NK, torch.tensor([0, 0, 1, 1]), config).advantages_N[1::2].tolist()
+    assert (right, form) == (3, 0.5)

@@ -19,6 +19,7 @@ from mrpo.checkpoint.plain import load_state, save_state
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.wire import decode, encode
 from mrpo.step.checkpointing import Ranks
+from mrpo.step.outcome import INFORMATIVE_SHARE
 from mrpo.step.rollouts import BatchRow, Rollouts
 from mrpo.step.seam import Metrics, PromptContent, Prompts, RolloutText, ValidationRow
 
@@ -79,6 +80,10 @@ class FaultySeam:
         """Of the engines' probabilities from the ranks', which correlate."""
         self.truncated: float | None = None
         """Share of each prompt's responses that reach their limit."""
+        self.constant = False
+        """All rollouts of a prompt earn the same."""
+        self.informative_share: float | None = None
+        """Of the groups that were filtered out, how many would have taught."""
         self.failing_reward: str | None = None
         self.in_wait: Callable[[int], None] = lambda step: None
         """Called in each wait of a step."""
@@ -153,10 +158,11 @@ class FaultySeam:
             content, n = queue.pop(uid)
             for i in range(n):
                 truncated = None if self.truncated is None else i < self.truncated * n
-                scores = self._rewards(content.ground_truth, i, n)
+                scores = self._rewards(content.ground_truth, 0 if self.constant else i, n)
                 version = int(self.engine_weights)
                 rows.append(BatchRow(f"{uid}_{i}_0", scores, 1 + i, truncated=truncated, versions=(version, version)))
-        return RowsInMemory(rows, {"engine_weights": self.engine_weights})
+        filtered = {} if self.informative_share is None else {INFORMATIVE_SHARE: self.informative_share}
+        return RowsInMemory(rows, {"engine_weights": self.engine_weights, **filtered})
 
     def tend(self, step: int, refill: Callable[[int], None]) -> int:
         if self.failing_ahead:

@@ -12,7 +12,7 @@ import pytest
 from mrpo.budget.ids import prompt_id
 from mrpo.config.load import validate
 from mrpo.record.metrics import reward_names
-from mrpo.record.phase import Phase
+from mrpo.record.phase import WARNINGS, Phase
 from mrpo.record.run_folder import RunFolder
 from mrpo.record.writer import BackgroundWriter
 from mrpo.step.agreement import SteadyAgreement
@@ -208,6 +208,23 @@ def test_truncated_responses_are_counted_and_a_run_of_mostly_these_warns_once(
     assert all(
         event["detail"].startswith("75% of the step's responses reached data.max_response") for event in warnings
     )
+
+
+def test_a_run_that_learns_nothing_or_throws_away_what_teaches_says_so_once(tmp_path: Path) -> None:
+    seam, folder = FaultySeam(), RunFolder(tmp_path)
+    run = parts(seam, tmp_path, budget={"filter_groups": "total"})
+    for number in (1, 2, 3):  # healthy, and then twice with both faults
+        run_step(number, run)
+        seam.constant, seam.informative_share = True, 0.25
+    run.writer.settle()
+    told = {event["phase"]: event for event in folder.events() if event["phase"] in WARNINGS}
+    assert {phase: event["step"] for phase, event in told.items()} == {
+        Phase.NO_ADVANTAGE: 2,
+        Phase.INFORMATIVE_DROPPED: 2,
+    }
+    assert told[Phase.NO_ADVANTAGE]["detail"].startswith("gdpo gives no rollout of the step an advantage")
+    assert "25% of the groups that budget.filter_groups=total" in told[Phase.INFORMATIVE_DROPPED]["detail"]
+    assert len([event for event in folder.events() if event["phase"] in WARNINGS]) == 2
 
 
 def test_a_reward_that_fails_ends_the_step_and_leaves_what_it_failed_on(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ import transfer_queue as tq
 from omegaconf import OmegaConf
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
+from mrpo.advantages import as_config
 from mrpo.rewards.wire import FAILURES, SEEN
+from mrpo.step.outcome import INFORMATIVE_SHARE
 from mrpo.step.rollouts import BatchRow, select_rollouts
-from mrpo.verl_seam.group_filter import GroupFilter, shared_scores
+from mrpo.verl_seam.group_filter import GroupFilter, shared_scores, without_advantage
 
 pytestmark = pytest.mark.unit
 NAMES = ["a", "b"]
@@ -59,6 +61,54 @@ def test_rollouts_that_were_seen_and_not_selected_count() -> None:
     assert shared_scores(select_rollouts(rows, NAMES), {"a": 1.0, "b": 0.0}) == {}
 
 
+def test_asking_the_estimator_counts_what_it_counts() -> None:
+    """Rewards that cancel in the sum teach GDPO where their weights differ, and nothing where they don't; a condition
+    that nobody meets leaves nothing to compare; one score alone is not comparable; a failure has to be counted."""
+    cancels = select_rollouts(group("x", [(1, 0), (0, 1)]), NAMES)
+    equal = {"estimator": "gdpo", "names": NAMES}
+    weighted = {**equal, "weights": {"a": 1.0, "b": 0.5}}
+    assert without_advantage(cancels, as_config(equal)) == {"x": 0}
+    assert without_advantage(cancels, as_config(weighted)) == {}
+    assert without_advantage(cancels, as_config({**equal, "estimator": "dara"})) == {}, "its factors are the batch's"
+    unmet = select_rollouts(group("x", [(0, 0), (0, 1)]), NAMES)
+    gate = {**weighted, "conditions": [{"reward": "b", "requires": "a", "threshold": 1}]}
+    assert without_advantage(unmet, as_config(weighted)) == {}
+    assert without_advantage(unmet, as_config(gate)) == {"x": 0}
+    alone = select_rollouts(group("x", [(1, None), (None, 1)]), NAMES)
+    assert without_advantage(alone, as_config(weighted)) == {"x": 0}
+    failed = select_rollouts(group("x", [(1, None), (1, None)], failed="b"), NAMES)
+    assert without_advantage(failed, as_config(weighted)) == {}
+
+
+def test_of_what_the_total_throws_away_the_share_that_would_have_taught_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """u1: a and b trade half a point of the total, which GDPO sees; u2: constant; u3: the total varies."""
+    scores = {"u1": [(1, 0), (0.5, 1)], "u2": [(1, 1), (1, 1)], "u3": [(0, 0), (1, 1)]}
+    stored = {f"{uid}_{i}_0": pair for uid, pairs in scores.items() for i, pair in enumerate(pairs)}
+
+    def get(keys: list[str], **_: Any) -> Any:
+        rows = [{"score_a": stored[key][0], "score_b": stored[key][1], FAILURES: ""} for key in keys]
+        return {"extra_fields": [{"reward_extra_info": row, SEEN: ()} for row in rows]}
+
+    monkeypatch.setattr(tq, "kv_batch_get", get)
+    config, weighted = OmegaConf.create({}), as_config({"names": NAMES, "weights": {"a": 2.0, "b": 1.0}})
+    how: dict[str, Any] = {"max_off_policy_threshold": None, "max_off_policy_strategy": "drop"}
+    for what, dropped, share in (
+        ("total", {"u1", "u2"}, {INFORMATIVE_SHARE: 0.5}),
+        ("b", {"u2"}, {INFORMATIVE_SHARE: 0.0}),
+        ("advantage", {"u2"}, {}),
+    ):
+        buffer = ReplayBuffer("sync", config, sampler_kwargs=config, refill_fn=print, filter_groups_metric="x", **how)
+        buffer.partitions["train"] = {key: {} for key in stored}
+        buffer.finished_keys["train"] = {*scores}
+        of_groups = GroupFilter(buffer, what, weighted)
+        assert buffer._terminal_eviction_reasons(1, "train")[1] == dropped
+        assert buffer._terminal_eviction_reasons(1, "train")[1] == dropped
+        assert of_groups.take_metrics() == share
+        assert of_groups.take_metrics() == {}
+
+
 def test_verls_buffer_asks_once_for_each_finished_group(monkeypatch: pytest.MonkeyPatch) -> None:
     scores: dict[str, Any] = {
         "u1_0_0": 1.0,
@@ -83,7 +133,7 @@ def test_verls_buffer_asks_once_for_each_finished_group(monkeypatch: pytest.Monk
     buffer = ReplayBuffer("sync", config, sampler_kwargs=config, refill_fn=print, filter_groups_metric="score_a", **how)
     buffer.partitions["train"] = {key: {} for key in scores}
     buffer.finished_keys["train"] = {"u1", "u2", "u3"}
-    GroupFilter(buffer, {"a": 1.0})
+    GroupFilter(buffer, "a", as_config({"names": ["a"]}))
     reasons = buffer._terminal_eviction_reasons(1, "train")
     assert (reasons[1], reasons[3]) == ({"u1"}, Counter({1.0: 1}))
     assert buffer._sampleable_terminal_keys("train", reasons) == {"u2", "u3"}
