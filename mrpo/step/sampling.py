@@ -8,9 +8,9 @@ With ``rollout.ahead`` a step's prompts are submitted so many steps before its t
 
 Engines get new weights when all that is under way is complete, so that each rollout is of one policy, and each batch
 of the weights that are ``ahead`` steps older than those that learn from it (fewer in the first steps of a run). With
-``rollout.on_sync=continue`` they get them when there are any, and what is under way goes on by them. The plan of a step
-is made from the history as it is when the step's prompts are submitted, and stays with the step: groups that fail or are
-filtered out are replaced in the step that they belong to.
+``rollout.on_sync=continue`` they get them when there are any, and what is under way goes on by them. The plan of a
+step is made from the history as it is when the step's prompts are submitted, and stays with the step: groups that fail
+or are filtered out are replaced in the step that they belong to.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def fill(step: Step, run: Parts) -> list[Step]:
 
 
 def resubmit(run: Parts) -> None:
-    """Start the rollouts of the steps under way that a checkpoint has only the plans of: of the same prompts, as many of
-    each. They lie between where the run was in its data when the first of them were fetched, and where it is now.
+    """Start the rollouts of the steps under way that a checkpoint has only the plans of: of the same prompts, as many
+    of each. They lie between where the run was in its data when the first of them were fetched, and where it is now.
 
     Raises:
         CheckpointError: the data hasn't got them any more.
@@ -78,8 +78,8 @@ def resubmit(run: Parts) -> None:
             wanted.pop(uid, None)
     if wanted:
         raise CheckpointError(
-            f"{len(wanted)} prompts of step {min(step.number for step in wanted.values())} and later were being sampled "
-            "when this was saved, and the data hasn't got them any more. Go on with the data as they were"
+            f"{len(wanted)} prompts of step {min(step.number for step in wanted.values())} and later were being "
+            "sampled when this was saved, and the data hasn't got them any more. Go on with the data as they were"
         )
 
 

@@ -1,4 +1,4 @@
-"""Weights that don't wait for rollouts under way: which versions these are of, and what a kill or a stop makes of them."""
+"""Weights that don't wait for rollouts under way: these are of which versions, and what a kill or stop makes of it."""
 
 from __future__ import annotations
 
