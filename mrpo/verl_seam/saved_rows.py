@@ -54,7 +54,7 @@ def restore(file: Path) -> tuple[KVBatchMeta, dict[str, Any]]:
     except UNREADABLE as error:
         raise CheckpointError(f"{file}: no batch of rollouts: {type(error).__name__}: {error}") from error
     for numbers in alike(map(frozenset, fields)):
-        named = {"keys": [keys[i] for i in numbers], "tags": [tags[i] for i in numbers]}
+        named: dict[str, Any] = {"keys": [keys[i] for i in numbers], "tags": [tags[i] for i in numbers]}
         tq.kv_batch_put(
             **named, fields=list_of_dict_to_tensordict([fields[i] for i in numbers]), partition_id=PARTITION
         )

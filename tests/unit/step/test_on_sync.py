@@ -151,7 +151,7 @@ def test_a_stop_does_not_wait_and_saves_the_step_as_it_was_before_its_groups_wer
 def test_what_was_under_way_is_trained_on_by_a_run_that_finishes_its_rollouts(
     before: tuple[int, str], after: tuple[int, str], tmp_path: Path
 ) -> None:
-    sections = [
+    sections: list[dict[str, Any]] = [
         {"rollout": {"ahead": by, "on_sync": on_sync}, "checkpoint": {"every": 1, "keep_last": 9}}
         for by, on_sync in (before, after)
     ]
