@@ -14,8 +14,6 @@ from mrpo.budget.uids import uid_content
 from mrpo.checkpoint.manifest import CheckpointError
 from mrpo.checkpoint.plain import load_state
 from mrpo.checkpoint.store import CheckpointStore
-from mrpo.config.load import validate
-from mrpo.errors import ConfigError
 from mrpo.record.run_folder import RunFolder
 from mrpo.step import sampling
 from mrpo.step.step import idle_seconds, run_step
@@ -23,7 +21,7 @@ from mrpo.step.step import idle_seconds, run_step
 from .faulty_seam import FaultySeam
 from .test_ahead import STEPS, stop
 from .test_run import newest, train
-from .test_step import PROMPTS, N, parts, run_content
+from .test_step import PROMPTS, N, parts
 
 pytestmark = pytest.mark.unit
 
@@ -184,18 +182,3 @@ def test_a_checkpoint_has_the_plan_of_what_is_under_way_and_the_rows_of_what_is_
 
 def test_engines_with_rollouts_to_the_end_of_a_step_have_not_been_idle() -> None:
     assert idle_seconds({"step": 10.0}, [103.0, math.inf], 100.0)["time/engine_idle"] == 0.0
-
-
-@pytest.mark.parametrize(
-    ("sections", "message"),
-    [
-        ({"rollout": {"on_sync": "continue"}}, "rollout.on_sync: given continue, which has no effect with ahead=0"),
-        (
-            {"rollout": {"ahead": 1, "on_sync": "continue"}, "trainer": {"determinism": "strict"}},
-            "trainer.determinism: given strict with rollout.on_sync=continue, allowed: default, or on_sync=finish",
-        ),
-    ],
-)
-def test_a_setting_that_would_do_nothing_or_promise_too_much_is_refused(sections: Any, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        validate(run_content(**sections))
