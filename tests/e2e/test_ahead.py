@@ -12,7 +12,7 @@ from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 from mrpo.rewards.wire import decode
 
-from .conftest import STEPS
+from .conftest import AGREEMENT, STEPS
 
 pytestmark = pytest.mark.e2e
 
@@ -43,6 +43,7 @@ def test_rollouts_that_new_weights_meet_go_on_by_them(continue_run: RunFolder) -
         oldest = max(step - 1 - first for first, _ in (row["versions"] for row in rows))
         assert metrics[step]["rollout/off_policy/trajectory_staleness_worst/max"] == oldest
         assert 0 < metrics[step]["rollout/correction/rollout_is_eff_sample_size"] < 1 + 1e-6
+        assert metrics[step]["rollout/probs_diff/max"] < AGREEMENT
         crossed += sum(span > 1 for span in spans)
     assert crossed > 0
 
