@@ -182,7 +182,7 @@ def ahead_run(exact: list[str], once: Once) -> RunFolder:
 @pytest.fixture(scope="session")
 def continue_run(exact: list[str], once: Once) -> RunFolder:
     """The same with weights that don't wait for rollouts under way, and an engine so slow that there are some. A rank
-    is killed as it trains in step 2, so that the command begins again from step 1 by itself.
+    is killed as it trains in step 3, so that the command begins again from step 2 by itself.
 
     Its weights are new and all but the same: engine and trainer must agree on every token, whichever part of a response
     it is in.
@@ -200,7 +200,7 @@ def continue_run(exact: list[str], once: Once) -> RunFolder:
 
     def make(folder: Path) -> None:
         command = Command(RunFolder(folder / "run"), *exact, *more)
-        command.wait_for(Phase.UPDATE_ACTOR, 2)
+        command.wait_for(Phase.UPDATE_ACTOR, 3)
         command.processes("WorkerDict")[0].kill()
         assert command.ends() == 0, command.last_words()
 

@@ -52,17 +52,17 @@ def test_every_prompt_has_its_turn_once_where_rollouts_were_under_way_as_a_rank_
     continue_run: RunFolder, unequal_run: RunFolder
 ) -> None:
     resumed = [event["detail"] for event in continue_run.events() if event["phase"] == Phase.RESUME]
-    assert resumed == ["from step 1"]
+    assert resumed == ["from step 2"]
     assert continue_run.rollout_steps() == [1, 2, 3, 4]
-    saved = CheckpointStore(continue_run.checkpoints, continue_run.scratch).load(1).folder / "rollouts"
-    plan = load_state(saved / "2.npz")
+    saved = CheckpointStore(continue_run.checkpoints, continue_run.scratch).load(2).folder / "rollouts"
+    plan = load_state(saved / "3.npz")
     for step in continue_run.rollout_steps():
         groups = Counter(row["uid"] for row in continue_run.read_rollouts(step))
         assert groups.keys() == {row["uid"] for row in unequal_run.read_rollouts(step)}
         assert groups.total() == 8 * 8
-        assert step != 2 or groups == plan["n_by_uid"]
-    if not list(saved.glob("2-*.npz")):  # else step 2 was complete before step 1 had trained
-        assert plan["began_at"]["prompts_fetched"] == 8
+        assert step != 3 or groups == plan["n_by_uid"]
+    if not list(saved.glob("3-*.npz")):  # else step 3 was complete before step 2 had trained
+        assert plan["began_at"]["prompts_fetched"] == 2 * 8
 
 
 def test_a_checkpoint_holds_the_rollouts_that_the_next_step_trained_on(ahead_run: RunFolder) -> None:
