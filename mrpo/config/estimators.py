@@ -107,7 +107,8 @@ class EstimatorConfig(StrictModel):
     """Modulate advantages token by token in the policy loss. None: every token of a rollout has its advantage."""
     off_policy: OffPolicy | None = None
     """Correct for rollouts of older weights. Default: tokens' importance weights, truncated at 2, with
-    ``rollout.ahead``; nothing without."""
+    ``rollout.ahead``; nothing without. An engine's log-probability of a token is of the weights that sampled it, so
+    they are right for a response of several versions, too (``rollout.on_sync=continue``)."""
 
     def check_rewards(self, names: Sequence[str]) -> None:
         """Raise ConfigError if an option refers to a reward that isn't among ``names``."""

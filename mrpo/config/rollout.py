@@ -48,7 +48,11 @@ class RolloutConfig(StrictModel):
         "max_batched_tokens": "max_num_batched_tokens",
         "eager": "enforce_eager",
     }
-    WITHOUT_EFFECT: ClassVar = {"replicas": ("placement", ("colocated",)), "nnodes": ("placement", ("colocated",))}
+    WITHOUT_EFFECT: ClassVar = {
+        "replicas": ("placement", ("colocated",)),
+        "nnodes": ("placement", ("colocated",)),
+        "on_sync": ("ahead", (0,)),
+    }
 
     placement: Literal["separate", "colocated"] = "separate"
     """Engines in actors of their own, apart from the trainer ranks, or on the trainer ranks' devices in turn."""
@@ -56,6 +60,10 @@ class RolloutConfig(StrictModel):
     """Separate placement: how many steps' prompts are sampled before their step, while the ranks train on an earlier
     one. 0: on policy, engines and ranks take turns. With 1 every rollout is of weights that are one step older than
     those that learn from it; see ``algorithm.off_policy``."""
+    on_sync: Literal["finish", "continue"] = "finish"
+    """With ``ahead``: what becomes of rollouts that are under way when a step has new weights. finish: the weights wait
+    until they are complete, so that each rollout is of one version. continue: the weights go out at once, and a rollout
+    goes on by them where it was, so that it may be of several versions; a run can't be repeated bit by bit then."""
     replicas: int = Field(default=1, ge=1)
     """Separate placement: engines on each of ``nnodes`` nodes."""
     nnodes: int = Field(default=1, ge=1)

@@ -335,6 +335,15 @@ class RunConfig(StrictModel):
         return self
 
     @model_validator(mode="after")
+    def _can_be_repeated(self) -> RunConfig:
+        if self.trainer.determinism == "strict" and self.rollout.on_sync == "continue":
+            raise ConfigError(
+                "trainer.determinism: given strict with rollout.on_sync=continue, allowed: default, or on_sync=finish. "
+                "At which token of a rollout new weights come in depends on the moment."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _batch_divides(self) -> RunConfig:
         prompts, mini, n = self.data.train_batch_size, self.mini_batch_size, self.budget.trained_per_prompt
         longest = self.data.max_prompt_length + self.data.max_response_length

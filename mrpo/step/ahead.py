@@ -1,47 +1,63 @@
-"""The steps ahead, as a checkpoint has them: their rollouts are of older weights than its own, so that they can't be
-sampled again.
+"""The steps ahead, as a checkpoint has them. Rollouts that are complete are of older weights than its own, so that they
+can't be sampled again: it holds them. Of a step that isn't complete, which only ``rollout.on_sync=continue`` has at
+another step's end, it holds the plan and where in the data its prompts are, and all of them are sampled again.
 
 ::
 
-    rollouts/<step>.npz      what the step knows: its plan, and the data source of each prompt
+    rollouts/<step>.npz      what the step knows: its plan, the data source of each prompt, and where its prompts begin
     rollouts/<step>-<i>.npz  its batches: tokens, log-probabilities, scores and whatever else a row has
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mrpo.budget.stats import PromptStats
 from mrpo.checkpoint.manifest import CheckpointError
 from mrpo.checkpoint.plain import load_state, save_state
 from mrpo.step.budget import BatchPlan
 from mrpo.step.parts import Step
-from mrpo.step.seam import Seam
+from mrpo.step.seam import Batch, Seam
 
 
-def save(folder: Path, after: int, under_way: dict[int, Step], seam: Seam) -> None:
-    """Write the steps under way, all complete and none trained on, beside the weights of step ``after``.
+class Remembered(NamedTuple):
+    """A step under way, as it was when another ended."""
+
+    state: dict[str, Any]
+    batches: list[Batch]
+    """All of its mini-batches, or none."""
+
+
+def remember(after: int, under_way: dict[int, Step], mini_batches: int) -> dict[int, Remembered]:
+    """The steps under way at the end of step ``after``, whatever becomes of them.
 
     Raises:
-        RuntimeError: there is a step that isn't complete, or isn't after ``after``.
+        RuntimeError: there is a step that is trained on, or isn't complete and can't be sampled again.
     """
     for number, step in under_way.items():
-        if number <= after or len(step.ready) != seam.mini_batches or step.batches:
+        again = step.began_at is not None and not step.ready
+        if number <= after or not (len(step.ready) == mini_batches or again) or step.batches:
             raise RuntimeError(
-                f"the checkpoint of step {after} can't hold step {number}, of whose {seam.mini_batches} mini-batches "
+                f"the checkpoint of step {after} can't hold step {number}, of whose {mini_batches} mini-batches "
                 f"{len(step.ready)} are complete and {len(step.batches)} trained on"
             )
-    if under_way:
+    return {number: Remembered(_state(step), list(step.ready)) for number, step in under_way.items()}
+
+
+def save(folder: Path, remembered: dict[int, Remembered], seam: Seam) -> None:
+    """Write what ``remember`` has given."""
+    if remembered:
         folder.mkdir(parents=True)
-    for number, step in under_way.items():
-        save_state(folder / f"{number}.npz", _state(step))
-        for i, batch in enumerate(step.ready):
+    for number, step in remembered.items():
+        save_state(folder / f"{number}.npz", step.state)
+        for i, batch in enumerate(step.batches):
             seam.store(batch, folder / f"{number}-{i}.npz")
 
 
 def load(folder: Path, seam: Seam) -> dict[int, Step]:
-    """The steps that ``save`` wrote; none if there is no such folder.
+    """The steps that ``save`` wrote; none if there is no such folder. Those that aren't ``ready`` are to be sampled
+    again (``sampling.resubmit``).
 
     Raises:
         CheckpointError: a file isn't what ``save`` wrote, or the run had another number of mini-batches.
@@ -52,6 +68,8 @@ def load(folder: Path, seam: Seam) -> dict[int, Step]:
         if not batch:
             found[int(name)] = _step(int(name), load_state(file))
     for number, step in found.items():
+        if step.began_at is not None:
+            continue
         files = [folder / f"{number}-{i}.npz" for i in range(seam.mini_batches)]
         if len(list(folder.glob(f"{number}-*.npz"))) != len(files):
             raise CheckpointError(f"{folder}: step {number} has not {len(files)} mini-batches, as this run has")
@@ -63,8 +81,9 @@ def _state(step: Step) -> dict[str, Any]:
     uids, plan = list(step.plan.stats), step.plan
     stats = PromptStats.concatenate([plan.stats[uid] for uid in uids])
     return {
-        "source_of": step.source_of,
-        "n_by_uid": plan.n_by_uid,
+        "began_at": None if step.ready else step.began_at,
+        "source_of": dict(step.source_of),
+        "n_by_uid": dict(plan.n_by_uid),
         "observed": sorted(plan.observed),
         "submitted": plan.submitted,
         "uids": uids,
@@ -80,4 +99,4 @@ def _step(number: int, state: dict[str, Any]) -> Step:
         observed=set(state["observed"]),
         submitted=state["submitted"],
     )
-    return Step(number, plan, source_of=state["source_of"])
+    return Step(number, plan, state.get("began_at"), source_of=state["source_of"])

@@ -56,8 +56,7 @@ class RunCheckpoints:
         identity: what the run is made of (``mrpo.checkpoint.compatible.describe``); resuming compares it.
         attempt: which start of the run this is, from 1.
         start: the step that this attempt goes on from; it needs no saving.
-        save_ahead: writes the rollouts of later steps into a folder, given it and the boundary's step. They are as they
-            were at the boundary: nothing is saved once a step has touched them.
+        save_ahead: writes what was under way at the boundary into a folder, given it.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class RunCheckpoints:
         identity: Mapping[str, Any],
         attempt: int,
         start: int,
-        save_ahead: Callable[[Path, int], None] = lambda folder, step: None,
+        save_ahead: Callable[[Path], None] = lambda folder: None,
     ):
         self.config, self.store, self.owners = config, store, owners
         self.identity, self.attempt, self.save_ahead = dict(identity), attempt, save_ahead
@@ -111,7 +110,7 @@ class RunCheckpoints:
             staging = self.store.staging(boundary.step)
             ranks.save_state(str(staging / RANKS_FOLDER), asynchronous)
             self.owners.save(staging / OWNERS_FOLDER, boundary.states)
-            self.save_ahead(staging / AHEAD_FOLDER, boundary.step)
+            self.save_ahead(staging / AHEAD_FOLDER)
             self._staged, self.saved_step = (boundary, staging), boundary.step
             if not asynchronous:
                 self.settle(ranks, wait=True)

@@ -26,6 +26,9 @@ class Step:
 
     number: int
     plan: BatchPlan = field(default_factory=BatchPlan)
+    began_at: dict[str, Any] | None = None
+    """Where the run was in its data when the first of the step's prompts were fetched (``Position.state_dict``); None
+    where nobody will have to fetch them again."""
     sampled_at: float | None = None
     """When its rollouts were first known to be complete (``time.monotonic``)."""
     ready: list[Batch] = field(default_factory=list)

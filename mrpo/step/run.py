@@ -25,6 +25,7 @@ from mrpo.step.checkpointing import AHEAD_FOLDER, OWNERS_FOLDER, RANKS_FOLDER, R
 from mrpo.step.outcome import truncated_share
 from mrpo.step.parts import Parts, Step
 from mrpo.step.position import Position
+from mrpo.step.sampling import resubmit
 from mrpo.step.seam import Metrics, Seam
 from mrpo.step.step import run_step
 from mrpo.step.validation import validation_records, with_gaps
@@ -68,6 +69,8 @@ class TrainingRun:
             save_ahead=self._save_ahead,
         )
         self.under_way: dict[int, Step] = {}
+        self.ahead: dict[int, ahead.Remembered] = {}
+        """What was under way when the last step ended."""
         self.deferred = DeferredValidation()
         self.validation_abandoned = False
         self.seam: Seam | None = None
@@ -174,11 +177,13 @@ class TrainingRun:
         if folder is not None:
             self.under_way = ahead.load(folder / AHEAD_FOLDER, seam)
         beside = self.folder, self.note, self.validate, self._metrics_between_steps, self.writer
-        return Parts(config, seam, budget, position, *beside, SteadyAgreement(config), self.under_way)
+        run = Parts(config, seam, budget, position, *beside, SteadyAgreement(config), self.under_way)
+        resubmit(run)
+        return run
 
-    def _save_ahead(self, folder: Path, step: int) -> None:
+    def _save_ahead(self, folder: Path) -> None:
         assert self.seam is not None
-        ahead.save(folder, step, self.under_way, self.seam)
+        ahead.save(folder, self.ahead, self.seam)
 
     def _metrics_between_steps(self) -> Metrics:
         return {"checkpoint/blocked_seconds": self.checkpoints.take_blocked_seconds()}
@@ -188,6 +193,7 @@ class TrainingRun:
         if self.validation_abandoned:
             self.deferred.metrics, self.validation_abandoned = dict(metrics), False
         self.checkpoints.settle(seam.ranks)
+        self.ahead = ahead.remember(step, self.under_way, seam.mini_batches)
         self.checkpoints.remember(step, metrics)
         if self.checkpoints.is_due(step, seam.total_steps):
             self._save(seam, self.config.checkpoint.asynchronous)

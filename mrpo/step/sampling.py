@@ -7,9 +7,10 @@ With ``rollout.ahead`` a step's prompts are submitted so many steps before its t
     engines      sample 1, 2 by W0  sample 3 by W1     sample 4 by W2     …
 
 Engines get new weights when all that is under way is complete, so that each rollout is of one policy, and each batch
-of the weights that are ``ahead`` steps older than those that learn from it (fewer in the first steps of a run). The
-plan of a step is made from the history as it is when the step's prompts are submitted, and stays with the step: groups
-that fail or are filtered out are replaced in the step that they belong to.
+of the weights that are ``ahead`` steps older than those that learn from it (fewer in the first steps of a run). With
+``rollout.on_sync=continue`` they get them when there are any, and what is under way goes on by them. The plan of a
+step is made from the history as it is when the step's prompts are submitted, and stays with the step: groups that fail
+or are filtered out are replaced in the step that they belong to.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
+from mrpo.checkpoint.manifest import CheckpointError
 from mrpo.step.parts import Parts, Step
 from mrpo.step.seam import Batch
 
@@ -44,8 +46,41 @@ def fill(step: Step, run: Parts) -> list[Step]:
     ahead = [run.under_way[number] for number in sorted(run.under_way)]
     for one in (step, *ahead):
         if one.plan.submitted == 0:
+            if run.config.rollout.on_sync == "continue":
+                one.began_at = run.position.state_dict()
             submit(one, run, run.config.data.train_batch_size)
     return ahead
+
+
+def resubmit(run: Parts) -> None:
+    """Start the rollouts of the steps under way that a checkpoint has only the plans of: of the same prompts, as many
+    of each. They lie between where the run was in its data when the first of them were fetched, and where it is now.
+
+    Raises:
+        CheckpointError: the data hasn't got them any more.
+    """
+    begun = [step for step in run.under_way.values() if not step.ready]
+    wanted = {uid: step for step in begun for uid in step.plan.n_by_uid}
+    begins = [step.began_at for step in begun if step.began_at is not None]
+    if not begins:
+        return
+    here = run.position.prompts_fetched
+    run.position.load_state_dict(min(begins, key=lambda at: at["prompts_fetched"]))
+    while left := here - run.position.prompts_fetched:
+        prompts = run.seam.next_prompts(min(left, run.config.data.train_batch_size))
+        fetched = list(enumerate(run.position.uids(prompts)))
+        for step in begun:
+            chosen = {i: uid for i, uid in fetched if wanted.get(uid) is step}
+            if chosen:
+                n_G = [step.plan.n_by_uid[uid] for uid in chosen.values()]
+                run.seam.submit(run.seam.select(prompts, list(chosen)), list(chosen.values()), n_G, step.number)
+        for _, uid in fetched:
+            wanted.pop(uid, None)
+    if wanted:
+        raise CheckpointError(
+            f"{len(wanted)} prompts of step {min(step.number for step in wanted.values())} and later were being "
+            "sampled when this was saved, and the data hasn't got them any more. Go on with the data as they were"
+        )
 
 
 def submit(step: Step, run: Parts, count: int) -> None:
@@ -74,7 +109,7 @@ def submit(step: Step, run: Parts, count: int) -> None:
             f"step {step.number} asked for {plan.submitted} prompts, more than {MAX_REFILLS} times its "
             f"{prompts_per_step}: {reason}"
         )
-    prompts = run.seam.next_prompts(count, step.number)
+    prompts = run.seam.next_prompts(count)
     uids = run.position.uids(prompts)
     step.source_of |= {uid: str(of.data_source) for uid, of in zip(uids, prompts.contents_G, strict=True)}
     plan.drop_all_but(run.seam.unfinished_prompts())  # what groups that were thrown away had goes to the new ones

@@ -109,14 +109,18 @@ class Seam(Protocol):
 
     # ---- a step, in its order ----
 
-    def next_prompts(self, count: int, step: int) -> Prompts:
-        """The next of the data, to be trained on in ``step``."""
+    def next_prompts(self, count: int) -> Prompts:
+        """The next of the data."""
+
+    def select(self, prompts: Prompts, chosen: Sequence[int]) -> Prompts:
+        """Those of ``prompts``, by number."""
 
     def unfinished_prompts(self) -> set[str]:
         """Uids of the training prompts that were submitted and neither trained on nor thrown away."""
 
     def submit(self, prompts: Prompts, uids_G: Sequence[str], n_G: Sequence[int], step: int) -> None:
-        """Start the rollouts: ``n_G[i]`` of the prompt ``uids_G[i]``. Rewards are computed as each ends."""
+        """Start the rollouts that ``step`` trains on: ``n_G[i]`` of the prompt ``uids_G[i]``. Rewards are computed as
+        each ends."""
 
     def wait(self, step: int, prompts: int, refill: Callable[[int], None]) -> Batch:
         """The next batch of so many prompt groups of ``step``. ``refill(count)`` is asked to submit others for groups
@@ -157,7 +161,8 @@ class Seam(Protocol):
     def update_actor(self, batch: Batch) -> Metrics: ...
 
     def update_weights(self) -> Metrics:
-        """Give the engines the weights that the ranks have now. Replaces engines that died idle before."""
+        """Give the engines the weights that the ranks have now, by which rollouts under way go on. Replaces engines
+        that died idle before."""
 
     def combine(self, parts: Sequence[tuple[Metrics, int]]) -> Metrics:
         """One mapping of the metrics of a step's mini-batches, each with its number of rollouts."""

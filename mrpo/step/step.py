@@ -23,12 +23,13 @@ The loop on the left runs once a mini-batch. The controller waits for rollouts, 
 after the other; while it waits for rollouts it also looks for a request to stop, for dead engines and for a stall.
 Engines are idle from the last rollout until the next step's prompts, ranks while rollouts are sampled; reward workers
 score while engines sample. With ``rollout.ahead`` the prompts of a later step are submitted where this one's are here,
-and are waited for between the update and the weights (``mrpo.step.sampling``). What a step knows is one ``Step``, in
-which the plan of its prompts travels.
+and are waited for between the update and the weights, unless ``rollout.on_sync=continue`` (``mrpo.step.sampling``).
+What a step knows is one ``Step``, in which the plan of its prompts travels.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -79,13 +80,15 @@ def run_step(number: int, run: Parts) -> Metrics:
                 learn(next_batch(step, run), step, run, at_once=not ahead)
         observe(step, run)
         growing = [one for one in ahead if not one.ready]
-        if growing:
+        finish = run.config.rollout.on_sync == "finish"
+        if awaited := [one for one in growing if finish or one.sampled_at is not None]:
             note(Phase.ROLLOUT)
-            for one in growing:
+            for one in awaited:
                 complete(one, run)
         note(Phase.UPDATE_WEIGHTS)
         metrics = seam.combine([(batch.metrics, batch.size) for batch in step.batches]) | seam.update_weights()
-    metrics |= idle_seconds(step.timings, [one.sampled_at for one in (step, *growing)], began)
+    sampled_at = [step.sampled_at, *(one.sampled_at or math.inf for one in growing)]
+    metrics |= idle_seconds(step.timings, sampled_at, began)
     if is_validated(run, number):
         with seam.timed("testing"):
             metrics |= run.validate(number)
@@ -124,7 +127,7 @@ def idle_seconds(timings: Mapping[str, float], sampled_at: Iterable[float | None
 
     Args:
         timings: seconds of the step and of its parts.
-        sampled_at: when each of the batches that may have been sampled in the step was complete.
+        sampled_at: when each of the batches that may have been sampled in the step was complete; infinity: it isn't.
         began: when the step began.
 
     >>> idle_seconds({"step": 10.0, "update_actor": 4.0, "update_weights": 1.0}, [103.0, 107.0, None], 100.0)

@@ -106,7 +106,27 @@ class BatchedClient(LLMServerClient):
             call.settle(None)
 
 
-class PersistentClient(BatchedClient, FullyAsyncLLMServerClient):
+class SeededParts(LLMServerClient):
+    """What ``FullyAsyncLLMServerClient`` goes on with where new weights have interrupted a response. It asks with the
+    seed of the first part, whose random numbers would all come again; here each part has a seed of its own.
+
+    Owner of ``lengths``: the tokens that a request began with.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.lengths: dict[str, int] = {}
+
+    async def generate(
+        self, request_id: str, *, prompt_ids: list[int], sampling_params: dict[str, Any], **more: Any
+    ) -> TokenOutput:
+        sampled = len(prompt_ids) - self.lengths.setdefault(request_id, len(prompt_ids))
+        if sampled > 0 and "seed" in sampling_params:
+            sampling_params = {**sampling_params, "seed": (sampling_params["seed"] + sampled) % 2**31}
+        return await super().generate(request_id, prompt_ids=prompt_ids, sampling_params=sampling_params, **more)
+
+
+class PersistentClient(BatchedClient, FullyAsyncLLMServerClient, SeededParts):
     """Asks one engine for all rollouts of a prompt, which it then has in its prefix cache, and the routing once for
     them. Takes an engine that died out of the routing and asks another; waits while there is none.
 
@@ -155,6 +175,7 @@ class PersistentClient(BatchedClient, FullyAsyncLLMServerClient):
         uid = PROMPT.get() or request_id
         try:
             while True:
+                self.lengths.pop(request_id, None)  # verl begins again at the prompt
                 try:
                     return await super().generate(request_id, **request)
                 except Exception as error:
@@ -162,6 +183,7 @@ class PersistentClient(BatchedClient, FullyAsyncLLMServerClient):
                         raise
                     await self._leave(uid, self.serving[request_id])
         finally:
+            self.lengths.pop(request_id, None)
             self.serving.pop(request_id, None)
             if PROMPT.get() is None:
                 self.routes.pop(uid, None)

@@ -35,7 +35,10 @@ class vLLMHttpServer(vllm_async_server.vLLMHttpServer):  # processes and logs ar
         self, prompt_ids: list[int], sampling_params: dict[str, Any], request_id: str, *more: Any, **named: Any
     ) -> TokenOutput:
         sampling_params = {**sampling_params, "output_kind": RequestOutputKind.FINAL_ONLY}
-        return await super().generate(prompt_ids, sampling_params, request_id, *more, **named)
+        output = await super().generate(prompt_ids, sampling_params, request_id, *more, **named)
+        if not output.token_ids:  # new weights came before its first token: these have sampled nothing of it
+            output.extra_fields["global_steps"] = None
+        return output
 
     async def generate_batch(self, requests: Sequence[dict[str, Any]]) -> AsyncIterator[list[tuple[int, Any]]]:
         async for outputs in as_they_end([self.generate(**request) for request in requests]):

@@ -7,13 +7,22 @@ rows. So a prompt is finished when its rows are stored, never before.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import transfer_queue as tq
 
 from mrpo.verl_seam import column_put
 from mrpo.verl_seam.batched import Batcher, Call
+
+FIELDS = "fields"
+"""In a row's tag: which fields it has (``fields_mark``)."""
+
+
+def fields_mark(names: Iterable[str]) -> str:
+    """The same for rows of the same fields. TransferQueue reads of several rows only what all of them have."""
+    return hashlib.blake2b("/".join(sorted(names)).encode(), digest_size=4).hexdigest()
 
 
 class Row(NamedTuple):
@@ -109,7 +118,8 @@ async def _put(calls: Sequence[Call[Rows, None]]) -> None:
             alike.setdefault((call.item.partition, *row.fields), []).append(row)
     for (partition, *_), rows in alike.items():
         keys, fields, tags = zip(*rows, strict=True)
-        await column_put.put(partition, keys, fields, tags)
+        mark = {FIELDS: fields_mark(fields[0])}
+        await column_put.put(partition, keys, fields, [tag | mark for tag in tags])
 
 
 async def _put_alone(call: Call[Rows, None]) -> None:

@@ -12,7 +12,8 @@ serve              ``on_init_end``
 loader_state       ``train_dataloader``
 timed_step, timed  ``on_step_begin``, ``SkipManager.set_step``,               ``_start_profiling``
                    ``marked_timer``
-next_prompts                                                                  ``_next_train_batch``
+next_prompts,      ``index_select_tensor_dict``                               ``_next_train_batch``
+select
 unfinished_prompts ``tq.kv_list``
 submit             ``assign_non_tensor_stack``, ``generate_sequences``
 wait               ``replay_buffer.sample``, ``on_sample_begin``,             ``_compute_reward_colocate``
@@ -198,6 +199,7 @@ class VerlSeam:
 
     def load_loader_state(self, state: dict[str, Any]) -> None:
         self.trainer.train_dataloader.load_state_dict(state)
+        self.trainer.train_dataloader_it = None  # which would go on from where it was
 
     @contextmanager
     def timed_step(self, step: int, timings: dict[str, float]) -> Iterator[None]:
@@ -218,15 +220,18 @@ class VerlSeam:
 
     # ---- a step, in its order ----
 
-    def next_prompts(self, count: int, step: int) -> Prompts:
+    def next_prompts(self, count: int) -> Prompts:
         batch = self.trainer._next_train_batch(count)
-        tu.assign_non_tensor_data(batch, "global_steps", step)  # part of the sampling seeds
         columns = list(batch["raw_prompt"]), list(batch["reward_model"]), list(batch["data_source"])
         contents = [
             PromptContent(list(messages), reward["ground_truth"], source)
             for messages, reward, source in zip(*columns, strict=True)
         ]
         return Prompts(contents, batch)
+
+    def select(self, prompts: Prompts, chosen: Sequence[int]) -> Prompts:
+        handle = tu.index_select_tensor_dict(prompts.handle, list(chosen))
+        return Prompts([prompts.contents_G[i] for i in chosen], handle)
 
     def unfinished_prompts(self) -> set[str]:
         tags = (tq.kv_list(rows.PARTITION) or {}).get(rows.PARTITION, {})
@@ -235,6 +240,7 @@ class VerlSeam:
     def submit(self, prompts: Prompts, uids_G: Sequence[str], n_G: Sequence[int], step: int) -> None:
         batch = prompts.handle
         tu.assign_non_tensor_stack(batch, "uid", list(uids_G))
+        tu.assign_non_tensor_data(batch, "global_steps", step)  # part of the sampling seeds
         batch["__rollout_n__"] = torch.tensor(n_G, dtype=torch.int64)
         tag = {"is_prompt": True, "status": "pending", "global_steps": step}
         tq.kv_batch_put(keys=list(uids_G), partition_id=rows.PARTITION, tags=[tag] * len(uids_G))

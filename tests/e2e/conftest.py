@@ -180,6 +180,34 @@ def ahead_run(exact: list[str], once: Once) -> RunFolder:
 
 
 @pytest.fixture(scope="session")
+def continue_run(exact: list[str], once: Once) -> RunFolder:
+    """The same with weights that don't wait for rollouts under way, and an engine so slow that there are some. A rank
+    is killed as it trains in step 3, so that the command begins again from step 2 by itself.
+
+    Its weights are new and all but the same: engine and trainer must agree on every token, whichever part of a response
+    it is in.
+    """
+    from .commands import Command
+
+    more = ["rollout.ahead=1", "rollout.on_sync=continue", "rollout.replicas=1", "rollout.max_num_seqs=2"]
+    more += [
+        "actor.learning_rate=1e-12",
+        "trainer.determinism=default",
+        "trainer.test_freq=-1",
+        "trainer.val_before_train=false",
+    ]
+    more += ["trainer.total_training_steps=4", "trainer.export=none", "checkpoint.every=1", "checkpoint.keep_last=9"]
+
+    def make(folder: Path) -> None:
+        command = Command(RunFolder(folder / "run"), *exact, *more)
+        command.wait_for(Phase.UPDATE_ACTOR, 3)
+        command.processes("WorkerDict")[0].kill()
+        assert command.ends() == 0, command.last_words()
+
+    return RunFolder(once("continue", make) / "run")
+
+
+@pytest.fixture(scope="session")
 def colocated_run(train: Train) -> RunFolder:
     """Engines on the trainer ranks' devices, another estimator, token modulation, a checkpoint, wandb."""
     return train(

@@ -1,6 +1,8 @@
-"""Rollouts that were sampled before their step: by which weights, and as which a killed run takes them up again."""
+"""Rollouts that were sampled before their step: by which weights, and as what a run that died takes them up again."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 import pytest
 
@@ -10,7 +12,7 @@ from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 from mrpo.rewards.wire import decode
 
-from .conftest import STEPS
+from .conftest import AGREEMENT, STEPS
 
 pytestmark = pytest.mark.e2e
 
@@ -29,6 +31,38 @@ def test_every_prompt_had_its_turn_once(ahead_run: RunFolder, unequal_run: RunFo
     uids = [[{row["uid"] for row in run.read_rollouts(step)} for step in range(1, STEPS + 1)] for run in
             (ahead_run, unequal_run)]  # fmt: skip
     assert uids[0] == uids[1]
+
+
+def test_rollouts_that_new_weights_meet_go_on_by_them(continue_run: RunFolder) -> None:
+    metrics, crossed = {record["step"]: record for record in continue_run.metrics()}, 0
+    for step in continue_run.rollout_steps():
+        rows = continue_run.read_rollouts(step)
+        assert all(max(0, step - 2) <= first <= last < step for first, last in (row["versions"] for row in rows))
+        spans = [last - first + 1 for first, last in (row["versions"] for row in rows)]
+        assert metrics[step]["rollout/off_policy/trajectory_spans/max"] == max(spans)
+        oldest = max(step - 1 - first for first, _ in (row["versions"] for row in rows))
+        assert metrics[step]["rollout/off_policy/trajectory_staleness_worst/max"] == oldest
+        assert 0 < metrics[step]["rollout/correction/rollout_is_eff_sample_size"] < 1 + 1e-6
+        assert metrics[step]["rollout/probs_diff/max"] < AGREEMENT
+        crossed += sum(span > 1 for span in spans)
+    assert crossed > 0
+
+
+def test_every_prompt_has_its_turn_once_where_rollouts_were_under_way_as_a_rank_died(
+    continue_run: RunFolder, unequal_run: RunFolder
+) -> None:
+    resumed = [event["detail"] for event in continue_run.events() if event["phase"] == Phase.RESUME]
+    assert resumed == ["from step 2"]
+    assert continue_run.rollout_steps() == [1, 2, 3, 4]
+    saved = CheckpointStore(continue_run.checkpoints, continue_run.scratch).load(2).folder / "rollouts"
+    plan = load_state(saved / "3.npz")
+    for step in continue_run.rollout_steps():
+        groups = Counter(row["uid"] for row in continue_run.read_rollouts(step))
+        assert groups.keys() == {row["uid"] for row in unequal_run.read_rollouts(step)}
+        assert groups.total() == 8 * 8
+        assert step != 3 or groups == plan["n_by_uid"]
+    if not list(saved.glob("3-*.npz")):  # else step 3 was complete before step 2 had trained
+        assert plan["began_at"]["prompts_fetched"] == 2 * 8
 
 
 def test_a_checkpoint_holds_the_rollouts_that_the_next_step_trained_on(ahead_run: RunFolder) -> None:

@@ -35,9 +35,9 @@ def rewards() -> ModuleType:
     return module
 
 
-@pytest.fixture(scope="module", params=["unequal_run", "ahead_run"])
+@pytest.fixture(scope="module", params=["unequal_run", "ahead_run", "continue_run"])
 def run(request: pytest.FixtureRequest) -> RunFolder:
-    """On policy, and with rollouts ahead in a run that was killed."""
+    """On policy, and with rollouts ahead in runs that were killed: of one version each, and of several."""
     found: RunFolder = request.getfixturevalue(request.param)
     return found
 

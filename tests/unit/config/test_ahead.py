@@ -59,6 +59,11 @@ def test_verl_gets_it_under_its_own_name(tmp_path: Path) -> None:
         ),
         ({"rollout": {"ahead": -1}}, "rollout.ahead"),
         ({"rollout": {"ahead": 9}}, "rollout.ahead"),
+        ({"rollout": {"on_sync": "continue"}}, "rollout.on_sync: given continue, which has no effect with ahead=0"),
+        (
+            {"rollout": {"ahead": 1, "on_sync": "continue"}, "trainer": {"determinism": "strict"}},
+            "trainer.determinism: given strict with rollout.on_sync=continue, allowed: default, or on_sync=finish",
+        ),
         ({"algorithm": {"off_policy": {"rollout_rs": "seq_mean_k1"}}}, "rollout_rs_threshold: none given"),
         ({"algorithm": {"off_policy": {"rollout_is": "tokens"}}}, "rollout_is"),
     ],

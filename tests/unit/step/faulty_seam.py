@@ -60,8 +60,10 @@ class FaultySeam:
         self.while_waiting: Callable[[int], None] = lambda unfinished: None
         self.step = -1
         self.fetched = 0
-        self.queue: dict[int, dict[str, tuple[PromptContent, int]]] = defaultdict(dict)
-        """What is under way, by step and uid."""
+        self.queue: dict[int, dict[str, tuple[PromptContent, int, int]]] = defaultdict(dict)
+        """What is under way, by step and uid: the prompt, its rollouts, and the weights that began them."""
+        self.planned: dict[int, dict[str, int]] = defaultdict(dict)
+        """Rollouts of each prompt that was submitted, by step and uid."""
         self.sampled_by: dict[int, list[float]] = {}
         """The engines' weights as each step's prompts were submitted."""
         self.calls: list[str] = []
@@ -74,6 +76,8 @@ class FaultySeam:
         """Prompt groups that fail before any succeeds."""
         self.failing_ahead = 0
         """Prompt groups that fail while the ranks are at work on another step."""
+        self.slow: Callable[[int], bool] = lambda step: False
+        """Steps whose rollouts have no end before their turn."""
         self.correlation = 1.0
         """Of the engines' probabilities with the ranks'."""
         self.difference = 0.0
@@ -125,11 +129,14 @@ class FaultySeam:
     def end(self) -> None:
         self.calls.append("end")
 
-    def next_prompts(self, count: int, step: int) -> Prompts:
+    def next_prompts(self, count: int) -> Prompts:
         self.calls.append("next_prompts")
         numbers = [(self.fetched + i) % 16 for i in range(count)]
         self.fetched += count
         return Prompts([self.content(n) for n in numbers], None)
+
+    def select(self, prompts: Prompts, chosen: Sequence[int]) -> Prompts:
+        return Prompts([prompts.contents_G[i] for i in chosen], None)
 
     def content(self, number: int) -> PromptContent:
         source = self.sources[number % len(self.sources)]
@@ -141,7 +148,9 @@ class FaultySeam:
     def submit(self, prompts: Prompts, uids_G: Sequence[str], n_G: Sequence[int], step: int) -> None:
         self.calls.append("submit")
         self.sampled_by.setdefault(step, []).append(self.engine_weights)
-        self.queue[step] |= dict(zip(uids_G, zip(prompts.contents_G, n_G, strict=True), strict=True))
+        for uid, content, n in zip(uids_G, prompts.contents_G, n_G, strict=True):
+            self.queue[step][uid] = content, n, int(self.engine_weights)
+            self.planned[step][uid] = n
 
     def wait(self, step: int, prompts: int, refill: Callable[[int], None]) -> RowsInMemory:
         self.calls.append("wait")
@@ -155,12 +164,12 @@ class FaultySeam:
             refill(1)
         rows = []
         for uid in list(queue)[:prompts]:
-            content, n = queue.pop(uid)
+            content, n, begun_by = queue.pop(uid)
             for i in range(n):
                 truncated = None if self.truncated is None else i < self.truncated * n
                 scores = self._rewards(content.ground_truth, 0 if self.constant else i, n)
-                version = int(self.engine_weights)
-                rows.append(BatchRow(f"{uid}_{i}_0", scores, 1 + i, truncated=truncated, versions=(version, version)))
+                versions = begun_by, int(self.engine_weights)
+                rows.append(BatchRow(f"{uid}_{i}_0", scores, 1 + i, truncated=truncated, versions=versions))
         filtered = {} if self.informative_share is None else {INFORMATIVE_SHARE: self.informative_share}
         return RowsInMemory(rows, {"engine_weights": self.engine_weights, **filtered})
 
@@ -171,7 +180,7 @@ class FaultySeam:
             del queue[next(iter(queue))]
             refill(1)
             return 1
-        return 0
+        return len(self.queue[step]) if self.slow(step) else 0
 
     def store(self, batch: Any, file: Path) -> None:
         save_state(file, {"rows": [list(row) for row in batch.handle], "metrics": dict(batch.metrics)})

@@ -240,6 +240,6 @@ def test_a_reward_that_fails_ends_the_step_and_leaves_what_it_failed_on(tmp_path
 
 def test_a_uid_says_which_prompt_and_which_draw_of_it(tmp_path: Path) -> None:
     run = parts(FaultySeam(), tmp_path)
-    draws = [run.position.uids(run.seam.next_prompts(16, step=1)) for _ in range(2)]
+    draws = [run.position.uids(run.seam.next_prompts(16)) for _ in range(2)]
     assert [uid.split("-")[0] for uid in draws[0]] == [uid.split("-")[0] for uid in draws[1]]
     assert [int(uid.split("-")[1]) for uids in draws for uid in uids] == list(range(32))

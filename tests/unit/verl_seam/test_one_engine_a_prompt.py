@@ -139,3 +139,36 @@ def test_prompts_that_begin_together_ask_the_routing_by_one_call_and_each_gets_t
     assert routing.calls == 2  # to acquire, and to release
     assert sorted(routing.served) == ["a"] * 3 + ["b"] * 2
     assert routing.load == {"a": 0, "b": 0}
+
+
+def test_a_response_that_new_weights_interrupt_goes_on_with_random_numbers_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its versions are those that have sampled tokens of it, and its log-probabilities one a token."""
+    sleep = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda seconds: sleep(0))  # verl waits for a second
+    routing, asked = FaultyRouting(["a"]), list[tuple[int, int, int]]()
+    parts = [([], None, "aborted"), ([7, 8], 3, "aborted"), ([], None, "aborted"), ([9], 5, "completed")]
+
+    def generate(prompt_ids: list[int], sampling_params: dict[str, Any], **_: Any) -> TokenOutput:
+        asked.append((len(prompt_ids), sampling_params["seed"], sampling_params["max_tokens"]))
+        ids, version, reason = parts[len(asked) - 1]
+        log_probs = [-float(token) for token in ids]
+        return TokenOutput(
+            token_ids=ids, log_probs=log_probs, stop_reason=reason, extra_fields={"global_steps": version}
+        )
+
+    routing.acquire_server = Remote(lambda request_id: ("a", SimpleNamespace(generate=Remote(generate))))
+    client = PersistentClient(CONFIG, load_balancer_handle=routing)
+
+    async def one(seed: int) -> TokenOutput:
+        return await client.generate("r", prompt_ids=[1, 2], sampling_params={"logprobs": True, "seed": seed})
+
+    output = asyncio.run(one(2**31 - 1))
+    assert (output.token_ids, output.log_probs, output.stop_reason) == ([7, 8, 9], [-7.0, -8.0, -9.0], "completed")
+    assert {name: output.extra_fields[name] for name in ("min_global_steps", "max_global_steps")} == {
+        "min_global_steps": 3,
+        "max_global_steps": 5,
+    }
+    assert asked == [(2, 2**31 - 1, 4), (2, 2**31 - 1, 4), (4, 1, 2), (4, 1, 2)]
+    assert not client.lengths

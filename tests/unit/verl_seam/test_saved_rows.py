@@ -10,11 +10,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transfer_queue import KVBatchMeta
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from mrpo.checkpoint.manifest import CheckpointError
 from mrpo.checkpoint.plain import load_state, save_state
-from mrpo.verl_seam.saved_rows import columns_of, restore, rows_of
+from mrpo.verl_seam import saved_rows
+from mrpo.verl_seam.row_store import FIELDS, fields_mark
+from mrpo.verl_seam.saved_rows import columns_of, restore, rows_in, rows_of, store
 
 pytestmark = pytest.mark.unit
 
@@ -39,8 +42,8 @@ def row(uid: str, prompt: int, response: int, **more: Any) -> dict[str, Any]:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20)
 def test_rows_come_back_as_they_were(tmp_path: Path, lengths: list[tuple[int, int]]) -> None:
     rows = [row(f"uid-{i}", *of, number=np.float32(i)) for i, of in enumerate(lengths)]
-    save_state(tmp_path / "rows.npz", columns_of(list_of_dict_to_tensordict(rows)))
-    back = rows_of(load_state(tmp_path / "rows.npz"))
+    save_state(tmp_path / "rows.npz", columns_of(rows_in(list_of_dict_to_tensordict(rows))))
+    back = rows_of(load_state(tmp_path / "rows.npz"), len(rows))
     assert len(back) == len(rows)
     for before, after in zip(rows, back, strict=True):
         assert before.keys() == after.keys()
@@ -52,15 +55,52 @@ def test_rows_come_back_as_they_were(tmp_path: Path, lengths: list[tuple[int, in
                 assert repr(value) == repr(after[name])
 
 
+class CommonFields:
+    """Of TransferQueue, that it reads of several rows what all of them have, and drops the rest without a word."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, Any]] = {}
+
+    def kv_batch_put(self, keys: list[str], fields: Any, tags: Any, partition_id: str) -> None:
+        self.rows |= zip(keys, rows_in(fields), strict=True)
+
+    def kv_batch_get(self, keys: list[str], partition_id: str) -> Any:
+        common = set.intersection(*(set(self.rows[key]) for key in keys))
+        return list_of_dict_to_tensordict([{n: v for n, v in self.rows[k].items() if n in common} for k in keys])
+
+
+def test_a_field_that_only_some_rows_have_is_saved_and_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of an agent whose last output has what a teacher says of its tokens."""
+    rows = {f"uid-{i}_0_{turn}": row(f"uid-{i}", 1 + i, 2 + turn) for i in range(3) for turn in range(2)}
+    for key, of in rows.items():
+        if key.endswith("_1"):
+            of |= {"teacher_logprobs": torch.randn(len(of["responses"])), "verdict": {"of": key}}
+    before, after = CommonFields(), CommonFields()
+    before.rows = rows
+    tags = [{FIELDS: fields_mark(of), "status": "success"} for of in rows.values()]
+    monkeypatch.setattr(saved_rows, "tq", before)
+    store(KVBatchMeta(partition_id="train", keys=list(rows), tags=tags), {"a": 1.0}, tmp_path / "rows.npz")
+    monkeypatch.setattr(saved_rows, "tq", after)
+    batch, metrics = restore(tmp_path / "rows.npz")
+    assert (batch.keys, batch.tags, metrics) == (list(rows), tags, {"a": 1.0})
+    assert after.rows.keys() == rows.keys()
+    for key, of in rows.items():
+        assert after.rows[key].keys() == of.keys()
+        assert after.rows[key].get("verdict") == of.get("verdict")
+        assert all(torch.equal(after.rows[key][name], of[name]) for name in of if name.endswith(("probs", "ses")))
+
+
 def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     rows = [row("uid-0", 1, 2, judge=object())]
     with pytest.raises(TypeError, match=r"extra_fields\[0\]\.judge: can't save a object without pickle"):
-        save_state(tmp_path / "rows.npz", columns_of(list_of_dict_to_tensordict(rows)))
+        save_state(tmp_path / "rows.npz", columns_of(rows_in(list_of_dict_to_tensordict(rows))))
 
 
 @pytest.mark.parametrize("broken", ["no keys", "other keys", "a row less", "not a row"])
 def test_a_file_of_something_else_is_no_batch(broken: str, tmp_path: Path) -> None:
-    state: dict[str, Any] = columns_of(list_of_dict_to_tensordict([row(f"uid-{i}", 1, 2) for i in range(3)]))
+    state: dict[str, Any] = columns_of(rows_in(list_of_dict_to_tensordict([row(f"uid-{i}", 1, 2) for i in range(3)])))
     state |= {"keys": [f"uid-{i}_0_0" for i in range(3)], "tags": [{}] * 3, "metrics": {}}
     match broken:
         case "no keys":
