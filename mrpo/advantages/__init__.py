@@ -9,12 +9,14 @@ from mrpo.advantages.compute import compute_advantages, compute_each
 from mrpo.advantages.informative import informative_groups
 from mrpo.advantages.noise import noise_variance_from_repeats
 from mrpo.advantages.result import AdvantageResult
+from mrpo.advantages.shrinkage import GroupHistory
 from mrpo.advantages.token_modulation import modulate_tokens
 from mrpo.advantages.tokens import token_counts, write_ragged, write_tokens
 from mrpo.config.advantage import as_config
 
 __all__ = [
     "AdvantageResult",
+    "GroupHistory",
     "as_config",
     "compute_advantages",
     "compute_each",

@@ -18,7 +18,8 @@ from mrpo.advantages.distinct import distinct_groups
 from mrpo.advantages.group_norm import group_normalize
 from mrpo.advantages.groups import Groups, GroupStats, zero_variance_groups
 from mrpo.advantages.presets import CONVENTIONS, Conventions
-from mrpo.advantages.ranges import normalize_ranges, out_of_range_shares, range_width
+from mrpo.advantages.ranges import bounds, normalize_ranges, out_of_range_shares, range_width
+from mrpo.advantages.shrinkage import GroupHistory, shrink
 from mrpo.config.advantage import AdvantageConfig
 from mrpo.config.estimators import EstimatorConfig, GroupNormConfig
 from mrpo.errors import ConfigError
@@ -44,12 +45,21 @@ class RewardBatch:
     groups: Groups
     lengths_N: Tensor | None
     """Response tokens in the loss, per rollout."""
+    history: GroupHistory | None = None
+    """What ``shrinkage`` leans on, in the rewards' own units."""
 
     @classmethod
     def prepare(
-        cls, rewards_NK: Tensor, group_ids_N: Tensor, config: AdvantageConfig, lengths_N: Tensor | None
+        cls,
+        rewards_NK: Tensor,
+        group_ids_N: Tensor,
+        config: AdvantageConfig,
+        lengths_N: Tensor | None,
+        history: GroupHistory | None = None,
     ) -> RewardBatch:
         _check_arrays(rewards_NK, group_ids_N, config, lengths_N)
+        groups = Groups.of(group_ids_N)
+        _check_history(history, groups, config)
         given_NK = rewards_NK.to(torch.float64)
         conventions = CONVENTIONS[config.algorithm.preset]
         weights_K = given_NK.new_tensor([reward.weight for reward in config.rewards])
@@ -63,8 +73,9 @@ class RewardBatch:
             unit_NK=normalize_ranges(conditioned_NK, config.names, config.ranges),
             rounding=_rounding(rewards_NK.dtype),
             weights_K=weights_K,
-            groups=Groups.of(group_ids_N),
+            groups=groups,
             lengths_N=lengths_N,
+            history=history,
         )
 
     def options(self, model: type[Options]) -> Options:
@@ -94,7 +105,24 @@ class RewardBatch:
 
     @cached_property
     def stats(self) -> GroupStats:
-        return self.stats_among(self.valid_NK)
+        stats, shrinkage = self.stats_among(self.valid_NK), self.config.algorithm.shrinkage
+        if self.history is None or shrinkage is None:
+            return stats
+        history = self.history.columns(0, len(self.config.names))
+        if self.config.algorithm.scale_dependent:
+            low_K, width_K = bounds(self.unit_NK, self.config.names, self.config.ranges)
+            history = history.mapped(low_K, width_K)
+        return shrink(stats, history, shrinkage.strength, self.rewards_NK, self.valid_NK)
+
+    def total_stats(self, stats_G1: GroupStats, total_N1: Tensor) -> GroupStats:
+        """Statistics of the rewards' weighted sum, which lean on its history if there is one."""
+        shrinkage = self.config.algorithm.shrinkage
+        if self.history is None or shrinkage is None:
+            return stats_G1
+        history = self.history.columns(-1, self.history.trials_GC.shape[1])
+        if len(self.config.names) == 1:
+            history = history.mapped(self.weights_K.new_zeros(1), 1 / self.weights_K)
+        return shrink(stats_G1, history, shrinkage.strength, total_N1, self.scored_N[:, None])
 
     def stats_among(self, valid_NK: Tensor) -> GroupStats:
         """Statistics of the entries in ``valid_NK``. Zero variance is judged before ranges shift rewards towards 0."""
@@ -198,4 +226,18 @@ def _check_arrays(rewards_NK: Tensor, group_ids_N: Tensor, config: AdvantageConf
         raise ValueError(
             f"rewards_NK: reward {config.names[column]!r} is {float(rewards_NK[row, column])} in row {row}, "
             "allowed: a finite number, or NaN for missing."
+        )
+
+
+def _check_history(history: GroupHistory | None, groups: Groups, config: AdvantageConfig) -> None:
+    if history is None:
+        return
+    if config.algorithm.shrinkage is None:
+        raise ValueError("history: given, but shrinkage isn't set, so that nothing reads it.")
+    rewards = len(config.names)
+    shape = (len(groups), rewards + 1 if rewards > 1 else 1)
+    if tuple(history.trials_GC.shape) != shape:
+        raise ValueError(
+            f"history: given shape {tuple(history.trials_GC.shape)}, allowed: {shape}, a row per prompt group and a "
+            "column per reward, then one for their weighted sum if there are several."
         )

@@ -16,6 +16,7 @@ from mrpo.advantages.batch_norm import batch_normalize
 from mrpo.advantages.diagnostics import describe_advantages, describe_rewards
 from mrpo.advantages.estimators import ESTIMATORS
 from mrpo.advantages.result import AdvantageResult, Estimate
+from mrpo.advantages.shrinkage import GroupHistory
 from mrpo.config.advantage import AdvantageConfig, as_config
 from mrpo.config.estimators import ESTIMATOR_CONFIGS
 
@@ -26,6 +27,7 @@ def compute_advantages(
     config: AdvantageConfig | Mapping[str, Any],
     *,
     lengths_N: Tensor | None = None,
+    history: GroupHistory | None = None,
 ) -> AdvantageResult:
     """Sequence-level advantages of one estimator, computed in float64.
 
@@ -37,6 +39,7 @@ def compute_advantages(
             ``names``, ``weights``, ``ranges``, ``noise_variance``, ``conditions`` of the rewards.
         lengths_N: response tokens in the loss per rollout; needed where the batch norm counts tokens. A rollout with
             0 gets advantage 0.
+        history: what the groups' prompts have earned before, for ``shrinkage``.
 
     Raises:
         ConfigError: a setting is wrong, or missing for these rewards.
@@ -53,7 +56,7 @@ def compute_advantages(
     >>> result.diagnostics["reward/format/missing_share"]
     0.25
     """
-    batch = RewardBatch.prepare(rewards_NK, group_ids_N, as_config(config), lengths_N)
+    batch = RewardBatch.prepare(rewards_NK, group_ids_N, as_config(config), lengths_N, history)
     return _finish(batch, describe_rewards(batch), rewards_NK.dtype)
 
 

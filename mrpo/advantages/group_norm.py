@@ -35,9 +35,10 @@ def combine_and_normalize(batch: RewardBatch, weights_K: Tensor, *, std: bool) -
     total_N1 = parts_NK.sum(dim=1, keepdim=True)
     scored_N1 = batch.scored_N[:, None]
     zero_variance_G1 = zero_variance_groups(total_N1, scored_N1, batch.groups, ROUNDING)
-    total = GroupStats.of(total_N1, scored_N1, batch.groups, zero_variance_G1)
+    of_group = GroupStats.of(total_N1, scored_N1, batch.groups, zero_variance_G1)
+    total = batch.total_stats(of_group, total_N1)
     factor_N1 = deviation_factors(total, conventions, ddof=batch.ddof, std=std)
-    zero_variance_N1 = batch.groups.rows(zero_variance_G1)
+    zero_variance_N1 = batch.groups.rows(total.zero_variance_GK)
     advantages_NK = torch.where(zero_variance_N1, 0.0, weights_K * stats.deviations_NK * factor_N1)
     return _groups_of_one(advantages_NK, parts_NK / (1 + conventions.group_eps if std else 1), total, conventions)
 

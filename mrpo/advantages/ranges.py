@@ -16,9 +16,14 @@ def normalize_ranges(rewards_NK: Tensor, names: Sequence[str], ranges: Mapping[s
     """(r_k - low) / (high - low) for each reward with bounds. Linear: a score outside its bounds is not cut off."""
     if not ranges:
         return rewards_NK
-    low_K = rewards_NK.new_tensor([ranges.get(name, (0.0, 1.0))[0] for name in names])
-    width_K = rewards_NK.new_tensor([range_width(name, ranges) for name in names])
+    low_K, width_K = bounds(rewards_NK, names, ranges)
     return (rewards_NK - low_K) / width_K
+
+
+def bounds(like: Tensor, names: Sequence[str], ranges: Mapping[str, tuple[float, float]]) -> tuple[Tensor, Tensor]:
+    """Lower bound and width (K,) of each reward, 0 and 1 without bounds, in the dtype of ``like``."""
+    low_K = like.new_tensor([ranges.get(name, (0.0, 1.0))[0] for name in names])
+    return low_K, like.new_tensor([range_width(name, ranges) for name in names])
 
 
 def out_of_range_shares(

@@ -1,7 +1,9 @@
 """Compare what each estimator would do with the rollouts of a file, which rewards it would raise, and which one fits.
 
-Reads a line per rollout from any framework: a prompt id, and a column per reward (nested columns as outer.inner).
-Columns are found by their names or named by options. A prompt's rollouts of different steps are different groups.
+Reads what frameworks leave: parquet (TRL), JSON lines with a rollout a line (mrpo, verl, TRL, prime-rl) or a step a
+line (ms-swift, NeMo-RL), or a folder of such files. It needs a prompt's identity (or --group-size) and a column per
+reward (nested columns as outer.inner). Columns are found by their names or named by options, and what was taken as what
+is printed. A prompt's rollouts of different steps are different groups.
 """
 
 from __future__ import annotations
@@ -40,21 +42,26 @@ app = new_app()
         "mrpo audit rollouts.jsonl --plot audit.png",
         "mrpo audit rollouts.jsonl --rewards correct,format --weights correct=1,format=0.5",
         "mrpo audit rollouts.jsonl --prompt question_id --ranges correct=-3:3",
+        "mrpo audit output/completions           # TRL's folder of parquet files",
+        "mrpo audit train_data_step3.jsonl --group-size 8",
     ),
 )
 def audit(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON lines, one rollout each.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Parquet, JSON lines, or a folder of them.")],
     prompt: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="The prompt's identity, else found by its name.")
     ] = None,
     rewards: Annotated[
         str | None, typer.Option(metavar="COLUMN,…", help="The rewards, else found by name and type.")
     ] = None,
+    group_size: Annotated[
+        int | None, typer.Option(metavar="N", help="So many rows in a row answer one prompt, where no column says.")
+    ] = None,
     weights: Annotated[str, typer.Option(metavar="NAME=NUMBER,…", help="Weights of rewards, else 1.")] = "",
     ranges: Annotated[str, typer.Option(metavar="NAME=LOW:HIGH,…", help="Known bounds of rewards.")] = "",
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Where a picture goes.")] = None,
 ) -> ExitCode:
-    rollouts = read_rollouts(file, prompt, rewards)
+    rollouts = read_rollouts(file, prompt, rewards, group_size)
     by_name = pairs("--weights", weights, float, "name=number"), pairs("--ranges", ranges, _bounds, "name=low:high")
     try:
         with config_errors():
@@ -140,7 +147,12 @@ def show(
     console, names, metrics = Console(highlight=False), rollouts.names, results["gdpo"].diagnostics
     groups = len(rollouts.group_ids_N.unique())
     size = f"{len(rollouts.rewards_NK):,} rollouts in {groups:,} groups by {rollouts.prompt!r}"
-    console.print(f"{size}; rewards: {', '.join(names)}")
+    console.print(f"{size}; rewards: {', '.join(names)}", markup=False)
+    if rollouts.left_out:
+        others = ", ".join(f"{name} ({reason})" for name, reason in rollouts.left_out.items())
+        console.print(f"not taken as rewards: {others}; --rewards takes others", markup=False)
+    if groups == len(rollouts.rewards_NK):
+        console.print(f"note: no two rollouts have the same {rollouts.prompt}, so there is nothing to compare")
     headings: tuple[str, ...] = ("reward", "mean", "missing", "constant groups", "saturation")
     console.print(table("Rewards", headings, _rewards(names, metrics)))
     if len(names) > 1:

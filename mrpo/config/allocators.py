@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from mrpo.config.base import StrictModel, config_errors
-from mrpo.config.budget import BudgetConfig
+from mrpo.config.budget import BudgetConfig, Predictor
 from mrpo.config.method_options import MethodSection
 from mrpo.errors import ConfigError
 from mrpo.registry import module_names
@@ -67,7 +67,17 @@ class GvmBudget(BudgetConfig):
     """Exponent of that term."""
 
 
-_WITH_OPTIONS: tuple[type[BudgetConfig], ...] = (DynamoBudget, VipBudget, KnapsackBudget, GvmBudget)
+class HoraBudget(BudgetConfig):
+    """HORA (arXiv 2605.07114): coverage, the chance that a prompt's rollouts hit at least once."""
+
+    needs_success_rates: ClassVar[bool] = True
+
+    method: Literal["hora"] = "hora"
+    predictor: Predictor = "beta"
+    """How history is read: ``beta`` keeps a doubt of prompts that have never hit, so that they are tried again."""
+
+
+_WITH_OPTIONS: tuple[type[BudgetConfig], ...] = (DynamoBudget, VipBudget, KnapsackBudget, GvmBudget, HoraBudget)
 
 METHODS: dict[str, type[BudgetConfig]] = {
     **dict.fromkeys(module_names("mrpo.budget.allocators"), BudgetConfig),

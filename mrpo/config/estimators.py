@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from mrpo.config.base import StrictModel
+from mrpo.config.base import FieldError, StrictModel
 from mrpo.config.method_options import MethodSection
 from mrpo.errors import ConfigError, unknown_name
 from mrpo.registry import module_names
@@ -80,6 +80,19 @@ class OffPolicy(StrictModel):
         return self
 
 
+class ShrinkageConfig(StrictModel):
+    """Group statistics that lean on the prompt's earlier rollouts (after DBB, arXiv 2603.18444)."""
+
+    WITHOUT_EFFECT: ClassVar = {"decay": ("predictor", ("cumulative",))}
+
+    strength: float = Field(default=8.0, gt=0)
+    """So many rollouts the history counts for, beside those of the group; at most as many as it holds."""
+    predictor: Literal["cumulative", "decayed"] = "decayed"
+    """How the history is read: all rollouts alike, or older ones less."""
+    decay: float = Field(default=0.98, gt=0, le=1)
+    """What an observation still weighs one training step later."""
+
+
 class EstimatorConfig(StrictModel):
     """What every estimator takes: the steps around it."""
 
@@ -89,6 +102,8 @@ class EstimatorConfig(StrictModel):
     leaves [0, 1] without. All others take rewards in their own units."""
     weighs_by_batch: ClassVar[bool] = False
     """What a reward weighs in a group depends on the rest of the batch."""
+    shrinks: ClassVar[bool] = True
+    """Its group statistics can lean on the prompt's history."""
 
     estimator: str = "gdpo"
     """Name of the estimator: a module of ``mrpo.advantages.estimators``."""
@@ -103,6 +118,9 @@ class EstimatorConfig(StrictModel):
     0."""
     clip: float | None = Field(default=None, gt=0)
     """Bound on the final advantage's absolute value. None: unbounded."""
+    shrinkage: ShrinkageConfig | None = None
+    """Let each group's mean and spread of a reward lean on what the prompt's earlier rollouts earned, for small groups.
+    None: the group alone."""
     token_modulation: TokenModulation | None = None
     """Modulate advantages token by token in the policy loss. None: every token of a rollout has its advantage."""
     off_policy: OffPolicy | None = None
@@ -112,6 +130,14 @@ class EstimatorConfig(StrictModel):
 
     def check_rewards(self, names: Sequence[str]) -> None:
         """Raise ConfigError if an option refers to a reward that isn't among ``names``."""
+
+    @model_validator(mode="after")
+    def _can_lean_on_history(self) -> EstimatorConfig:
+        if self.shrinkage is not None and not self.shrinks:
+            raise FieldError("shrinkage", f"given with {self.estimator}, which has no use for it. Allowed: none.")
+        if self.shrinkage is not None and self.preset == "nemo":
+            raise FieldError("shrinkage", "given with preset nemo, which leaves rollouts out. Allowed: another preset.")
+        return self
 
     @model_validator(mode="after")
     def _has_the_estimators_options(self) -> EstimatorConfig:
@@ -161,6 +187,7 @@ class CorrGrpoConfig(GroupNormConfig):
     WITHOUT_EFFECT: ClassVar = {"ddof": ("form", ("grpo",))}
 
     weighs_by_batch: ClassVar[bool] = True
+    shrinks: ClassVar[bool] = False
     estimator: Literal["corr_grpo"] = "corr_grpo"
     form: Literal["grpo", "gdpo"] = "grpo"
     """Work on the summed rewards or on the rewards' separate advantages."""
@@ -170,6 +197,7 @@ class CorrGrpoConfig(GroupNormConfig):
 
 class SawConfig(GroupNormConfig):
     weighs_by_batch: ClassVar[bool] = True
+    shrinks: ClassVar[bool] = False
     scale_dependent: ClassVar[bool] = True
     estimator: Literal["saw"] = "saw"
     form: Literal["grpo", "gdpo"] = "grpo"

@@ -320,6 +320,11 @@ class RunConfig(StrictModel):
         known = [*self.rewards, "total"]
         if self.budget.filter_groups is not None and self.budget.filter_groups not in [*known, "advantage"]:
             raise unknown_name("budget.filter_groups", self.budget.filter_groups, [*known, "advantage"])
+        if self.budget.filter_groups is not None and self.algorithm.shrinkage is not None:
+            raise ConfigError(
+                f"budget.filter_groups: given {self.budget.filter_groups} with algorithm.shrinkage, by which groups "
+                "that don't vary have an advantage, too. Allowed: none."
+            )
         if self.budget.rounds is not None and self.budget.rounds.reward not in known:
             raise unknown_name("budget.rounds.reward", self.budget.rounds.reward, known)
         _ = self.advantage  # is checked as it is made

@@ -61,6 +61,12 @@ TABLE = (
     Metric("training/rollout_actor_probs_pearson_corr", "rollout/probs_diff/pearson", "-", "correlation of the two"),
     Metric("training/off_policy/", "rollout/off_policy/", "versions", "how far a rollout's weights lag behind"),
     Metric("training/filter_groups/", "rollout/filter_groups/", "rollouts", "dropped for lack of spread"),
+    Metric(
+        "",
+        "rollout/filter_groups/informative_share",
+        "share",
+        "of the dropped groups, those that the estimator would have learned from; where it isn't asked itself",
+    ),
     Metric("training/rollout_failure/", "rollout/failure/", "rollouts", "dropped because generation failed"),
     Metric("rollout_corr/", "rollout/correction/", "-", "importance weights between rollout engine and trainer"),
     # Advantages as verl sees them, per token; those per rollout are the estimator's own.

@@ -12,8 +12,6 @@ import numpy as np
 import torch
 
 from mrpo.advantages import compute_advantages
-from mrpo.advantages.conditioning import condition_rewards
-from mrpo.advantages.groups import Groups
 from mrpo.budget.allocate import allocate
 from mrpo.budget.history import PromptHistory
 from mrpo.budget.ids import content_ids
@@ -23,23 +21,8 @@ from mrpo.budget.stats import FloatArray, IntArray, PromptStats
 from mrpo.budget.weights import rollout_weights
 from mrpo.config.advantage import AdvantageConfig
 from mrpo.config.budget import BudgetConfig
+from mrpo.step.baseline import Baseline, totals
 from mrpo.step.rollouts import Rollouts
-
-
-def totals(rollouts: Rollouts, rewards: AdvantageConfig) -> torch.Tensor:
-    """What each rollout's rewards come to together, float64[N]: the weighted sum that GRPO compares within a group.
-
-    A reward that isn't applicable to any rollout of a group is left out there; a score that is missing beside others
-    stands at their mean. NaN for a rollout without any score.
-    """
-    weights_K = torch.tensor([reward.weight for reward in rewards.rewards], dtype=torch.float64)
-    scores_NK = condition_rewards(rollouts.rewards_NK, rewards.names, rewards.conditions, rewards.ranges)
-    valid_NK = ~scores_NK.isnan() & (weights_K > 0)
-    groups = Groups.of(rollouts.group_ids_N)
-    count_GK = groups.sum(valid_NK.double()).clamp(min=1)
-    mean_GK = groups.sum(scores_NK.masked_fill(~valid_NK, 0.0)) / count_GK
-    total_N = (weights_K * torch.where(valid_NK, scores_NK, groups.rows(mean_GK))).sum(dim=1)
-    return total_N.masked_fill(~valid_NK.any(dim=1), torch.nan)
 
 
 @dataclass
@@ -69,6 +52,7 @@ class RolloutBudget:
         self.config, self.rewards = config, rewards
         self.prompts_per_step = prompts_per_step
         self.history = PromptHistory(rewards.names, decay=config.decay)
+        self.baseline = Baseline.of(rewards)
         self.weights_K = np.array([rewards.weight(name) for name in rewards.names])
 
     def plan(self, plan: BatchPlan, uids: Sequence[str]) -> IntArray:
@@ -120,6 +104,8 @@ class RolloutBudget:
         rewards_NK = rollouts.rewards_NK.numpy()
         total_N = totals(rollouts, self.rewards).numpy()
         self.history.observe(content_ids(uids), rewards_NK, total_N, length_N=rollouts.lengths_N.numpy(), step=step)
+        if self.baseline is not None:
+            self.baseline.observe(rollouts, total_N, step)
         sizes = rollouts.group_sizes
         n_G = np.array(list(sizes.values()))
         stats = PromptStats.concatenate([plan.stats[uid] for uid in sizes])
@@ -145,7 +131,10 @@ class RolloutBudget:
         return weights_N
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history.state_dict()}
+        baseline = {} if self.baseline is None else {"baseline": self.baseline.history.state_dict()}
+        return {"history": self.history.state_dict(), **baseline}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.history.load_state_dict(state["history"])
+        if self.baseline is not None and "baseline" in state:  # else a run that goes on with it begins without any
+            self.baseline.history.load_state_dict(state["baseline"])

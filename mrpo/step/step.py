@@ -164,7 +164,10 @@ def assign_advantages(step: Step, run: Parts, batch: Batch) -> None:
         none_N = torch.zeros(len(rollouts.keys))
         run.folder.write_rollouts(step.number, rollout_records(rollouts, texts, none_N, none_N, config.names))
         raise RuntimeError(f"{trouble}. All of them: {run.folder.rollouts_file(step.number)}")
-    result = compute_advantages(rollouts.rewards_NK, rollouts.group_ids_N, config, lengths_N=rollouts.lengths_N)
+    history = run.budget.baseline and run.budget.baseline.known(rollouts)
+    result = compute_advantages(
+        rollouts.rewards_NK, rollouts.group_ids_N, config, lengths_N=rollouts.lengths_N, history=history
+    )
     advantages_N = result.advantages_N * run.budget.loss_weights(rollouts)
     if result.loss_weights_N is not None:
         advantages_N = advantages_N * result.loss_weights_N
@@ -223,7 +226,7 @@ def warn_of_no_signal(step: Step, run: Parts, recorded: Metrics) -> None:
     """Say once in an attempt that a step has taught nothing, and that dynamic sampling throws away what would teach."""
     estimator = run.config.algorithm.estimator
     found = {}
-    if recorded.get("advantage/abs_max") == 0:
+    if recorded.get("advantage/abs_max") == 0 and run.budget.baseline is None:  # else there is no history yet
         found[Phase.NO_ADVANTAGE] = (
             f"{estimator} gives no rollout of the step an advantage: all rollouts of a prompt earn the same, or what "
             "their rewards say cancels. Are prompts too hard, too easy, or the rewards constant?"

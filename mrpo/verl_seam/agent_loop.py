@@ -25,7 +25,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
 from mrpo.budget.ids import as_ids
-from mrpo.budget.sequential import Observed, ReinforceAda
+from mrpo.budget.sequential import Observed, sampler_of
 from mrpo.config.controller import received
 from mrpo.rewards.wire import LOSS_LENGTH, PROMPT_HASH, RESPONSE, REWARD, SEEN, TRUNCATED, TURNS, decode
 from mrpo.step.rollouts import RowKey
@@ -216,7 +216,7 @@ class RoundsWorker(SeededAgentLoopWorker):
     ) -> dict[int, list[AgentLoopOutput]]:
         if trajectory["validate"]:
             return await super()._sample(prompt, sampling_params, trajectory)
-        sampler = ReinforceAda([0], int(prompt.pop("__rollout_n__")), self.rounds)
+        sampler = sampler_of([0], int(prompt.pop("__rollout_n__")), self.rounds)
         held: dict[int, list[AgentLoopOutput]] = {}
         while n := int(sampler.next_round(self._observed(held))[0]):
             samples = range(len(held), len(held) + n)

@@ -7,10 +7,12 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mrpo.advantages.estimators import ESTIMATORS
-from mrpo.cli._audit_rows import read_rollouts
+from mrpo.cli._audit_rows import Rollouts, read_rollouts
 from mrpo.cli.main import invoke
 from mrpo.errors import ConfigError
 
@@ -184,3 +186,146 @@ def test_broken_json_infinite_scores_and_a_missing_file_are_refused(tmp_path: Pa
         main([str(file)])
     with pytest.raises(ConfigError, match="no such file"):
         main([str(tmp_path / "none.jsonl")])
+
+
+TRL: dict[str, list[Any]] = {
+    "step": [1] * 4,
+    "prompt": ["p", "p", "q", "q"],
+    "completion": list("abcd"),
+    "accuracy_reward": [1.0, 0.0, 1.0, 0.0],
+    "soft_overlong": [0.0, -0.5, 0.0, -1.0],
+    "advantage": [1.0, -1.0, 1.0, -1.0],
+}
+CHAT = [{"role": "user", "content": "p"}]
+SWIFT = {"step": ["1", "1"], "prompt": ["p", "p"], "completion": ["a", "b"], "Accuracy": [1.0, 0.0]}
+SWIFT |= {"Format": [1.0, True], "advantages": [0.7, -0.7]}
+VERL = {"input": "p", "output": "a", "gts": "3", "score": 0.5, "step": 2}
+
+
+def matrix(rollouts: Rollouts) -> list[list[float]]:
+    return rollouts.rewards_NK.nan_to_num(nan=-9).tolist()
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "json", "chats"])
+def test_trls_completions(kind: str, tmp_path: Path) -> None:
+    """soft_overlong is a reward though another column has "reward" in its name; prompts may be chats."""
+    rows: list[dict[str, Any]] = [dict(zip(TRL, row, strict=True)) for row in zip(*TRL.values(), strict=True)]
+    if kind == "parquet":
+        pq.write_table(pa.table(TRL), file := tmp_path / "completions_00001.parquet")
+    elif kind == "json":
+        (file := tmp_path / "completions.json").write_text(json.dumps(rows))
+    else:
+        prompts = {"p": CHAT, "q": [{"role": "user", "content": "q"}]}
+        file = write(tmp_path, [{**row, "prompt": prompts[row["prompt"]]} if kind == "chats" else row for row in rows])
+    rollouts = read_rollouts(file)
+    assert rollouts.names == ("accuracy_reward", "soft_overlong")
+    assert matrix(rollouts) == [[1, 0], [0, -0.5], [1, 0], [0, -1]]
+    assert rollouts.group_ids_N.tolist() == [0, 0, 1, 1]
+    assert rollouts.left_out["advantage"] == "by its name"
+
+
+def test_a_folder_of_steps_is_read_as_one(tmp_path: Path) -> None:
+    for step in (1, 2):
+        pq.write_table(pa.table({**TRL, "step": [step] * 4}), tmp_path / f"completions_{step:05}.parquet")
+    rollouts = read_rollouts(tmp_path)
+    assert len(rollouts.rewards_NK) == 8
+    assert len(rollouts.group_ids_N.unique()) == 4
+
+
+def test_ms_swifts_line_a_step(tmp_path: Path) -> None:
+    rollouts = read_rollouts(write(tmp_path, [SWIFT, {**SWIFT, "step": ["2", "2"], "Format": [0.0, None]}]))
+    assert rollouts.names == ("Accuracy", "Format")
+    assert matrix(rollouts) == [[1, 1], [0, 1], [1, 0], [0, -9]]
+    assert rollouts.group_ids_N.tolist() == [0, 0, 1, 1]
+
+
+def test_nemo_rls_lists_of_one_need_the_group_size(tmp_path: Path) -> None:
+    rows = [
+        {"content": [f"p {i}"], "rewards": [i / 4], "input_lengths": [7], "token_ids": [[1, 2]], "idx": i}
+        for i in range(4)
+    ]
+    with pytest.raises(ConfigError, match="--group-size, where a prompt's rollouts are in a row"):
+        read_rollouts(write(tmp_path, rows))
+    rollouts = read_rollouts(write(tmp_path, rows), group_size=2)
+    assert (rollouts.names, matrix(rollouts)) == (("rewards",), [[0], [0.25], [0.5], [0.75]])
+    assert rollouts.group_ids_N.tolist() == [0, 0, 1, 1]
+    for options in ({"group_size": 3}, {"group_size": 0}, {"group_size": 2, "prompt": "idx"}):
+        with pytest.raises(ConfigError, match="--group-size: given"):
+            read_rollouts(write(tmp_path, rows), **options)  # type: ignore[arg-type]
+
+
+def test_prime_rls_traces(tmp_path: Path) -> None:
+    rows = [
+        {
+            "example_id": i // 2,
+            "prompt": CHAT,
+            "completion": CHAT,
+            "reward": 1.5,
+            "metrics": {"right": i % 2, "form": 1.0},
+        }
+        for i in range(4)
+    ]
+    rollouts = read_rollouts(write(tmp_path, rows))
+    assert (rollouts.prompt, rollouts.names) == ("example_id", ("metrics.right", "metrics.form"))
+    assert rollouts.left_out["reward"] == "a total"
+
+
+def test_verls_dumps_with_a_uid_a_row_and_numpys_booleans(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{**VERL, "acc": str(i == 1), "uid": f"x_{i}_0"} for i in range(3)]
+    rows[2]["gts"] = ["3", "three"]
+    rollouts = read_rollouts(write(tmp_path, rows))
+    assert (rollouts.prompt, rollouts.names) == ("input", ("acc",))
+    assert matrix(rollouts) == [[0], [1], [0]]
+    assert rollouts.left_out["score"] == "a total"
+    without = read_rollouts(write(tmp_path, [{**VERL, "uid": f"x_{i}_0", "score": i} for i in range(2)]))
+    assert (without.names, matrix(without)) == (("score",), [[0], [1]])
+
+
+def test_booleans_beside_numbers_and_nan(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"uid": "a", "acc": True},
+        {"uid": "a", "acc": 0.5},
+        {"uid": "a", "acc": float("nan")},
+    ]
+    assert matrix(read_rollouts(write(tmp_path, rows))) == [[1], [0.5], [-9]]
+
+
+def test_a_line_of_tokens_is_one_rollout(tmp_path: Path) -> None:
+    rows = [{"uid": 1, "r": i, "token_ids": [5, 6], "logprobs": [0.1, 0.2]} for i in range(2)]
+    rollouts = read_rollouts(write(tmp_path, rows))
+    assert (rollouts.names, matrix(rollouts)) == (("r",), [[0], [1]])
+
+
+def test_what_was_taken_as_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"uid": i, "a": i, "b": 1 - i, "score": 1, "advantage": 0.5, "text": "t"} for i in range(2)]
+    assert main([str(write(tmp_path, rows))]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "2 rollouts in 2 groups by 'uid'; rewards: a, b" in printed
+    for other in ("score (a total)", "advantage (by its name)", "text (string)"):
+        assert other in printed
+    assert "no two rollouts have the same uid" in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rollouts.csv", b"uid,r\n1,2\n", "a kind of file that isn't read. Allowed: parquet, JSON lines"),
+        ("rollouts.parquet", b"PAR1 and then nothing", "not parquet"),
+        ("rollouts.jsonl", b'{"uid": 1, "r": 1}\n{"uid": 1, "r": "\xff"}\n', "not JSON lines"),
+        ("rollouts.jsonl", b"[1, 2]\n", "holds 1, allowed: an object a rollout"),
+        ("rollouts.jsonl", b"[" * 100_000, "not JSON lines"),
+        ("rollouts.jsonl", b'{"uid": 1, "r": ' + b"9" * 400 + b"}", "reward 'r' is inf in row 0"),
+        ("rollouts.jsonl", b'{"uid": 1, "a.b": 1, "a": {"b": 2}}\n', "the column 'a.b' is there more than once"),
+        ("nothing/here", b"", "holds no rollouts. Allowed: files that end in .parquet"),
+    ],
+)
+def test_what_is_no_file_of_rollouts_is_refused_in_a_sentence(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        main([str(file.parent if name.endswith("here") else file)])
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1

@@ -10,7 +10,7 @@ from mrpo.budget.stats import FloatArray
 
 
 def level(method: str, options: dict[str, Any], weight: FloatArray, multiplier: float, base: float = 0) -> FloatArray:
-    """``weight`` is the variance over its largest (neyman, vip) or the share (the others)."""
+    """``weight`` is the variance over its largest (neyman, vip) the rate (hora) or the share (the others)."""
     ratio = weight / multiplier
     if method == "neyman":
         return np.asarray(np.sqrt(ratio))
@@ -20,4 +20,6 @@ def level(method: str, options: dict[str, Any], weight: FloatArray, multiplier: 
         t = np.maximum(ratio, 28.8)
         root = 2 * np.sqrt(t / 3) * np.cos(np.arccos(-3 * np.sqrt(3 / t)) / 3)
         return np.where(weight >= 28.8 * multiplier, root, 2.0)
+    if method == "hora":  # p(1 − p)ⁿ = λ, of a known rate
+        return np.asarray(np.log(1 / ratio) / np.log1p(-weight))
     return np.asarray(ratio - 0.5 + base)

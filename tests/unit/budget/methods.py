@@ -24,9 +24,12 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("vip", {"estimator": "dr_grpo"}),
     ("knapsack", {}),
     ("gvm", {}),
+    ("hora", {}),
 ]
 IDS = [" ".join([m, *map(str, o.values())]) for m, o in METHODS]
-BY_PRIORITY = [pytest.param(m, o, id=i) for (m, o), i in zip(METHODS, IDS, strict=True) if m != "knapsack"]
+BY_PRIORITY = [
+    pytest.param(m, o, id=i) for (m, o), i in zip(METHODS, IDS, strict=True) if m not in ("knapsack", "hora")
+]
 MIN_LOW = {name: kind.min_low for name, kind in CONFIGS.items()}
 
 

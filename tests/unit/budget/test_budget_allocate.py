@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mrpo.budget.allocate import allocate
 from mrpo.budget.greedy import MIN_GAIN, scaled
+from mrpo.budget.history import PromptHistory
 from mrpo.budget.offline import stats_from_counts, stats_from_rates
 from mrpo.budget.stats import FloatArray, PromptStats
 from mrpo.errors import ConfigError
@@ -72,6 +73,30 @@ def test_b1_lies_within_one_rollout_of_the_continuous_optimum(
     n = continuous(method, options, B1, 80)
     assert n.round(2).tolist() == expected
     assert np.abs(allocate(method, B1, 80, 2, 40, **options) - n).max() < 1
+
+
+@pytest.mark.parametrize(("total", "expected"), [(2, [1, 1]), (5, [2, 3]), (6, [3, 3]), (7, [3, 4])])
+def test_hora_gives_the_next_rollout_to_the_likeliest_first_hit(total: int, expected: list[int]) -> None:
+    """Beta(1, 1): 1/2, 1/6, 1/12, 1/20; Beta(1, 3): 1/4, 3/20, 1/10, 1/14."""
+    history = PromptHistory(["right"])
+    history.observe([8, 8], [[0.0], [0.0]])
+    stats = history.stats([7, 8], predictor="beta")
+    assert np.isnan(stats.mean_G[0])
+    posterior = PromptStats([0.0, 2.0], [1 / 2, stats.mean_G[1]], [1 / 6, stats.variance_G[1]])
+    assert posterior.mean_G[1] == 1 / 4
+    gain = marginal_gain("hora", posterior, np.zeros(2, dtype=np.int64), {})(np.arange(4)[None])
+    assert gain == pytest.approx(np.array([[1 / 2, 1 / 6, 1 / 12, 1 / 20], [1 / 4, 3 / 20, 1 / 10, 1 / 14]]))
+    assert allocate("hora", posterior, total, 0, 9).tolist() == expected
+
+
+def test_hora_of_known_rates_is_the_limit_of_ever_surer_ones() -> None:
+    p, n = np.array([0.05, 0.5, 0.9]), np.arange(5)[None]
+    known = marginal_gain("hora", stats_from_rates(p), np.zeros(3, dtype=np.int64), {})(n)
+    assert known == pytest.approx(p[:, None] * (1 - p[:, None]) ** n)
+    for size, tolerance in ((1e4, 1e-2), (1e7, 1e-5)):
+        sure = PromptStats([size] * 3, p, p * (1 - p) * size / (size + 1))
+        gain = marginal_gain("hora", sure, np.zeros(3, dtype=np.int64), {})(n)
+        assert gain == pytest.approx(known, rel=tolerance, abs=1e-3 * tolerance)
 
 
 def test_neyman_on_the_floored_priorities_of_a1() -> None:
