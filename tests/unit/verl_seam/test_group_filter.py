@@ -84,7 +84,11 @@ def test_of_what_the_total_throws_away_the_share_that_would_have_taught_is_count
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """u1: a and b trade half a point of the total, which GDPO sees; u2: constant; u3: the total varies."""
-    scores = {"u1": [(1, 0), (0.5, 1)], "u2": [(1, 1), (1, 1)], "u3": [(0, 0), (1, 1)]}
+    scores: dict[str, list[tuple[float, float]]] = {
+        "u1": [(1, 0), (0.5, 1)],
+        "u2": [(1, 1), (1, 1)],
+        "u3": [(0, 0), (1, 1)],
+    }
     stored = {f"{uid}_{i}_0": pair for uid, pairs in scores.items() for i, pair in enumerate(pairs)}
 
     def get(keys: list[str], **_: Any) -> Any:
