@@ -136,7 +136,7 @@ class PilotCommit(ReinforceAda):
         mean = np.bincount(prompt_N, reward_N, minlength=len(size)) / np.maximum(count, 1)
         square = np.bincount(prompt_N, (reward_N - mean[prompt_N]) ** 2, minlength=len(size))
         varies = square >= self.rounds.min_variance * np.maximum(count - 1, 1)
-        others = np.where(varies & (count > 1) & (made <= size), self.rounds.max_rounds * size - made, 0)
+        others = np.where(varies & (count > 1), self.rounds.max_rounds * size - made, 0)
         return np.where(made < size, size - made, np.maximum(others, 0))
 
 

@@ -164,7 +164,8 @@ def assign_advantages(step: Step, run: Parts, batch: Batch) -> None:
         none_N = torch.zeros(len(rollouts.keys))
         run.folder.write_rollouts(step.number, rollout_records(rollouts, texts, none_N, none_N, config.names))
         raise RuntimeError(f"{trouble}. All of them: {run.folder.rollouts_file(step.number)}")
-    history = run.budget.baseline and run.budget.baseline.known(rollouts)
+    baseline = run.budget.baseline
+    history = None if baseline is None else baseline.known(rollouts)
     result = compute_advantages(
         rollouts.rewards_NK, rollouts.group_ids_N, config, lengths_N=rollouts.lengths_N, history=history
     )

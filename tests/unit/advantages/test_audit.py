@@ -251,7 +251,7 @@ def test_nemo_rls_lists_of_one_need_the_group_size(tmp_path: Path) -> None:
     assert rollouts.group_ids_N.tolist() == [0, 0, 1, 1]
     for options in ({"group_size": 3}, {"group_size": 0}, {"group_size": 2, "prompt": "idx"}):
         with pytest.raises(ConfigError, match="--group-size: given"):
-            read_rollouts(write(tmp_path, rows), **options)  # type: ignore[arg-type]
+            read_rollouts(write(tmp_path, rows), **options)
 
 
 def test_prime_rls_traces(tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ def test_its_error_shrinks_with_the_prompts_and_holds_the_bootstrap_interval() -
         advantages_N = scores_NK[:, 0] + torch.randn(4 * size, generator=generator, dtype=torch.float64)
         found = covariances(scores_NK, advantages_N, Groups.of(ids_N), torch.ones(4 * size, dtype=torch.bool))
         low, high = (float(end) for end in bootstrap(found.products_GK, found.count_GK))
+        shifted = covariances(scores_NK, advantages_N + 5, Groups.of(ids_N), torch.ones(4 * size, dtype=torch.bool))
+        torch.testing.assert_close(shifted.errors_K, found.errors_K)
         covariance, error = float(found.covariance_K), float(found.covariance_K / found.errors_K)
         assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.15)
         assert low < covariance < high

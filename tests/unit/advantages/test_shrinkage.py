@@ -38,7 +38,7 @@ def run(batch: Batch, estimator: str, history: GroupHistory | None = None, **opt
 @settings(max_examples=12, deadline=None)
 @given(batch=batches(missing=True))
 def test_a_prompt_without_history_is_compared_in_its_group_alone(estimator: str, batch: Batch) -> None:
-    options = {"shrinkage": {"strength": 5.0}}
+    options: dict[str, Any] = {"shrinkage": {"strength": 5.0}}
     plain_N = run(batch, estimator).advantages_N
     assert torch.equal(run(batch, estimator, **options).advantages_N, plain_N)
     assert torch.equal(run(batch, estimator, history_of(batch, 0), **options).advantages_N, plain_N)

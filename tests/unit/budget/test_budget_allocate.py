@@ -82,7 +82,8 @@ def test_hora_gives_the_next_rollout_to_the_likeliest_first_hit(total: int, expe
     history.observe([8, 8], [[0.0], [0.0]])
     stats = history.stats([7, 8], predictor="beta")
     assert np.isnan(stats.mean_G[0])
-    posterior = PromptStats([0.0, 2.0], [1 / 2, stats.mean_G[1]], [1 / 6, stats.variance_G[1]])
+    mean, variance = np.array([1 / 2, stats.mean_G[1]]), np.array([1 / 6, stats.variance_G[1]])
+    posterior = PromptStats(np.array([0.0, 2.0]), mean, variance)
     assert posterior.mean_G[1] == 1 / 4
     gain = marginal_gain("hora", posterior, np.zeros(2, dtype=np.int64), {})(np.arange(4)[None])
     assert gain == pytest.approx(np.array([[1 / 2, 1 / 6, 1 / 12, 1 / 20], [1 / 4, 3 / 20, 1 / 10, 1 / 14]]))
@@ -94,7 +95,7 @@ def test_hora_of_known_rates_is_the_limit_of_ever_surer_ones() -> None:
     known = marginal_gain("hora", stats_from_rates(p), np.zeros(3, dtype=np.int64), {})(n)
     assert known == pytest.approx(p[:, None] * (1 - p[:, None]) ** n)
     for size, tolerance in ((1e4, 1e-2), (1e7, 1e-5)):
-        sure = PromptStats([size] * 3, p, p * (1 - p) * size / (size + 1))
+        sure = PromptStats(np.full(3, size), p, p * (1 - p) * size / (size + 1))
         gain = marginal_gain("hora", sure, np.zeros(3, dtype=np.int64), {})(n)
         assert gain == pytest.approx(known, rel=tolerance, abs=1e-3 * tolerance)
 
