@@ -81,7 +81,7 @@ class RolloutBudget:
         return stats
 
     def _estimator(self, rewards_NK: FloatArray, group_N: IntArray) -> FloatArray:
-        plain = self.rewards.with_options(batch_norm="none")  # a simulated group knows no batch
+        plain = self.rewards.with_options(batch_norm="none", truncated="keep")  # a simulated group knows no batch
         return compute_advantages(torch.from_numpy(rewards_NK), torch.from_numpy(group_N), plain).advantages_N.numpy()
 
     def _total(self, plan: BatchPlan, uids: Sequence[str], stats: PromptStats) -> int:
@@ -114,19 +114,19 @@ class RolloutBudget:
         if self.config.signal == "bernoulli":
             outcome_N = np.where(np.isnan(total_N), np.nan, total_N > 0)
         elif self.config.signal == "estimator":
-            outcome_N = advantages_N.double().numpy()
+            outcome_N = np.where(np.isnan(total_N), np.nan, advantages_N.double().numpy())
         else:
             outcome_N = total_N
         return allocation_metrics(n_G, stats) | outcome_metrics(n_G, stats, group_N, outcome_N)
 
-    def loss_weights(self, rollouts: Rollouts) -> torch.Tensor:
+    def loss_weights(self, rollouts: Rollouts, masked_N: torch.Tensor) -> torch.Tensor:
         """Weight of each rollout in the loss: 1/n if asked for, so that all prompts count alike; else 1.
 
-        n counts a prompt's selected rollouts; the others are in no loss.
+        n counts a prompt's selected rollouts but those in ``masked_N``; the others are in no loss.
         """
         weights_N = torch.ones(len(rollouts.keys), dtype=torch.float64)
         if self.config.reweight_by_n:
-            selected_N = rollouts.selected_N
+            selected_N = rollouts.selected_N & ~masked_N
             weights_N[selected_N] = torch.from_numpy(rollout_weights(rollouts.group_ids_N[selected_N].numpy()))
         return weights_N
 

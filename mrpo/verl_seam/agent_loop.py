@@ -30,11 +30,12 @@ from mrpo.config.controller import received
 from mrpo.rewards.wire import LOSS_LENGTH, PROMPT_HASH, RESPONSE, REWARD, SEEN, TRUNCATED, TURNS, decode
 from mrpo.step.rollouts import RowKey
 from mrpo.verl_seam.engine_client import PersistentClient
+from mrpo.verl_seam.finish import ANSWERS, was_truncated
 from mrpo.verl_seam.node_roles import TRAINER_NODE, in_turn
 from mrpo.verl_seam.row_store import Row, RowStore
 from mrpo.verl_seam.scoring import RewardWorkers
 from mrpo.verl_seam.single_turn import VERL_SINGLE_TURN, SingleTurn
-from mrpo.verl_seam.text import ResponseDecoder, is_truncated
+from mrpo.verl_seam.text import ResponseDecoder
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +128,7 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         seed = request_seed(self.seed, trajectory["step"], trajectory["validate"], who, session_id)
         sampling_params = {**sampling_params, "seed": seed, "detokenize": False}  # rewards have their own decoder
         prompt["session_id"] = session_id
+        ANSWERS.set([])  # of this rollout: each has a task, and so a context, of its own
         # None: the row names no agent, and others of the data do
         agent_name = agent_name or self.config.actor_rollout_ref.rollout.agent.default_agent_loop
         if agent_loop._agent_loop_registry.get(agent_name) != VERL_SINGLE_TURN:
@@ -169,7 +171,10 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         final = outputs[-1]
         for output in outputs:
             room = min(self.max_response, self.max_length - len(output.prompt_ids))
-            output.extra_fields[TRUNCATED] = is_truncated(output.response_ids, output.response_mask, room, self.stops)
+            answers = ANSWERS.get() or ()
+            output.extra_fields[TRUNCATED] = was_truncated(
+                output.response_ids, output.response_mask, answers, room, self.stops
+            )
         if final.reward_score is not None or not self.reward_loop_worker_handles:
             return
         started = time.perf_counter()
@@ -210,6 +215,7 @@ class RoundsWorker(SeededAgentLoopWorker):
         rounds = received(self.config).run.budget.rounds
         assert rounds is not None
         self.rounds = rounds
+        self.masks_truncated = received(self.config).run.algorithm.truncated == "mask"
 
     async def _sample(
         self, prompt: dict[str, Any], sampling_params: dict[str, Any], trajectory: dict[str, Any]
@@ -248,6 +254,8 @@ class RoundsWorker(SeededAgentLoopWorker):
         return bool(np.isnan(self._observed(held).reward_N).all())
 
     def _score(self, output: AgentLoopOutput) -> float:
+        if self.masks_truncated and output.extra_fields[TRUNCATED]:
+            return float("nan")  # no loss has it, so it is neither of those that a prompt needs
         scores = decode(output.extra_fields["reward_extra_info"])
         if self.rounds.reward == "total":
             if not any(isinstance(score, int | float) for score in scores.values()):  # texts: failures, details

@@ -122,7 +122,7 @@ class VerlSeam:
         self.buffer = StepBuffer(self.trainer.replay_buffer, self.mini_batches, strict, self._look)
         self.group_filter: GroupFilter | None = None
         if (what := ours.run.budget.filter_groups) is not None:
-            self.group_filter = GroupFilter(self.buffer.buffer, what, ours.run.advantage)
+            self.group_filter = GroupFilter(self.buffer.buffer, what, lambda: ours.run.advantage)
         self.validated: list[ValidationRow] = []
         self._keep_validated()
         self.engines: EngineKeeper | None = None

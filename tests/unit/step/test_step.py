@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mrpo.budget.ids import prompt_id
+from mrpo.budget.ids import content_ids, prompt_id
 from mrpo.config.load import validate
 from mrpo.record.metrics import reward_names
 from mrpo.record.phase import WARNINGS, Phase
@@ -225,6 +225,31 @@ def test_a_run_that_learns_nothing_or_throws_away_what_teaches_says_so_once(tmp_
     assert told[Phase.NO_ADVANTAGE]["detail"].startswith("gdpo gives no rollout of the step an advantage")
     assert "25% of the groups that budget.filter_groups=total" in told[Phase.INFORMATIVE_DROPPED]["detail"]
     assert len([event for event in folder.events() if event["phase"] in WARNINGS]) == 2
+
+
+def test_masked_rollouts_are_in_no_loss_and_teach_the_budget_nothing(tmp_path: Path) -> None:
+    seam = FaultySeam()
+    seam.truncated = 0.5
+    run = parts(seam, tmp_path, budget={"rollouts_per_prompt": N}, algorithm={"truncated": "mask"})
+    metrics = one_step(run)
+    assert "reward/correct/effective_weight" in metrics
+    rows = RunFolder(tmp_path).read_rollouts(1)
+    truncated = [row for row in rows if row["truncated"]]
+    assert [row["keep"] for row in rows] == [not row["truncated"] for row in rows]
+    assert all(row["advantage"] == 0 for row in truncated)
+    assert any(row["advantage"] != 0 for row in rows)
+    assert metrics["reward/correct/mean"] == fmean(row["rewards"]["correct"] for row in rows)  # the policy's
+    uids = list(dict.fromkeys(row["uid"] for row in rows))
+    known = run.budget.history.evidence(content_ids(uids))
+    assert known.trials_GC[:, 0].tolist() == [N / 2] * PROMPTS
+    assert run.budget.history.response_length(content_ids(uids)).tolist() == [
+        fmean(row["tokens"] for row in rows if row["uid"] == uid) for uid in uids
+    ]
+
+
+def test_what_nobody_knows_masks_nothing_by_itself(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"nobody says whether rollout .* is truncated"):
+        one_step(parts(FaultySeam(), tmp_path, algorithm={"truncated": "mask"}))
 
 
 def test_a_reward_that_fails_ends_the_step_and_leaves_what_it_failed_on(tmp_path: Path) -> None:
