@@ -46,6 +46,7 @@ from mrpo.step.outcome import (
     failed_too_often,
     reward_metrics,
     rollout_records,
+    schedule_metrics,
     source_metrics,
     truncated_share,
 )
@@ -154,7 +155,7 @@ def has_line(run: Parts, number: int) -> bool:
 
 def assign_advantages(step: Step, run: Parts, batch: Batch) -> None:
     """From the batch's rewards to its tokens' advantages, and to what the budget learns from them."""
-    seam, config = run.seam, run.config.advantage
+    seam, config = run.seam, run.config.advantage_at(step.number)
     rows, correction = seam.read(batch)
     rollouts = select_rollouts(rows, config.names)
     trouble = failed_too_often(rollouts, config.names, run.config.scoring.max_failure_rate)
@@ -185,7 +186,7 @@ def assign_advantages(step: Step, run: Parts, batch: Batch) -> None:
         for name, score in zip(config.names, scores_K, strict=True):
             step.scores.setdefault((name, step.source_of[key.uid]), []).append(score)
     step.earned.append((batch, rollouts.without_scores(masked_N), result.advantages_N))
-    batch.metrics |= batch_metrics(step.plan, rollouts)
+    batch.metrics |= batch_metrics(step.plan, rollouts) | schedule_metrics(run.config.rewards, step.number)
 
 
 def batch_metrics(plan: BatchPlan, rollouts: Rollouts) -> Metrics:

@@ -67,6 +67,7 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         self.stops = ResponseDecoder.of_model(self.tokenizer, received(self.config).run.model.path).stops
         self.reward_workers = RewardWorkers(self.reward_loop_worker_handles or [])
         self.store = RowStore()
+        self.scores_groups = any(r.scope == "group" for r in received(self.config).run.rewards.values())
 
     async def wait_for_end(self, seen: int) -> int:
         """How many prompts of this worker have ended, as soon as it is more than ``seen``."""
@@ -95,7 +96,41 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         """The scored outputs of each of a prompt's rollouts. Takes out of ``prompt`` how many there are."""
         config = self.config.actor_rollout_ref.rollout
         n = int(prompt.pop("__rollout_n__", config.val_kwargs.n if trajectory["validate"] else config.n))
-        return await self._run_samples(range(n), prompt, sampling_params, trajectory)
+        rollouts = await self._run_samples(range(n), prompt, sampling_params, trajectory)
+        await self._score_group(rollouts, prompt, trajectory["validate"])
+        return rollouts
+
+    async def _score_group(
+        self, rollouts: dict[int, list[AgentLoopOutput]], prompt: dict[str, Any], validate: bool
+    ) -> None:
+        """Add the scores of the rewards that look at all of a prompt's rollouts together."""
+        finals = [outputs[-1] for outputs in rollouts.values()]
+        # A rollout that its agent has scored by itself has no rewards of ours, which the trainer will say.
+        if not self.scores_groups or not all(RESPONSE in final.extra_fields for final in finals):
+            return
+        scored = [
+            self._what(final, prompt)
+            | {"reward_score": final.reward_score}
+            | {name: final.extra_fields[name] for name in ("reward_extra_info", RESPONSE)}
+            for final in finals
+        ]
+        group = {"rollouts": scored, "step": self._step(prompt, validate)}
+        found: Any = await self.reward_workers.score(group)
+        for outputs, result in zip(rollouts.values(), found, strict=True):
+            for output in outputs:
+                output.reward_score = result["reward_score"]
+                output.extra_fields["reward_extra_info"] = result["reward_extra_info"]
+
+    @staticmethod
+    def _what(final: AgentLoopOutput, prompt: dict[str, Any]) -> dict[str, Any]:
+        """What rewards are told of a rollout, besides the step."""
+        what = {name: prompt.get(name) for name in ("raw_prompt", "reward_model", "data_source", "extra_info")}
+        return what | {"response_ids": final.response_ids, "truncated": final.extra_fields[TRUNCATED]}
+
+    @staticmethod
+    def _step(prompt: dict[str, Any], validate: bool) -> int | None:
+        """The training step that a rollout is for; a validation's is for none."""
+        return None if validate else int(prompt["global_steps"])
 
     async def _run_samples(
         self,
@@ -158,7 +193,7 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         outputs = output if isinstance(output, list) else [output]
         if not outputs:
             raise RuntimeError(f"the agent loop of prompt {prompt['uid']} has left nothing")
-        await self._compute_score(outputs, kwargs=prompt)
+        await self._compute_score(outputs, kwargs={**prompt, "step": self._step(prompt, validate)})
         final = outputs[-1]
         tokens = {"prompt_ids": final.prompt_ids, "response_ids": final.response_ids}
         await self._compute_teacher_logprobs(final, **tokens, validate=validate, sample_kwargs=prompt)
@@ -178,9 +213,7 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         if final.reward_score is not None or not self.reward_loop_worker_handles:
             return
         started = time.perf_counter()
-        what = {name: kwargs.get(name) for name in ("raw_prompt", "reward_model", "data_source", "extra_info")}
-        what |= {"response_ids": final.response_ids, "truncated": final.extra_fields[TRUNCATED]}
-        result = await self.reward_workers.score(what)
+        result = await self.reward_workers.score(self._what(final, kwargs) | {"step": kwargs["step"]})
         final.reward_score = result["reward_score"]
         final.extra_fields |= {name: result[name] for name in ("reward_extra_info", RESPONSE)}
         final.metrics.compute_score = time.perf_counter() - started
@@ -229,6 +262,7 @@ class RoundsWorker(SeededAgentLoopWorker):
             held |= await self._run_samples(samples, prompt, sampling_params, trajectory)
             if self._unscored(held):  # the deciding reward has nothing to say about this prompt; others may have
                 break
+        await self._score_group(held, prompt, validate=False)
         seen = [
             {
                 "sample": sample,

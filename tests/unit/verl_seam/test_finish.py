@@ -71,6 +71,6 @@ def test_a_server_notes_the_finish_reasons_of_its_own_request() -> None:
         return reasons
 
     async def both() -> list[list[str | None]]:
-        return await asyncio.gather(request("stop"), request("length"))
+        return list(await asyncio.gather(request("stop"), request("length")))
 
     assert asyncio.run(both()) == [["stop"], ["length"]]
