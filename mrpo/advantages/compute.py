@@ -28,6 +28,7 @@ def compute_advantages(
     *,
     lengths_N: Tensor | None = None,
     history: GroupHistory | None = None,
+    truncated_N: Tensor | None = None,
 ) -> AdvantageResult:
     """Sequence-level advantages of one estimator, computed in float64.
 
@@ -40,6 +41,8 @@ def compute_advantages(
         lengths_N: response tokens in the loss per rollout; needed where the batch norm counts tokens. A rollout with
             0 gets advantage 0.
         history: what the groups' prompts have earned before, for ``shrinkage``.
+        truncated_N: True where the response reached its limit before its end; needed with ``truncated: mask``. Those
+            rows then leave the loss, and the others get what they would get in a batch without them.
 
     Raises:
         ConfigError: a setting is wrong, or missing for these rewards.
@@ -56,8 +59,43 @@ def compute_advantages(
     >>> result.diagnostics["reward/format/missing_share"]
     0.25
     """
-    batch = RewardBatch.prepare(rewards_NK, group_ids_N, as_config(config), lengths_N, history)
+    settings = as_config(config)
+    if settings.algorithm.truncated == "mask":
+        return _masked(rewards_NK, group_ids_N, settings, lengths_N, history, truncated_N)
+    batch = RewardBatch.prepare(rewards_NK, group_ids_N, settings, lengths_N, history)
     return _finish(batch, describe_rewards(batch), rewards_NK.dtype)
+
+
+def _masked(
+    rewards_NK: Tensor,
+    group_ids_N: Tensor,
+    settings: AdvantageConfig,
+    lengths_N: Tensor | None,
+    history: GroupHistory | None,
+    truncated_N: Tensor | None,
+) -> AdvantageResult:
+    """The result of the rows that aren't truncated, at their places among all. Taking rows out, rather than calling
+    their scores missing, is the same under every preset, also one that counts a missing score as 0."""
+    rows = (len(rewards_NK),)
+    if truncated_N is None or truncated_N.dtype != torch.bool or tuple(truncated_N.shape) != rows:
+        given = "none" if truncated_N is None else f"{truncated_N.dtype} of shape {tuple(truncated_N.shape)}"
+        raise ValueError(f"truncated_N: given {given}, but truncated 'mask' leaves rows out. Allowed: bool {rows}.")
+    kept_N = ~truncated_N
+    lengths = None if lengths_N is None else lengths_N[kept_N]
+    if history is not None:
+        history = history.rows(torch.isin(group_ids_N.unique(), group_ids_N[kept_N]))
+    batch = RewardBatch.prepare(rewards_NK[kept_N], group_ids_N[kept_N], settings, lengths, history)
+    result = _finish(batch, describe_rewards(batch), rewards_NK.dtype)
+
+    def among_all(values: Tensor, other: float) -> Tensor:
+        return values.new_full(rows, other).masked_scatter(kept_N, values)
+
+    return AdvantageResult(
+        advantages_N=among_all(result.advantages_N, 0.0),
+        keep_N=among_all(result.keep_N, False),
+        diagnostics=result.diagnostics,
+        loss_weights_N=None if result.loss_weights_N is None else among_all(result.loss_weights_N, 1.0),
+    )
 
 
 def compute_each(

@@ -43,6 +43,10 @@ class GroupHistory:
         """In units in which ``low`` is 0 and ``low + width`` 1."""
         return GroupHistory(self.trials_GC, (self.mean_GC - low_C) / width_C, self.variance_GC / width_C**2)
 
+    def rows(self, kept_G: Tensor) -> GroupHistory:
+        """Of these groups alone, bool (G,)."""
+        return GroupHistory(*(one[kept_G] for one in (self.trials_GC, self.mean_GC, self.variance_GC)))
+
     def columns(self, start: int, end: int) -> GroupHistory:
         return GroupHistory(*(one[:, start:end] for one in (self.trials_GC, self.mean_GC, self.variance_GC)))
 

@@ -260,8 +260,9 @@ def _rewards(config: RunConfig) -> Iterator[tuple[object, ...]]:
         conditions = {f"requires {other}": minimum for other, minimum in reward.requires.items()}
         model = {"model": reward.model.path} if reward.model else {}
         sources = {"sources": " ".join(reward.sources)} if reward.sources else {}
-        shown = {**reward.options, **conditions, **model, **sources}
-        yield name, reward.function, reward.weight, ", ".join(f"{key}={value}" for key, value in shown.items())
+        scope = {"scope": reward.scope} if reward.scope == "group" else {}
+        shown = {**scope, **reward.options, **reward.scheduled_options, **conditions, **model, **sources}
+        yield name, reward.function, f"{reward.weight}", ", ".join(f"{key}={value}" for key, value in shown.items())
 
 
 def _nodes(plan: Plan) -> Iterator[tuple[object, ...]]:

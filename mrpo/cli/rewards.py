@@ -9,7 +9,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ from mrpo.cli._app import Changes, examples, new_app, show_notes
 from mrpo.cli._responses import Row, count_tokens, open_tags, read_rows
 from mrpo.cli._reward_table import Scored, failures_above, show
 from mrpo.cli._table import table
-from mrpo.config.check import check_reward, reward_notes
+from mrpo.config.check import check_rewards, reward_notes
 from mrpo.config.load import load_run_config
 from mrpo.config.overrides import override
 from mrpo.config.run import RewardConfig
@@ -64,8 +64,8 @@ def check(
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise ConfigError(f"--out: given {out}, allowed: a file in a folder that exists.")
     config, found = load_run_config([override("recipe", recipe), *(changes or [])])
+    check_rewards(config, found.folder)
     for name, reward in config.rewards.items():
-        check_reward(f"rewards.{name}", reward, found.folder)
         if reward.model is not None and "url" not in reward.options:
             raise ConfigError(
                 f"rewards.{name}.model: only a run serves models. Allowed here: rewards.{name}.options.url of a server "
@@ -105,7 +105,8 @@ def list_library() -> ExitCode:
 async def score(
     rows: list[Row], rewards: Mapping[str, RewardConfig], folder: Path, logs: Path | None = None
 ) -> dict[str, Scored]:
-    """Every row by every reward, no more at once than its processes take, so that the times are those of a score.
+    """Every row by every reward, no more at once than its processes take, so that the times are those of a score; a
+    reward of scope group all rows of a group at once, and then the time is that of the group.
 
     What reward functions print goes into files in ``logs``; by default to standard error.
     """
@@ -113,20 +114,29 @@ async def score(
     scored = {name: Scored(reward) for name, reward in rewards.items()}
     errors = await asyncio.gather(*(scorer.start() for scorer in scorers.values()), return_exceptions=True)
     progress = Console(stderr=True)
+    groups = [list(group) for group in _groups(rows)]
+    of_groups = {names: scorer for names, scorer in scorers.items() if rewards[names[0]].scope == "group"}
 
     async def run(names: tuple[str, ...], bar: Progress) -> None:
         task = bar.add_task(", ".join(names), total=len(rows))
         loaded = scorers[names].pools[names].processes[0].loaded
         each = 1 if loaded is None else loaded["concurrency"]
         results: list[tuple[dict[str, Outcome], float] | None] = [None] * len(rows)
-        left = iter(enumerate(rows))
+        left = iter(groups if names in of_groups else [[n] for n in range(len(rows))])
 
         async def lane() -> None:
-            for n, row in left:
-                start = time.perf_counter()
-                outcomes = await scorers[names].score(row.prompt, row.response, row.ground_truth, row.extra)
-                results[n] = (outcomes, time.perf_counter() - start)
-                bar.advance(task)
+            for numbers in left:
+                row, start = rows[numbers[0]], time.perf_counter()
+                if names in of_groups:
+                    extras = [rows[n].extra for n in numbers]
+                    known = [{name: one.outcomes[n] for name, one in alone.items()} for n in numbers]
+                    texts = [rows[n].response for n in numbers]
+                    found = await scorers[names].score_group(row.prompt, texts, row.ground_truth, extras, known)
+                else:
+                    found = [await scorers[names].score(row.prompt, row.response, row.ground_truth, row.extra)]
+                for n, outcomes in zip(numbers, found, strict=True):
+                    results[n] = (outcomes, time.perf_counter() - start)
+                    bar.advance(task)
 
         await asyncio.gather(*(lane() for _ in range(each * rewards[names[0]].processes)))
         for name in names:
@@ -137,10 +147,20 @@ async def score(
         if wrong := [str(error) for error in errors if error is not None]:
             raise ConfigError("\n".join(wrong))
         with Progress(console=progress, transient=True, disable=not progress.is_terminal) as bar:
-            await asyncio.gather(*(run(names, bar) for names in scorers))
+            await asyncio.gather(*(run(names, bar) for names in scorers if names not in of_groups))
+            alone = {name: scored[name] for names in scorers if names not in of_groups for name in names}
+            await asyncio.gather(*(run(names, bar) for names in of_groups))
     finally:
         await asyncio.gather(*(scorer.close() for scorer in scorers.values()))
     return scored
+
+
+def _groups(rows: Sequence[Row]) -> list[list[int]]:
+    """The numbers of the rows that answer the same prompt."""
+    found: dict[str, list[int]] = {}
+    for n, row in enumerate(rows):
+        found.setdefault(row.group, []).append(n)
+    return list(found.values())
 
 
 def records(rows: list[Row], scored: Mapping[str, Scored]) -> Iterator[dict[str, Any]]:
@@ -179,7 +199,7 @@ def _library() -> Iterator[tuple[str, str, str, str]]:
         module = importlib.import_module(f"{LIBRARY}.{name}")
         target = getattr(module, name)
         parameters = inspect.signature(target).parameters.values()
-        given_by_us = ("prompt", "response", "ground_truth", "extra")
+        given_by_us = ("prompt", "response", "responses", "ground_truth", "extra", "extras")
         options = [_option(parameter) for parameter in parameters if parameter.name not in given_by_us]
         span = "[{:g}, {:g}]".format(*module.bounds()) if hasattr(module, "bounds") else "any"
         yield name, span, (module.__doc__ or "").splitlines()[0], "\n".join(options)

@@ -178,18 +178,14 @@ async def _score(
     truth = NoGroundTruth() if ground_truth is None else ground_truth
     async with Scorer(rewards, folder) as scorer:
 
-        async def one(prompt: str, response: Response) -> dict[str, Outcome]:
+        async def all_of(prompt: str, of_prompt: Sequence[Response]) -> list[dict[str, Outcome]]:
             chat = [{"role": "user", "content": prompt}]
-            extra = {"data_source": None, "response_tokens": response.tokens, "truncated": response.truncated}
-            return await scorer.score(chat, response.text, truth, extra)
-
-        return [
-            [
-                [await one(prompt, response) for response in of_prompt]
-                for prompt, of_prompt in zip(prompts, of, strict=True)
+            extras = [
+                {"data_source": None, "response_tokens": one.tokens, "truncated": one.truncated} for one in of_prompt
             ]
-            for of in responses
-        ]
+            return await scorer.score_all(chat, [one.text for one in of_prompt], truth, extras)
+
+        return [[await all_of(*one) for one in zip(prompts, of, strict=True)] for of in responses]
 
 
 def _without_served(rewards: Mapping[str, RewardConfig]) -> dict[str, RewardConfig]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mrpo.config.data import ModelConfig
 from mrpo.config.data_files import is_hub_name, split_of
@@ -13,7 +15,7 @@ from mrpo.config.recipes import Recipe
 from mrpo.config.run import RewardConfig, RewardModelConfig, RunConfig
 from mrpo.errors import ConfigError, unknown_name
 from mrpo.rewards.signatures import OURS, kind_of
-from mrpo.rewards.source import file_of, library_bounds, library_notes, library_seconds, source_of
+from mrpo.rewards.source import file_of, library_bounds, library_needs, library_notes, library_seconds, source_of
 
 SERVED_OPTIONS = {"url", "model"}
 """Options that a run sets itself where it serves the reward's model."""
@@ -52,8 +54,17 @@ def check_files(config: RunConfig, recipe: Recipe, prepared: Path) -> None:
             raise ConfigError(f"{field}: no such file: {file}{split if field.startswith('data.') else ''}")
     for field, model in _models(config).items():
         check_trust(field, model.path, model.trust_remote_code)
+    check_rewards(config, recipe.folder)
+
+
+def check_rewards(config: RunConfig, folder: Path) -> None:
+    """Each by ``check_reward``, and that there are the rewards whose scores others read."""
+    alone = [name for name, reward in config.rewards.items() if reward.scope == "rollout"]
     for name, reward in config.rewards.items():
-        check_reward(f"rewards.{name}", reward, recipe.folder)
+        check_reward(f"rewards.{name}", reward, folder)
+        for other in library_needs(reward.function, reward.options_at(None)):
+            if other not in alone:
+                raise unknown_name(f"rewards.{name}.options (reward of scope rollout)", other, alone)
 
 
 def reward_notes(config: RunConfig, here: bool) -> list[str]:
@@ -79,15 +90,34 @@ def check_reward(field: str, reward: RewardConfig, folder: Path) -> None:
         given = f"{field}.function: given {reward.function!r:.200}"
         raise ConfigError(f"{given}, allowed: FILE.py:NAME or package.module:NAME ({error!s:.200}).") from None
     if definition is not None:
+        _check_scope(field, definition, reward)
         _check_options(f"{field}.options", definition, reward)
-    _check_range(field, reward)
+    for step in (*reward.turning_points, None):
+        _check_range(field, reward, reward.options_at(step))
 
 
-def _check_range(field: str, reward: RewardConfig) -> None:
+def _check_scope(field: str, definition: Definition, reward: RewardConfig) -> None:
+    """A function with the parameters of the other scope is none of this one."""
+    function: ast.AST | None = definition
+    if isinstance(definition, ast.ClassDef):
+        function = next((node for node in definition.body if getattr(node, "name", "") == "__call__"), None)
+    if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+        return
+    names = {argument.arg for argument in function.args.args}
+    for scope, other in (("rollout", "group"), ("group", "rollout")):
+        theirs = {"group": {"responses", "extras"}, "rollout": {"response", "extra"}}[other]
+        if reward.scope == scope and theirs <= names:
+            raise ConfigError(
+                f"{field}.scope: given {scope}, while {definition.name} takes {' and '.join(sorted(theirs))}. "
+                f"Allowed: {other}."
+            )
+
+
+def _check_range(field: str, reward: RewardConfig, options: Mapping[str, Any]) -> None:
     """A library reward stays within the declared range: a score outside would count as failed."""
     try:
-        bounds = library_bounds(reward.function, reward.options)
-        seconds = library_seconds(reward.function, reward.options)
+        bounds = library_bounds(reward.function, options)
+        seconds = library_seconds(reward.function, options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{field}.options: {error}.") from None
     if seconds is not None and reward.timeout <= seconds:
@@ -142,7 +172,7 @@ def _check_options(field: str, definition: Definition, reward: RewardConfig) -> 
         for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
         if not default
     }
-    given = {*reward.options, *(SERVED_OPTIONS if reward.model else ())}
+    given = {*reward.options, *reward.scheduled_options, *(SERVED_OPTIONS if reward.model else ())}
     if arguments.kwarg is None:
         for option in sorted(given - {*names}):
             raise unknown_name(field, option, names, noun="option")

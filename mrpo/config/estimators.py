@@ -121,6 +121,9 @@ class EstimatorConfig(StrictModel):
     shrinkage: ShrinkageConfig | None = None
     """Let each group's mean and spread of a reward lean on what the prompt's earlier rollouts earned, for small groups.
     None: the group alone."""
+    truncated: Literal["keep", "mask"] = "keep"
+    """Rollouts that reached the length limit before their end: ``keep`` compares them as any other; ``mask`` leaves
+    them out of the loss and of all statistics, as if they hadn't been sampled."""
     token_modulation: TokenModulation | None = None
     """Modulate advantages token by token in the policy loss. None: every token of a rollout has its advantage."""
     off_policy: OffPolicy | None = None

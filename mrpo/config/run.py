@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from mrpo.config.advantage import AdvantageConfig, Condition, DeclaredRewards, RewardSpec
+from mrpo.config.advantage import AdvantageConfig, DeclaredRewards, RewardSpec
 from mrpo.config.allocators import Budget
 from mrpo.config.base import Bounds, FieldError, StrictModel, config_errors
 from mrpo.config.budget import BudgetConfig
@@ -20,7 +20,10 @@ from mrpo.config.checkpoint import CheckpointConfig, InterruptConfig, ResumeConf
 from mrpo.config.data import DataConfig, ModelConfig
 from mrpo.config.estimators import Algorithm, default_algorithm
 from mrpo.config.observe import ObserveConfig
+from mrpo.config.requirement import Requirement, SoftCondition, conditions
+from mrpo.config.reward_checks import require_a_weight_in_every_step, require_known_in_rounds
 from mrpo.config.rollout import RolloutConfig
+from mrpo.config.schedule import ByStep, NotNegative, at
 from mrpo.config.trackers import Tracker
 from mrpo.errors import ConfigError, unknown_name
 
@@ -53,52 +56,33 @@ class RewardModelConfig(StrictModel):
     """Execute the Python files that come with the model. See ``model.trust_remote_code``."""
 
 
-class SoftCondition(StrictModel):
-    """A reward counts less, rather than not at all, where another one isn't reached (GEAR, arXiv 2606.03361)."""
-
-    at_least: float | None = None
-    """What the other reward must reach. Unset: the reward counts the more the higher the other one is in its range."""
-    retain: float = Field(ge=0, le=1)
-    """Share of the reward that counts where the other one isn't reached (GEAR's lambda): 0 none, as with a plain
-    number; 0.2 a strong condition, 0.6 a weak one; 1 no condition."""
-
-    def __str__(self) -> str:
-        at_least = "by its place in its range" if self.at_least is None else f"{self.at_least:g}"
-        return f"{at_least} (else {self.retain:g} of it)"
-
-
-def _requirement(given: Any) -> Any:
-    if isinstance(given, Mapping):
-        return SoftCondition.model_validate(dict(given))
-    if isinstance(given, SoftCondition) or (isinstance(given, int | float) and not isinstance(given, bool)):
-        return given
-    raise ConfigError(f"given {given!r}, allowed: a number, or {{at_least: NUMBER, retain: 0 to 1}}.")
-
-
-Requirement = Annotated[float | SoftCondition, BeforeValidator(_requirement)]
-"""What another reward must reach: a number, or a condition that keeps a share."""
-
-
 class RewardConfig(StrictModel):
     """One named reward."""
 
     function: str
     """``FILE.py:NAME`` (relative to the recipe), ``package.module:NAME``, or a name of the library (``mrpo rewards
     list``); ``(prompt, response, ground_truth, extra)`` to a float, None (not applicable) or a dict. May be async."""
+    scope: Literal["rollout", "group"] = "rollout"
+    """What one call scores: a rollout, or all rollouts of a prompt at once, as ``(prompt, responses, ground_truth,
+    extras)`` to a list of what the other kind gives."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the function."""
+    scheduled_options: dict[str, ByStep] = Field(default_factory=dict)
+    """Further ones, whose values follow the training step: ``{cap: {0: 400, 100: 200}}``. A class is made anew for each
+    value."""
     model: RewardModelConfig | None = None
     """A model to serve for it. The function gets its ``url`` and ``model`` as options; by default it is
     ``reward_model``, which reads the score off the model's classification head."""
     key: Annotated[str, BeforeValidator(lambda key: str(key) if type(key) is int else key)] = "score"
     """Which entry is this reward's score, where the function returns a dict, or a tuple (from 0)."""
-    weight: float = Field(default=1.0, ge=0)
-    """Its weight in the combined advantage."""
+    weight: NotNegative = 1.0
+    """Its weight in the combined advantage: a number, or numbers by step, as ``{0: 0, 100: 1}``."""
     range: Bounds | None = None
     """Its bounds [low, high]. Estimators that compare rewards' scales (``dvao``, ``saw``, ``sa_mrpo``) need them and
     map it onto [0, 1]; ``grpo`` and the others take it as it is. A score outside is a failure."""
     requires: dict[str, Requirement] = Field(default_factory=dict)
-    """It counts only in rollouts in which each reward named here reaches the number given here, and is 0 in others.
+    """It counts only in rollouts in which each reward named here reaches the number given here (or numbers by step,
+    as for ``weight``), and is 0 in others.
     With ``{at_least: NUMBER, retain: SHARE}`` instead of a number it keeps that share there. One without a score
     reaches nothing."""
     sources: list[str] | None = Field(default=None, min_length=1)
@@ -112,20 +96,35 @@ class RewardConfig(StrictModel):
     memory: float | None = Field(default=None, gt=0)
     """GiB that one of those processes may allocate. Default: no limit."""
 
-    def spec(self, name: str) -> RewardSpec:
-        """What the estimators need to know of it."""
+    def options_at(self, step: int | None) -> dict[str, Any]:
+        """The function's keyword arguments in ``step``; None: at the ends of schedules."""
+        return self.options | self.scheduled_at(step)
+
+    def scheduled_at(self, step: int | None) -> dict[str, float]:
+        """Those of them that follow the step."""
+        return {name: schedule.at(step) for name, schedule in self.scheduled_options.items()}
+
+    @property
+    def turning_points(self) -> list[int]:
+        """Steps between which the options change evenly, or not at all."""
+        return sorted({step for schedule in self.scheduled_options.values() for step, _ in schedule.points})
+
+    def spec(self, name: str, step: int | None) -> RewardSpec:
+        """What the estimators need to know of it in ``step``; None: at the ends of schedules."""
         return RewardSpec(
             name=name,
-            weight=self.weight,
+            weight=at(self.weight, step),
             range=self.range,
             noise_variance=self.noise_variance or 0.0,
-            conditions=tuple(
-                Condition(reward=name, requires=other, threshold=of.at_least, retain=of.retain)
-                if isinstance(of, SoftCondition)
-                else Condition(reward=name, requires=other, threshold=of)
-                for other, of in self.requires.items()
-            ),
+            conditions=conditions(name, self.requires, step),
         )
+
+    @model_validator(mode="after")
+    def _options_are_given_once(self) -> RewardConfig:
+        for name in self.scheduled_options:
+            if name in self.options:
+                raise FieldError(f"scheduled_options.{name}", "is given under options, too. Allowed: one of them.")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -271,10 +270,20 @@ class RunConfig(StrictModel):
 
     @property
     def advantage(self) -> AdvantageConfig:
-        """The estimator's settings together with what the rewards declare."""
+        """The estimator's settings together with what the rewards declare, at the ends of schedules. By these weights
+        validations are added up, so that those of different steps can be compared."""
+        return self.advantage_at(None)
+
+    def advantage_at(self, step: int | None) -> AdvantageConfig:
+        """The same as in the training step ``step``."""
         with config_errors():
-            rewards = tuple(reward.spec(name) for name, reward in self.rewards.items())
+            rewards = tuple(reward.spec(name, step) for name, reward in self.rewards.items())
             return AdvantageConfig(algorithm=self.algorithm, rewards=rewards)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the rewards, at the ends of schedules."""
+        return {name: at(reward.weight, None) for name, reward in self.rewards.items()}
 
     def as_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -328,6 +337,8 @@ class RunConfig(StrictModel):
         if self.budget.rounds is not None and self.budget.rounds.reward not in known:
             raise unknown_name("budget.rounds.reward", self.budget.rounds.reward, known)
         _ = self.advantage  # is checked as it is made
+        require_a_weight_in_every_step(self.rewards, self.trainer.total_training_steps)
+        require_known_in_rounds(self.rewards, self.budget)
         return self
 
     @model_validator(mode="after")

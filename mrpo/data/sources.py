@@ -6,6 +6,7 @@ from collections import Counter
 
 from mrpo.config.estimators import PapoConfig
 from mrpo.config.run import RewardConfig, RunConfig
+from mrpo.config.schedule import values
 from mrpo.data.check import Report
 from mrpo.errors import ConfigError, unknown_name
 
@@ -37,7 +38,8 @@ def require_rewards(config: RunConfig, report: Report) -> None:
             if source not in everywhere:
                 raise unknown_name(f"rewards.{name}.sources", source, everywhere, noun="data source")
     for source in everywhere:
-        names = [name for name in applicable(rewards, source) if source not in trained or rewards[name].weight > 0]
+        applied = {name: max(values(rewards[name].weight)) for name in applicable(rewards, source)}
+        names = [name for name, weight in applied.items() if source not in trained or weight > 0]
         if not names:
             what = "reward" if source not in trained else "reward of a weight above 0"
             raise ConfigError(
@@ -45,7 +47,7 @@ def require_rewards(config: RunConfig, report: Report) -> None:
                 "that has no sources."
             )
     partial = {name: [source for source in trained if source not in (reward.sources or trained)]
-               for name, reward in rewards.items() if reward.weight > 0}  # fmt: skip
+               for name, reward in rewards.items() if max(values(reward.weight)) > 0}  # fmt: skip
     if config.algorithm.preset == "verl" and (lacking := [name for name, lacks in partial.items() if lacks]):
         raise ConfigError(
             f"algorithm.preset: given verl, which reproduces code that needs every score, while {lacking[0]} doesn't "

@@ -76,6 +76,23 @@ def _weights(panel: Axes, records: Sequence[Record], rewards: Sequence[str]) -> 
     panel.set_ylabel("share of the contributions' size")
     panel.grid(visible=False)
     steps_axis(panel, records, "step")
+    _scheduled(panel, records, rewards)
+
+
+def _scheduled(panel: Axes, records: Sequence[Record], rewards: Sequence[str]) -> None:
+    """A line over the shares for each weight that follows a schedule, on an axis of its own."""
+    found = [(place, *metrics.series(records, f"reward/{reward}/weight")) for place, reward in enumerate(rewards)]
+    lines = [one for one in found if one[1]]
+    if not lines:
+        return
+    beside = panel.twinx()
+    for place, steps, values in lines:
+        colour, dashes = reward_style(place)
+        beside.plot(steps, values, color="white", linewidth=4)
+        beside.plot(steps, values, color=colour, linestyle=dashes, linewidth=2)
+    beside.set_ylim(0, 1.05 * max(max(values) for _, _, values in lines) or 1.0)
+    beside.set_ylabel("scheduled weight (lines)")
+    beside.grid(visible=False)
 
 
 def _lines(panel: Axes, records: Sequence[Record], rewards: Sequence[str], metric: str, title: str, label: str) -> None:

@@ -6,10 +6,13 @@ All draws of a prompt count together.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from statistics import fmean, variance
 from typing import Any, NamedTuple
 
 from mrpo.budget.uids import uid_content
+from mrpo.config.schedule import Schedule, at, parse
+from mrpo.errors import ConfigError
 from mrpo.record.jsonl import Record
 from mrpo.record.metrics import number
 from mrpo.record.run_folder import RunFolder
@@ -33,7 +36,7 @@ class RecentPrompts(NamedTuple):
     last_step: int
 
 
-def recent_prompts(folder: RunFolder, weights: Mapping[str, float]) -> RecentPrompts | None:
+def recent_prompts(folder: RunFolder, weights: Mapping[str, float | Schedule]) -> RecentPrompts | None:
     """Every prompt of the last quarter of the steps (four at least), or of as many of them as hold 20 000 rollouts.
 
     Args:
@@ -50,10 +53,11 @@ def recent_prompts(folder: RunFolder, weights: Mapping[str, float]) -> RecentPro
         rows = folder.read_rollouts(step)
         if not rows or (read and read + len(rows) > _MAX_ROLLOUTS):
             break
+        of_step = {name: at(weight, step) for name, weight in weights.items()}
         for row in rows:
             prompt = uid_content(str(row["uid"]))
             draws.setdefault(prompt, set()).add(f"{step}/{row['uid']}")
-            scores.setdefault(prompt, []).append(_weighted_reward(row, weights))
+            scores.setdefault(prompt, []).append(_weighted_reward(row, of_step))
         read, first_step, last_step = read + len(rows), step, last_step or step
     if last_step is None:
         return None
@@ -87,7 +91,7 @@ def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
     return float(spearmanr(pairs).statistic)
 
 
-def reward_weights(folder: RunFolder) -> dict[str, float]:
+def reward_weights(folder: RunFolder) -> dict[str, float | Schedule]:
     """The rewards' weights as the run's config has them; empty if it has none."""
     import yaml
 
@@ -97,5 +101,13 @@ def reward_weights(folder: RunFolder) -> dict[str, float]:
     rewards = config.get("rewards") if isinstance(config, dict) else None
     if not isinstance(rewards, dict):
         return {}
-    found = {str(name): number(reward, "weight") for name, reward in rewards.items() if isinstance(reward, dict)}
-    return {name: weight for name, weight in found.items() if weight is not None}
+    given = {
+        str(name): reward["weight"]
+        for name, reward in rewards.items()
+        if isinstance(reward, dict) and "weight" in reward
+    }
+    found: dict[str, float | Schedule] = {}
+    for name, weight in given.items():
+        with suppress(ConfigError):  # a file that somebody has changed
+            found[name] = parse(weight)
+    return found

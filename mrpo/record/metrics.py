@@ -37,6 +37,12 @@ TABLE = (
         "rollouts in which scoring failed; failed/<cause>: how many, by cause",
     ),
     Metric("", "reward/<name>/missing_share", "share", "rollouts without its score: failed or not applicable"),
+    Metric(
+        "",
+        "reward/<name>/weight",
+        "-",
+        "its weight in the step, where it follows a schedule; option/…, requires/…: the same",
+    ),
     Metric("", "reward/<name>/", "-", "more about one reward: see mrpo.advantages.diagnostics"),
     Metric("", "advantage/", "-", "the estimator's diagnostics, over rollouts: see mrpo.advantages.diagnostics"),
     Metric("", "budget/", "-", "how the step's rollouts were divided among prompts: see mrpo.budget.metrics"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import io
 import json
 import mmap
@@ -20,11 +21,12 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mrpo.errors import ConfigError
-from mrpo.rewards.connection import HEADER, Loaded, Task, frame
+from mrpo.rewards.connection import HEADER, MAX_ANSWER, Loaded, Task, frame
 from mrpo.rewards.function import RewardFunction, find, is_async, load_function
 from mrpo.rewards.outcome import Outcome
 
@@ -32,6 +34,8 @@ CONCURRENCY = 64
 """Calls of an async function that run at once, unless it has a ``concurrency`` of its own."""
 MAX_ERROR = 4000
 """Characters of an error in loading that are reported, the last ones."""
+KEPT = 4
+"""Sets of scheduled options whose function, or object of a class, is kept."""
 OWN = os.getpid()
 
 
@@ -68,7 +72,8 @@ def _serve(task: Task, connection: socket.socket, calls: io.BufferedIOBase) -> N
         number, body = _read(calls)
         start = time.monotonic()
         try:
-            outcomes = Outcome.several(function(*pickle.loads(body)), task["scores"])
+            arguments, options = _call(task, body)
+            outcomes = _outcomes(task, arguments, function(options)(*arguments))
         except BaseException as error:  # sys.exit, too, ends the call and not the process
             outcomes = [Outcome.raised(error)]
         if time.monotonic() - start > task["timeout"]:
@@ -84,7 +89,8 @@ async def _serve_async(task: Task, connection: socket.socket) -> None:
     async def score(number: int, body: bytes) -> None:
         try:
             async with asyncio.timeout(task["timeout"]) as limit:
-                outcomes = Outcome.several(await function(*pickle.loads(body)), task["scores"])
+                arguments, options = _call(task, body)
+                outcomes = _outcomes(task, arguments, await function(options)(*arguments))
         except BaseException as error:
             outcomes = [Outcome.late(task["timeout"]) if limit.expired() else Outcome.raised(error)]
         writer.write(_answer(number, outcomes))
@@ -101,10 +107,31 @@ async def _serve_async(task: Task, connection: socket.socket) -> None:
         one.add_done_callback(running.discard)
 
 
-def _load(task: Task, connection: socket.socket) -> RewardFunction:
-    """The function, after the pool got to know how it may be called."""
+def _call(task: Task, body: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The function's arguments, and its scheduled options."""
+    prompt, response, ground_truth, extra, *options = pickle.loads(body)
+    return (prompt, response, ground_truth, extra), options[0] if options else task["scheduled"][-1]
+
+
+def _outcomes(task: Task, arguments: tuple[Any, ...], returned: Any) -> list[Outcome]:
+    if task["scope"] == "group":
+        return Outcome.of_group(returned, len(arguments[1]), task["scores"])
+    return Outcome.several(returned, task["scores"])
+
+
+def _load(task: Task, connection: socket.socket) -> Callable[[Mapping[str, Any]], RewardFunction]:
+    """Gives the function with its scheduled options, after the pool got to know how it may be called."""
+
+    @functools.lru_cache(KEPT)
+    def bound(*scheduled: tuple[str, Any]) -> RewardFunction:
+        options = task["options"] | dict(scheduled)
+        return load_function(task["function"], Path(task["folder"]), options, task["scope"])
+
+    def function_with(options: Mapping[str, Any]) -> RewardFunction:
+        return bound(*sorted(options.items()))
+
     try:
-        function = load_function(task["function"], Path(task["folder"]), task["options"])
+        function = [function_with(options) for options in task["scheduled"]][-1]
         concurrency = int(getattr(function, "concurrency", CONCURRENCY)) if is_async(function) else 1
         rate = None if (given := getattr(function, "rate", None)) is None else float(given)
         if concurrency < 1 or (rate is not None and not rate > 0):
@@ -113,7 +140,7 @@ def _load(task: Task, connection: socket.socket) -> RewardFunction:
         _refuse(connection, error)
     loaded = Loaded(error=None, concurrency=concurrency, rate=rate)
     connection.sendall(frame(0, json.dumps(loaded).encode()))
-    return function
+    return function_with
 
 
 def _refuse(connection: socket.socket, error: BaseException) -> NoReturn:
@@ -134,10 +161,13 @@ def _read(calls: io.BufferedIOBase) -> tuple[int, bytes]:
 
 
 def _answer(number: int, outcomes: list[Outcome]) -> bytes:
-    """``outcomes``: one a reward, or a single failure of all of them."""
+    """``outcomes``: one a response and reward, or a single failure of all of them."""
     if os.getpid() != OWN:  # a copy that the function forked and let return
         os._exit(0)
-    return frame(number, json.dumps([[one.score, one.failure, one.details] for one in outcomes]).encode())
+    body = json.dumps([[one.score, one.failure, one.details] for one in outcomes]).encode()
+    if len(body) > MAX_ANSWER:  # the details of a large group
+        body = json.dumps([[one.score, one.failure, ""] for one in outcomes]).encode()
+    return frame(number, body)
 
 
 def _leave() -> NoReturn:

@@ -1,9 +1,9 @@
 """What a pool and its processes say to each other, and the pool's end of the line.
 
 A frame is a call's number, the body's length, the body. Frame 0 opens either direction: the ``Task``, pickled, towards
-the process, and ``Loaded`` as JSON back. Then come calls, pickled ``(prompt, response, ground_truth, extra)``, and
-answers ``[[score, failure, details], …]`` as JSON, so that nothing that a reward function returns is ever unpickled by
-the pool.
+the process, and ``Loaded`` as JSON back. Then come calls, pickled ``(prompt, response, ground_truth, extra)``, behind
+which are the scheduled options of this call where there are any, and answers ``[[score, failure, details], …]`` as
+JSON, so that nothing that a reward function returns is ever unpickled by the pool.
 """
 
 from __future__ import annotations
@@ -29,7 +29,12 @@ class Task(TypedDict):
 
     function: str
     folder: str
+    scope: str
+    """What a call is about: a rollout, or a group of them."""
     options: dict[str, Any]
+    scheduled: list[dict[str, Any]]
+    """Further options, whose values may change from call to call: sets of them that must do, the last being that of a
+    call that says none."""
     scores: list[tuple[str, tuple[float, float] | None]]
     """Key and range of each reward that it gives."""
     timeout: float

@@ -20,11 +20,16 @@ RewardFunction = Callable[[Any, str, Any, dict[str, Any]], Any]
 """``(prompt, response, ground_truth, extra)`` to a float, None or a dict with ``score``; or a coroutine of one.
 
 ``prompt`` is the chat's messages, ``response`` the decoded text, ``extra`` the row's ``extra_info`` plus what is known
-of the rollout: ``data_source``, ``response_tokens``, ``truncated``.
+of the rollout: ``data_source``, ``response_tokens``, ``truncated``, ``step``.
+
+Of a group it is ``(prompt, responses, ground_truth, extras)`` to a list with one of these for each response; an extra
+also has ``rewards``, the scores of the rewards that look at each rollout alone, None where there is none.
 """
 
 
-def load_function(given: str, folder: Path, options: Mapping[str, Any] | None = None) -> RewardFunction:
+def load_function(
+    given: str, folder: Path, options: Mapping[str, Any] | None = None, scope: str = "rollout"
+) -> RewardFunction:
     """The reward function that ``given`` names, with its options bound, as a run calls it.
 
     >>> correct = load_function("exact_match", Path("."), {"lower": True})
@@ -35,11 +40,12 @@ def load_function(given: str, folder: Path, options: Mapping[str, Any] | None = 
         given: the config's ``function`` (see ``source.source_of``).
         folder: what a ``FILE.py`` is relative to: the recipe's.
         options: the config's ``options``.
+        scope: ``group``: the function is of ``(prompt, responses, ground_truth, extras)``, and gives a list.
 
     Raises:
         ConfigError: there is no such file or name, or it doesn't take the options or the four arguments.
     """
-    return bind(given, find(given, folder), options or {})
+    return bind(given, find(given, folder), options or {}, scope)
 
 
 def find(given: str, folder: Path) -> Any:
@@ -65,8 +71,8 @@ def is_async(target: Any) -> bool:
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(getattr(target, "__call__", None))  # noqa: B004
 
 
-def bind(given: str, target: Any, options: Mapping[str, Any]) -> RewardFunction:
-    """A function of ``(prompt, response, ground_truth, extra)``, async if ``target`` is.
+def bind(given: str, target: Any, options: Mapping[str, Any], scope: str = "rollout") -> RewardFunction:
+    """A function of ``(prompt, response, ground_truth, extra)``, or of a group's, async if ``target`` is.
 
     A class is instantiated with the options. A function gets them as keyword arguments in every call. One of another
     framework is called as that calls it (``signatures``).
@@ -80,10 +86,10 @@ def bind(given: str, target: Any, options: Mapping[str, Any]) -> RewardFunction:
         target, options = target(**options), {}
     parameters = _parameters(target)
     if kind_of(parameters) == OURS:
-        _check_signature(given, target, (None, "", None, {}), options)
+        _check_signature(given, target, (None, [], None, []) if scope == "group" else (None, "", None, {}), options)
     else:
         _check_signature(given, target, (), options, partly=True)
-    return adapt(target, parameters, options, is_class)
+    return adapt(target, parameters, options, is_class, scope == "group")
 
 
 def _run_file(file: Path) -> ModuleType:

@@ -4,8 +4,9 @@ A score, *not applicable* (the reward has nothing to say about this rollout), or
 excluded from statistics and contribute nothing; neither ever counts as a score of 0.
 
 A failure's text begins with its cause and a colon, so that failures can be counted by cause: ``timeout``,
-``exception``, ``crash`` (of the process that scored), ``not finite``, ``wrong type``, ``out of range``, or what a
-reward names itself by raising ``RewardError``: the library's ``server``, ``judge`` and ``sandbox``.
+``exception``, ``crash`` (of the process that scored), ``not finite``, ``wrong type``, ``wrong length`` (of a group's
+list), ``out of range``, or what a reward names itself by raising ``RewardError``: the library's ``server``, ``judge``
+and ``sandbox``.
 """
 
 from __future__ import annotations
@@ -55,6 +56,30 @@ class Outcome:
         if isinstance(returned, dict):
             found[0] = replace(found[0], details=details_of(returned, {key for key, _ in scores}))
         return found
+
+    @classmethod
+    def of_group(
+        cls, returned: Any, count: int, scores: Sequence[tuple[str, tuple[float, float] | None]]
+    ) -> list[Outcome]:
+        """The outcomes of ``count`` rollouts by the rewards that one function gives of them together: those of the
+        first rollout, then of the second. Where one of a reward's is a failure, all of its are: it compares all.
+
+        >>> Outcome.of_group([1, None], 2, [("score", None)])
+        [Outcome(score=1.0, failure=None), Outcome(score=None, failure=None)]
+        """
+        if isinstance(returned, str | bytes | dict) or not hasattr(returned, "__len__"):
+            text = f"{type(returned).__name__}, not a list of {count} scores"
+            return [cls.failed("wrong type", text)] * (count * len(scores))
+        if len(returned) != count:
+            text = f"{len(returned)} scores of {count} responses"
+            return [cls.failed("wrong length", text)] * (count * len(scores))
+        rows = [cls.several(entry, scores) for entry in returned]
+        for column in range(len(scores)):
+            failed = [(n, row[column].failure) for n, row in enumerate(rows) if row[column].failure is not None]
+            for row in rows if failed else ():
+                (n, failure), *_ = failed
+                row[column] = Outcome(failure=f"{failure} (response {n + 1} of {count})"[:MAX_FAILURE])
+        return [outcome for row in rows for outcome in row]
 
     @classmethod
     def of(cls, returned: Any, key: str = "score", range: tuple[float, float] | None = None) -> Outcome:

@@ -55,10 +55,10 @@ class Pool:
         if any(errors) or not self.processes:
             raise ConfigError(next((error for error in errors if error), self.error))
 
-    def submit(self, payload: bytes) -> asyncio.Future[list[Outcome]]:
-        """What a call with the pickled arguments ``payload`` comes to: an outcome for each of the task's scores, or a
-        single failure of all of them."""
-        call = Call(payload, asyncio.get_running_loop().create_future())
+    def submit(self, payload: bytes, responses: int = 1) -> asyncio.Future[list[Outcome]]:
+        """What a call with the pickled arguments ``payload``, about so many responses, comes to: an outcome for each of
+        them and of the task's scores, or a single failure of all."""
+        call = Call(payload, asyncio.get_running_loop().create_future(), responses)
         self.queue.append(call)
         self._dispatch()
         return call.outcome

@@ -48,11 +48,12 @@ class State(Enum):
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """One response to score."""
+    """One response to score, or those of a group."""
 
     payload: bytes
     outcome: asyncio.Future[list[Outcome]]
-    """One a reward, or a single failure of all of them."""
+    """One a response and reward, or a single failure of all of them."""
+    responses: int = 1
     since: float = 0.0
     """When it began in its process."""
     alone: bool = False
@@ -164,7 +165,8 @@ class Process:
         try:
             for number, content in self.connection.receive():
                 if number:
-                    self.calls.pop(number).settle(*self._outcomes(content))
+                    outcomes = self._outcomes(content, self.calls[number].responses)
+                    self.calls.pop(number).settle(*outcomes)
                 else:
                     self._take_loaded(content)
         except (ValueError, TypeError, KeyError):
@@ -175,9 +177,9 @@ class Process:
             self.loop.call_later(MAX_CLOSING, self.end, failure)
         self.on_room()
 
-    def _outcomes(self, content: list[Any]) -> list[Outcome]:
-        if len(content) not in (1, self.count):
-            raise ValueError(f"{len(content)} outcomes of {self.count} rewards")
+    def _outcomes(self, content: list[Any], responses: int) -> list[Outcome]:
+        if len(content) not in (1, self.count * responses):
+            raise ValueError(f"{len(content)} outcomes of {self.count} rewards of {responses} responses")
         return [Outcome(*one) for one in content]
 
     def _take_loaded(self, loaded: Loaded) -> None:

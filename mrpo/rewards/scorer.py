@@ -46,7 +46,7 @@ class Scorer:
         python: str = sys.executable,
         logs: Path | None = None,
     ):
-        self.sources = {name: reward.sources for name, reward in rewards.items()}
+        self.rewards = rewards
         self.pools: dict[tuple[str, ...], Pool] = {}
         if logs is not None:
             with contextlib.suppress(OSError):
@@ -68,33 +68,82 @@ class Scorer:
             raise ConfigError("\n".join(f"rewards.{name}: {error}" for name, error in errors))
 
     async def score(self, prompt: Any, response: str, ground_truth: Any, extra: dict[str, Any]) -> dict[str, Outcome]:
-        """One outcome a reward, by name. Never raises: what goes wrong is in the outcome.
+        """One outcome a reward that looks at each rollout alone, by name. Never raises: what goes wrong is in the
+        outcome.
 
         Args:
             prompt: the chat's messages, ``[{"role": ..., "content": ...}, ...]``.
             response: the decoded text.
             ground_truth: what the row gives to compare it with.
             extra: the row's ``extra_info``, and what is known of the rollout: ``data_source``, ``response_tokens``,
-                ``truncated``.
+                ``truncated``, ``step``. Scheduled options are those of that step; without it, those of the end.
         """
-        try:
-            payload = pickle.dumps((prompt, response, ground_truth, extra), pickle.HIGHEST_PROTOCOL)
-        except Exception as error:
-            return dict.fromkeys(self.sources, Outcome.raised(error))
-        applies = {name: self._applies(name, extra.get("data_source")) for name in self.sources}
-        asked = {names: pool for names, pool in self.pools.items() if any(applies[name] for name in names)}
-        answers = await asyncio.gather(*(pool.submit(payload) for pool in asked.values()))
-        by_name: dict[str, Outcome] = {}
-        for names, outcomes in zip(asked, answers, strict=True):
-            by_name |= zip(names, outcomes if len(outcomes) == len(names) else outcomes * len(names), strict=True)
-        # What the function told is kept with its first reward, even where that doesn't apply.
-        others = {name: Outcome(details=by_name[name].details if name in by_name else "") for name in self.sources}
-        return {name: by_name[name] if applies[name] else others[name] for name in self.sources}
+        (outcomes,) = await self._ask("rollout", (prompt, response, ground_truth, extra), [extra])
+        return outcomes
 
-    def _applies(self, name: str, source: str | None) -> bool:
-        """Whether the reward has to do with this data source; one that isn't known keeps none from scoring."""
-        sources = self.sources[name]
-        return sources is None or source is None or source in sources
+    async def score_group(
+        self,
+        prompt: Any,
+        responses: Sequence[str],
+        ground_truth: Any,
+        extras: Sequence[dict[str, Any]],
+        scored: Sequence[Mapping[str, Outcome]],
+    ) -> list[dict[str, Outcome]]:
+        """Of each of a prompt's responses one outcome a reward that looks at all of them together. Never raises.
+
+        Args:
+            prompt, ground_truth: as in ``score``.
+            responses: all there are of the prompt.
+            extras: one each, as in ``score``; functions find ``scored`` in them, as ``rewards``.
+            scored: what ``score`` gave of each.
+        """
+        known = [{name: outcome.score for name, outcome in outcomes.items()} for outcomes in scored]
+        extras = [{**extra, "rewards": scores} for extra, scores in zip(extras, known, strict=True)]
+        return await self._ask("group", (prompt, list(responses), ground_truth, extras), extras)
+
+    async def score_all(
+        self, prompt: Any, responses: Sequence[str], ground_truth: Any, extras: Sequence[dict[str, Any]]
+    ) -> list[dict[str, Outcome]]:
+        """Of each of a prompt's responses one outcome a reward, whatever its scope: ``score``, then ``score_group``."""
+        pairs = zip(responses, extras, strict=True)
+        alone = await asyncio.gather(*(self.score(prompt, one, ground_truth, extra) for one, extra in pairs))
+        together = await self.score_group(prompt, responses, ground_truth, extras, alone)
+        return [{name: (a | b)[name] for name in self.rewards} for a, b in zip(alone, together, strict=True)]
+
+    async def _ask(self, scope: str, arguments: Any, extras: Sequence[Mapping[str, Any]]) -> list[dict[str, Outcome]]:
+        """The outcomes of the rewards of this scope, of each response that ``extras`` are about."""
+        count = len(extras)
+        known = extras[0] if extras else {}
+        rewards = {name: reward for name, reward in self.rewards.items() if reward.scope == scope}
+        applies = {name: _applies(reward, known.get("data_source")) for name, reward in rewards.items()}
+        asked = {names: pool for names, pool in self.pools.items() if any(applies.get(name) for name in names)}
+        try:
+            payload = pickle.dumps(arguments, pickle.HIGHEST_PROTOCOL) if asked else b""
+        except Exception as error:
+            return [dict.fromkeys(rewards, Outcome.raised(error)) for _ in range(count)]
+
+        def submit(names: tuple[str, ...], pool: Pool) -> asyncio.Future[list[Outcome]]:
+            reward = self.rewards[names[0]]
+            if not reward.scheduled_options:
+                return pool.submit(payload, count)
+            options = reward.scheduled_at(known.get("step"))
+            return pool.submit(pickle.dumps((*arguments, options), pickle.HIGHEST_PROTOCOL), count)
+
+        answers = await asyncio.gather(*(submit(names, pool) for names, pool in asked.items()))
+        found: list[dict[str, Outcome]] = [{} for _ in range(count)]
+        for names, outcomes in zip(asked, answers, strict=True):
+            each = outcomes if len(outcomes) == count * len(names) else outcomes * (count * len(names))
+            for n, of_one in enumerate(found):
+                of_one |= zip(names, each[n * len(names) : (n + 1) * len(names)], strict=True)
+        # What the function told is kept with its first reward, even where that doesn't apply.
+        nothing = Outcome()
+        return [
+            {
+                name: of_one[name] if applies[name] else Outcome(details=of_one.get(name, nothing).details)
+                for name in rewards
+            }
+            for of_one in found
+        ]
 
     async def close(self) -> None:
         """End the processes and whatever they started."""
@@ -108,9 +157,14 @@ class Scorer:
         await self.close()
 
 
+def _applies(reward: RewardConfig, source: str | None) -> bool:
+    """Whether the reward has to do with this data source; one that isn't known keeps none from scoring."""
+    return reward.sources is None or source is None or source in reward.sources
+
+
 def calls_of(rewards: Mapping[str, RewardConfig]) -> list[tuple[str, ...]]:
-    """The names of the rewards that one call gives: those whose function, options and processes are the same, whatever
-    their keys.
+    """The names of the rewards that one call gives: those whose function, scope, options and processes are the same,
+    whatever their keys.
 
     >>> from mrpo.config.run import RewardConfig
     >>> both = {key: RewardConfig(function="rewards.py:both", key=key) for key in ("correct", "short")}
@@ -136,7 +190,8 @@ def log_file(logs: Path, names: Sequence[str]) -> Path:
 
 
 def _call(reward: RewardConfig) -> tuple[Any, ...]:
-    return reward.function, reward.options, reward.timeout, reward.processes, reward.memory
+    options = reward.options, reward.scheduled_options
+    return reward.function, reward.scope, *options, reward.timeout, reward.processes, reward.memory
 
 
 def _task(rewards: Sequence[RewardConfig], folder: Path) -> Task:
@@ -144,7 +199,9 @@ def _task(rewards: Sequence[RewardConfig], folder: Path) -> Task:
     return Task(
         function=reward.function,
         folder=str(folder.resolve()),
+        scope=reward.scope,
         options=reward.options,
+        scheduled=[reward.scheduled_at(step) for step in (*reward.turning_points, None)],
         scores=[(one.key, one.range) for one in rewards],
         timeout=reward.timeout,
         memory=reward.memory,

@@ -9,6 +9,8 @@
 | ms-swift | ``completions``, a class | the same, always as texts | a list of one |
 | OpenRLHF | ``queries`` and ``labels`` | refused: it wants the prompt as the model has seen it | |
 
+In the scope of a group those that take lists get a list of all of its responses, and give one.
+
 TRL gives chats where the data has chats, and texts where it has texts; so does this. The columns of a row are its
 ``extra_info`` and ``ground_truth``.
 """
@@ -46,8 +48,15 @@ def kind_of(parameters: Collection[str]) -> str:
     return OPENRLHF if {"queries", "labels"} <= set(parameters) else OURS
 
 
-def adapt(target: Any, parameters: Mapping[str, inspect.Parameter], options: Mapping[str, Any], is_class: bool) -> Any:
-    """``target`` as a function of ``(prompt, response, ground_truth, extra)`` with its options bound.
+def adapt(
+    target: Any,
+    parameters: Mapping[str, inspect.Parameter],
+    options: Mapping[str, Any],
+    is_class: bool,
+    of_group: bool = False,
+) -> Any:
+    """``target`` as a function of ``(prompt, response, ground_truth, extra)`` with its options bound, or of the
+    ``(prompt, responses, ground_truth, extras)`` of a group, which those that take lists get in their lists.
 
     Raises:
         ConfigError: it is a kind that can't be called; the message shows the adapter to write.
@@ -57,6 +66,8 @@ def adapt(target: Any, parameters: Mapping[str, inspect.Parameter], options: Map
         raise ConfigError(ADAPTER)
     if kind == OURS:
         return functools.partial(target, **options) if options else target
+    if of_group and kind == VERL:
+        raise ConfigError("scope: given group, but a function with the parameter solution_str takes one response.")
     every = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     accepted = None if every else frozenset(parameters)
     arguments: dict[str, Arguments] = {
@@ -65,7 +76,15 @@ def adapt(target: Any, parameters: Mapping[str, inspect.Parameter], options: Map
         COMPLETIONS: functools.partial(completion_arguments, as_text=is_class),
     }
     call = _call_async if _is_async(target) else _call
-    return functools.partial(call, target, arguments[kind], accepted, dict(options), kind != VERL)
+    make = functools.partial(_of_all, arguments[kind]) if of_group else arguments[kind]
+    return functools.partial(call, target, make, accepted, dict(options), kind != VERL and not of_group)
+
+
+def _of_all(make: Arguments, prompt: Any, responses: Any, ground_truth: Any, extras: Any) -> dict[str, Any]:
+    """Of lists of one for each response, lists of all; None where a response has no such column."""
+    ones = [make(prompt, one, ground_truth, extra) for one, extra in zip(responses, extras, strict=True)]
+    names = dict.fromkeys(name for one in ones for name in one)
+    return {name: [one[name][0] if name in one else None for one in ones] for name in names}
 
 
 def verl_arguments(prompt: Any, response: str, ground_truth: Any, extra: dict[str, Any]) -> dict[str, Any]:

@@ -111,6 +111,19 @@ def library_seconds(given: str, options: Mapping[str, Any]) -> float | None:
     return None if seconds is None else seconds(**options)
 
 
+def library_needs(given: str, options: Mapping[str, Any]) -> list[str]:
+    """Names of the rewards whose scores the library's reward ``given`` reads.
+
+    >>> library_needs("rank", {"of": "helpful"})
+    ['helpful']
+
+    Raises:
+        TypeError: it doesn't take the options.
+    """
+    needs = _of_library(given, "needs")
+    return [] if needs is None else needs(**options)
+
+
 def library_notes(given: str, here: bool) -> list[str]:
     """What a user of the library's reward ``given`` should know before a run; ``here``: also of this machine."""
     notes = _of_library(given, "notes")

@@ -58,6 +58,19 @@ def encode(outcomes: Mapping[str, Outcome]) -> dict[str, float | str | None]:
     }
 
 
+def with_more(fields: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+    """``fields``, as ``encode`` made them, with the outcomes of further rewards of the rollout.
+
+    >>> with_more(encode({"correct": Outcome(1.0)}), {"rare": Outcome.failed("timeout", "late")})
+    {'score_correct': 1.0, 'reward_failures': '{"rare": "timeout: late"}', 'reward_details': '', 'score_rare': None}
+    """
+    more = encode(outcomes)
+    for key, known in ((FAILURES, failures_of(fields)), (DETAILS, details_of(fields))):
+        both = known | json.loads(str(more[key] or "{}"))
+        more[key] = json.dumps(both) if both else ""
+    return {**fields, **more}
+
+
 def decode(fields: Mapping[str, Any]) -> dict[str, Any]:
     """A rollout's components: each reward's score by its name, the failures and the details.
 

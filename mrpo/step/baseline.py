@@ -37,7 +37,7 @@ class Baseline:
     """Owner of that history. Unlike the budget's, it holds rewards after their conditions, as groups are compared."""
 
     def __init__(self, config: ShrinkageConfig, rewards: AdvantageConfig):
-        self.config, self.rewards = config, rewards
+        self.config = config
         self.history = PromptHistory(rewards.names, decay=config.decay)
 
     @classmethod
@@ -53,9 +53,8 @@ class Baseline:
         columns = found.trials_GC, found.mean_GC, found.variance_GC
         return GroupHistory(*(torch.from_numpy(column) for column in columns))
 
-    def observe(self, rollouts: Rollouts, total_N: FloatArray, step: int) -> None:
-        """Enter what a step's rollouts earned, after their advantages were computed."""
-        rewards = self.rewards
+    def observe(self, rollouts: Rollouts, total_N: FloatArray, step: int, rewards: AdvantageConfig) -> None:
+        """Enter what a step's rollouts earned by its ``rewards``, after their advantages were computed."""
         scores_NK = condition_rewards(rollouts.rewards_NK, rewards.names, rewards.conditions, rewards.ranges)
         uids = [key.uid for key in rollouts.keys]
         self.history.observe(content_ids(uids), scores_NK.numpy(), total_N, step=step)

@@ -4,8 +4,9 @@ rollouts, ``G`` prompt groups, ``K`` rewards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,11 @@ from mrpo.config.advantage import AdvantageConfig
 from mrpo.config.budget import BudgetConfig
 from mrpo.step.baseline import Baseline, totals
 from mrpo.step.rollouts import Rollouts
+
+
+def _advantages(rewards: AdvantageConfig, rewards_NK: FloatArray, group_N: IntArray) -> FloatArray:
+    plain = rewards.with_options(batch_norm="none", truncated="keep")  # a simulated group knows no batch, and no limit
+    return compute_advantages(torch.from_numpy(rewards_NK), torch.from_numpy(group_N), plain).advantages_N.numpy()
 
 
 @dataclass
@@ -46,18 +52,32 @@ class BatchPlan:
 
 
 class RolloutBudget:
-    """Owner of the prompt history. The total of a step is fixed before it; what is planned is in a ``BatchPlan``."""
+    """Owner of the prompt history. The total of a step is fixed before it; what is planned is in a ``BatchPlan``.
 
-    def __init__(self, config: BudgetConfig, rewards: AdvantageConfig, prompts_per_step: int):
+    Args:
+        config: how rollouts are divided.
+        rewards: what they are worth.
+        prompts_per_step: that a step is trained on.
+        rewards_at: the same in a step, where weights follow a schedule. A total in the history is of the weights of the
+            step that it was observed in.
+    """
+
+    def __init__(
+        self,
+        config: BudgetConfig,
+        rewards: AdvantageConfig,
+        prompts_per_step: int,
+        rewards_at: Callable[[int], AdvantageConfig] | None = None,
+    ):
         self.config, self.rewards = config, rewards
+        self.rewards_at = rewards_at or (lambda step: rewards)
         self.prompts_per_step = prompts_per_step
         self.history = PromptHistory(rewards.names, decay=config.decay)
         self.baseline = Baseline.of(rewards)
-        self.weights_K = np.array([rewards.weight(name) for name in rewards.names])
 
-    def plan(self, plan: BatchPlan, uids: Sequence[str]) -> IntArray:
-        """Enter prompts into ``plan``. Returns the rollouts of each, int64[G]."""
-        stats = self._stats(uids)
+    def plan(self, plan: BatchPlan, uids: Sequence[str], step: int = 1) -> IntArray:
+        """Enter prompts of ``step`` into ``plan``. Returns the rollouts of each, int64[G]."""
+        stats = self._stats(uids, self.rewards_at(step))
         total = self._total(plan, uids, stats)
         options = self.config.options()
         n_G = allocate(self.config.method, stats, total, self.config.low, self.config.high, **options)
@@ -65,24 +85,20 @@ class RolloutBudget:
         plan.stats |= {uid: stats.take(np.array([i])) for i, uid in enumerate(uids)}
         return n_G
 
-    def _stats(self, uids: Sequence[str]) -> PromptStats:
+    def _stats(self, uids: Sequence[str], rewards: AdvantageConfig) -> PromptStats:
         stats = self.history.stats(
             content_ids(uids),
             signal=self.config.signal,
             predictor=self.config.predictor,
             prior=self.config.prior,
-            weights_K=self.weights_K,
-            estimator=simulated(self._estimator),
+            weights_K=np.array([rewards.weight(name) for name in rewards.names]),
+            estimator=simulated(partial(_advantages, rewards)),
             group_size=self.config.rollouts_per_prompt,
         )
         lengths_G = stats.response_length_G
         if lengths_G is None or np.isnan(lengths_G).all():  # no response seen yet: all count alike
             stats = replace(stats, response_length_G=np.ones(len(uids)))
         return stats
-
-    def _estimator(self, rewards_NK: FloatArray, group_N: IntArray) -> FloatArray:
-        plain = self.rewards.with_options(batch_norm="none")  # a simulated group knows no batch
-        return compute_advantages(torch.from_numpy(rewards_NK), torch.from_numpy(group_N), plain).advantages_N.numpy()
 
     def _total(self, plan: BatchPlan, uids: Sequence[str], stats: PromptStats) -> int:
         if self.config.unit == "tokens":
@@ -102,10 +118,10 @@ class RolloutBudget:
             raise RuntimeError(f"rollouts of prompts that this step didn't plan: {sorted(unplanned)[:3]}")
         plan.observed |= set(uids)
         rewards_NK = rollouts.rewards_NK.numpy()
-        total_N = totals(rollouts, self.rewards).numpy()
+        total_N = totals(rollouts, self.rewards_at(step)).numpy()
         self.history.observe(content_ids(uids), rewards_NK, total_N, length_N=rollouts.lengths_N.numpy(), step=step)
         if self.baseline is not None:
-            self.baseline.observe(rollouts, total_N, step)
+            self.baseline.observe(rollouts, total_N, step, self.rewards_at(step))
         sizes = rollouts.group_sizes
         n_G = np.array(list(sizes.values()))
         stats = PromptStats.concatenate([plan.stats[uid] for uid in sizes])
@@ -114,19 +130,19 @@ class RolloutBudget:
         if self.config.signal == "bernoulli":
             outcome_N = np.where(np.isnan(total_N), np.nan, total_N > 0)
         elif self.config.signal == "estimator":
-            outcome_N = advantages_N.double().numpy()
+            outcome_N = np.where(np.isnan(total_N), np.nan, advantages_N.double().numpy())
         else:
             outcome_N = total_N
         return allocation_metrics(n_G, stats) | outcome_metrics(n_G, stats, group_N, outcome_N)
 
-    def loss_weights(self, rollouts: Rollouts) -> torch.Tensor:
+    def loss_weights(self, rollouts: Rollouts, masked_N: torch.Tensor) -> torch.Tensor:
         """Weight of each rollout in the loss: 1/n if asked for, so that all prompts count alike; else 1.
 
-        n counts a prompt's selected rollouts; the others are in no loss.
+        n counts a prompt's selected rollouts but those in ``masked_N``; the others are in no loss.
         """
         weights_N = torch.ones(len(rollouts.keys), dtype=torch.float64)
         if self.config.reweight_by_n:
-            selected_N = rollouts.selected_N
+            selected_N = rollouts.selected_N & ~masked_N
             weights_N[selected_N] = torch.from_numpy(rollout_weights(rollouts.group_ids_N[selected_N].numpy()))
         return weights_N
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from mrpo.config.run import RewardConfig
+from mrpo.config.schedule import Schedule
 from mrpo.record.metrics import name_part
 from mrpo.step.rollouts import Rollouts
 from mrpo.step.seam import RolloutText
@@ -43,6 +45,24 @@ def reward_metrics(rollouts: Rollouts, names: Sequence[str]) -> dict[str, float]
         metrics[f"reward/{name}/failed_share"] = len(causes) / len(values)
         metrics |= {f"reward/{name}/failed/{cause}": n for cause, n in Counter(causes).items()}
         metrics[f"reward/{name}/missing_share"] = 1 - len(scored) / len(values)
+    return metrics
+
+
+def schedule_metrics(rewards: Mapping[str, RewardConfig], step: int) -> dict[str, float]:
+    """The weights, options and required values that follow the step, as they are in it.
+
+    >>> schedule_metrics({"short": RewardConfig(function="f.py:f", weight={0: 0, 100: 1})}, 25)
+    {'reward/short/weight': 0.25}
+    """
+    metrics: dict[str, float] = {}
+    for name, reward in rewards.items():
+        if isinstance(reward.weight, Schedule):
+            metrics[f"reward/{name}/weight"] = reward.weight.at(step)
+        for option, schedule in reward.scheduled_options.items():
+            metrics[f"reward/{name}/option/{option}"] = schedule.at(step)
+        for other, required in reward.requires.items():
+            if isinstance(required, Schedule):
+                metrics[f"reward/{name}/requires/{other}"] = required.at(step)
     return metrics
 
 

@@ -8,11 +8,12 @@ rollouts, K rewards.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
 
+from mrpo.config.estimators import EstimatorConfig
 from mrpo.rewards.wire import details_of, failures_of, scores_of
 
 
@@ -83,6 +84,43 @@ class Rollouts:
     @property
     def selected_N(self) -> torch.Tensor:
         return self.row_of_N >= 0
+
+    def masked_N(self, algorithm: EstimatorConfig) -> torch.Tensor:
+        """True: truncated, and ``algorithm.truncated`` leaves it out of the loss and of all statistics.
+
+        Raises:
+            RuntimeError: it depends on what nobody knows.
+        """
+        if algorithm.truncated == "keep":
+            return torch.zeros(len(self.keys), dtype=torch.bool)
+        if None in self.truncated:
+            key = self.keys[self.truncated.index(None)]
+            raise RuntimeError(
+                f"algorithm.truncated: given mask, but nobody says whether rollout {key} is truncated: it is of "
+                "another agent loop manager than this package's. Allowed there: keep."
+            )
+        return torch.tensor(self.truncated, dtype=torch.bool)
+
+    def only(self, rows_N: torch.Tensor) -> Rollouts:
+        """These of the rollouts, in the same order and under the same group ids."""
+        kept = rows_N.nonzero().flatten().tolist()
+        place_N = torch.where(rows_N, rows_N.cumsum(0) - 1, -1)
+        return Rollouts(
+            keys=[self.keys[n] for n in kept],
+            rewards_NK=self.rewards_NK[rows_N],
+            group_ids_N=self.group_ids_N[rows_N],
+            lengths_N=self.lengths_N[rows_N],
+            row_of_N=self.row_of_N[rows_N],
+            rollout_of_M=torch.where(self.rollout_of_M >= 0, place_N[self.rollout_of_M], -1),
+            failures=[self.failures[n] for n in kept],
+            truncated=[self.truncated[n] for n in kept],
+            details=[self.details[n] for n in kept],
+            versions=[self.versions[n] for n in kept if self.versions],
+        )
+
+    def without_scores(self, rows_N: torch.Tensor) -> Rollouts:
+        """The same, but that these rollouts have no score of any reward."""
+        return replace(self, rewards_NK=self.rewards_NK.masked_fill(rows_N[:, None], torch.nan))
 
     @property
     def group_sizes(self) -> dict[str, int]:

@@ -161,7 +161,7 @@ class TrainingRun:
         self.seam, self.step = seam, self.attempt.start_step
         seam.while_waiting = self.while_waiting
         config, position = self.config, Position(seam)
-        budget = RolloutBudget(config.budget, config.advantage, config.data.train_batch_size)
+        budget = RolloutBudget(config.budget, config.advantage, config.data.train_batch_size, config.advantage_at)
         # These names are files in checkpoints: the last is what it was once called, so that older runs go on.
         for name, owner in (("budget", budget), ("position", position), ("owed_validation", self.deferred)):
             self.owners.register(name, owner)
@@ -226,8 +226,7 @@ class TrainingRun:
         self.folder.write_validation(name, records)
         if self.config.observe.validations is not None:
             self.folder.drop_validations(keep=self.config.observe.validations)
-        weights = {reward: of.weight for reward, of in self.config.rewards.items()}
-        metrics = with_gaps(metrics, records, weights, self.config.rollout.val_kwargs.n)
+        metrics = with_gaps(metrics, records, self.config.weights, self.config.rollout.val_kwargs.n)
         metrics |= truncated_share(row.truncated for row in rows)
         return {f"validation/{name}": value for name, value in metrics.items()}
 

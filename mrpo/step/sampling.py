@@ -113,7 +113,7 @@ def submit(step: Step, run: Parts, count: int) -> None:
     uids = run.position.uids(prompts)
     step.source_of |= {uid: str(of.data_source) for uid, of in zip(uids, prompts.contents_G, strict=True)}
     plan.drop_all_but(run.seam.unfinished_prompts())  # what groups that were thrown away had goes to the new ones
-    n_G = run.budget.plan(plan, uids)
+    n_G = run.budget.plan(plan, uids, step.number)
     run.seam.submit(prompts, uids, n_G.tolist(), step.number)
 
 

@@ -46,6 +46,7 @@ from mrpo.step.outcome import (
     failed_too_often,
     reward_metrics,
     rollout_records,
+    schedule_metrics,
     source_metrics,
     truncated_share,
 )
@@ -154,7 +155,7 @@ def has_line(run: Parts, number: int) -> bool:
 
 def assign_advantages(step: Step, run: Parts, batch: Batch) -> None:
     """From the batch's rewards to its tokens' advantages, and to what the budget learns from them."""
-    seam, config = run.seam, run.config.advantage
+    seam, config = run.seam, run.config.advantage_at(step.number)
     rows, correction = seam.read(batch)
     rollouts = select_rollouts(rows, config.names)
     trouble = failed_too_often(rollouts, config.names, run.config.scoring.max_failure_rate)
@@ -164,23 +165,29 @@ def assign_advantages(step: Step, run: Parts, batch: Batch) -> None:
         none_N = torch.zeros(len(rollouts.keys))
         run.folder.write_rollouts(step.number, rollout_records(rollouts, texts, none_N, none_N, config.names))
         raise RuntimeError(f"{trouble}. All of them: {run.folder.rollouts_file(step.number)}")
-    baseline = run.budget.baseline
+    masked_N, baseline = rollouts.masked_N(config.algorithm), run.budget.baseline
     history = None if baseline is None else baseline.known(rollouts)
     result = compute_advantages(
-        rollouts.rewards_NK, rollouts.group_ids_N, config, lengths_N=rollouts.lengths_N, history=history
+        rollouts.rewards_NK,
+        rollouts.group_ids_N,
+        config,
+        lengths_N=rollouts.lengths_N,
+        history=history,
+        truncated_N=masked_N,
     )
-    advantages_N = result.advantages_N * run.budget.loss_weights(rollouts)
+    advantages_N = result.advantages_N * run.budget.loss_weights(rollouts, masked_N)
     if result.loss_weights_N is not None:
         advantages_N = advantages_N * result.loss_weights_N
     seam.write(batch, rollouts, advantages_N, result.keep_N, config.token_modulation)
     if recorded:
         step.records.append(partial(rollout_records, rollouts, texts, advantages_N, result.keep_N, config.names))
-    batch.metrics |= correction | reward_metrics(rollouts, config.names) | result.diagnostics
+    # The mean of a reward is the policy's, of all rollouts; the diagnostics are of those that are compared.
+    batch.metrics |= correction | result.diagnostics | reward_metrics(rollouts, config.names)
     for key, scores_K in zip(rollouts.keys, rollouts.rewards_NK.tolist(), strict=True):
         for name, score in zip(config.names, scores_K, strict=True):
             step.scores.setdefault((name, step.source_of[key.uid]), []).append(score)
-    step.earned.append((batch, rollouts, result.advantages_N))
-    batch.metrics |= batch_metrics(step.plan, rollouts)
+    step.earned.append((batch, rollouts.without_scores(masked_N), result.advantages_N))
+    batch.metrics |= batch_metrics(step.plan, rollouts) | schedule_metrics(run.config.rewards, step.number)
 
 
 def batch_metrics(plan: BatchPlan, rollouts: Rollouts) -> Metrics:
@@ -219,7 +226,11 @@ def warn_of_truncation(step: Step, run: Parts, share: float) -> None:
     if share > MOSTLY and Phase.TRUNCATED not in run.warned:
         run.warned.add(Phase.TRUNCATED)
         limit = run.config.data.max_response_length
-        detail = f"{share:.0%} of the step's responses reached data.max_response_length={limit} before their end"
+        keep = run.config.algorithm.truncated == "keep"
+        detail = (
+            f"{share:.0%} of the step's responses reached data.max_response_length={limit} before their end. Raise it"
+            + (", or leave them out of the loss by algorithm.truncated=mask" if keep else ": they teach nothing")
+        )
         run.folder.event(Phase.TRUNCATED, step=step.number, detail=detail)
 
 

@@ -30,11 +30,12 @@ from mrpo.config.controller import received
 from mrpo.rewards.wire import LOSS_LENGTH, PROMPT_HASH, RESPONSE, REWARD, SEEN, TRUNCATED, TURNS, decode
 from mrpo.step.rollouts import RowKey
 from mrpo.verl_seam.engine_client import PersistentClient
+from mrpo.verl_seam.finish import ANSWERS, was_truncated
 from mrpo.verl_seam.node_roles import TRAINER_NODE, in_turn
 from mrpo.verl_seam.row_store import Row, RowStore
 from mrpo.verl_seam.scoring import RewardWorkers
 from mrpo.verl_seam.single_turn import VERL_SINGLE_TURN, SingleTurn
-from mrpo.verl_seam.text import ResponseDecoder, is_truncated
+from mrpo.verl_seam.text import ResponseDecoder
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         self.stops = ResponseDecoder.of_model(self.tokenizer, received(self.config).run.model.path).stops
         self.reward_workers = RewardWorkers(self.reward_loop_worker_handles or [])
         self.store = RowStore()
+        self.scores_groups = any(r.scope == "group" for r in received(self.config).run.rewards.values())
 
     async def wait_for_end(self, seen: int) -> int:
         """How many prompts of this worker have ended, as soon as it is more than ``seen``."""
@@ -94,7 +96,41 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         """The scored outputs of each of a prompt's rollouts. Takes out of ``prompt`` how many there are."""
         config = self.config.actor_rollout_ref.rollout
         n = int(prompt.pop("__rollout_n__", config.val_kwargs.n if trajectory["validate"] else config.n))
-        return await self._run_samples(range(n), prompt, sampling_params, trajectory)
+        rollouts = await self._run_samples(range(n), prompt, sampling_params, trajectory)
+        await self._score_group(rollouts, prompt, trajectory["validate"])
+        return rollouts
+
+    async def _score_group(
+        self, rollouts: dict[int, list[AgentLoopOutput]], prompt: dict[str, Any], validate: bool
+    ) -> None:
+        """Add the scores of the rewards that look at all of a prompt's rollouts together."""
+        finals = [outputs[-1] for outputs in rollouts.values()]
+        # A rollout that its agent has scored by itself has no rewards of ours, which the trainer will say.
+        if not self.scores_groups or not all(RESPONSE in final.extra_fields for final in finals):
+            return
+        scored = [
+            self._what(final, prompt)
+            | {"reward_score": final.reward_score}
+            | {name: final.extra_fields[name] for name in ("reward_extra_info", RESPONSE)}
+            for final in finals
+        ]
+        group = {"rollouts": scored, "step": self._step(prompt, validate)}
+        found: Any = await self.reward_workers.score(group)
+        for outputs, result in zip(rollouts.values(), found, strict=True):
+            for output in outputs:
+                output.reward_score = result["reward_score"]
+                output.extra_fields["reward_extra_info"] = result["reward_extra_info"]
+
+    @staticmethod
+    def _what(final: AgentLoopOutput, prompt: dict[str, Any]) -> dict[str, Any]:
+        """What rewards are told of a rollout, besides the step."""
+        what = {name: prompt.get(name) for name in ("raw_prompt", "reward_model", "data_source", "extra_info")}
+        return what | {"response_ids": final.response_ids, "truncated": final.extra_fields[TRUNCATED]}
+
+    @staticmethod
+    def _step(prompt: dict[str, Any], validate: bool) -> int | None:
+        """The training step that a rollout is for; a validation's is for none."""
+        return None if validate else int(prompt["global_steps"])
 
     async def _run_samples(
         self,
@@ -127,6 +163,7 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         seed = request_seed(self.seed, trajectory["step"], trajectory["validate"], who, session_id)
         sampling_params = {**sampling_params, "seed": seed, "detokenize": False}  # rewards have their own decoder
         prompt["session_id"] = session_id
+        ANSWERS.set([])  # of this rollout: each has a task, and so a context, of its own
         # None: the row names no agent, and others of the data do
         agent_name = agent_name or self.config.actor_rollout_ref.rollout.agent.default_agent_loop
         if agent_loop._agent_loop_registry.get(agent_name) != VERL_SINGLE_TURN:
@@ -156,7 +193,7 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         outputs = output if isinstance(output, list) else [output]
         if not outputs:
             raise RuntimeError(f"the agent loop of prompt {prompt['uid']} has left nothing")
-        await self._compute_score(outputs, kwargs=prompt)
+        await self._compute_score(outputs, kwargs={**prompt, "step": self._step(prompt, validate)})
         final = outputs[-1]
         tokens = {"prompt_ids": final.prompt_ids, "response_ids": final.response_ids}
         await self._compute_teacher_logprobs(final, **tokens, validate=validate, sample_kwargs=prompt)
@@ -169,13 +206,14 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         final = outputs[-1]
         for output in outputs:
             room = min(self.max_response, self.max_length - len(output.prompt_ids))
-            output.extra_fields[TRUNCATED] = is_truncated(output.response_ids, output.response_mask, room, self.stops)
+            answers = ANSWERS.get() or ()
+            output.extra_fields[TRUNCATED] = was_truncated(
+                output.response_ids, output.response_mask, answers, room, self.stops
+            )
         if final.reward_score is not None or not self.reward_loop_worker_handles:
             return
         started = time.perf_counter()
-        what = {name: kwargs.get(name) for name in ("raw_prompt", "reward_model", "data_source", "extra_info")}
-        what |= {"response_ids": final.response_ids, "truncated": final.extra_fields[TRUNCATED]}
-        result = await self.reward_workers.score(what)
+        result = await self.reward_workers.score(self._what(final, kwargs) | {"step": kwargs["step"]})
         final.reward_score = result["reward_score"]
         final.extra_fields |= {name: result[name] for name in ("reward_extra_info", RESPONSE)}
         final.metrics.compute_score = time.perf_counter() - started
@@ -210,6 +248,7 @@ class RoundsWorker(SeededAgentLoopWorker):
         rounds = received(self.config).run.budget.rounds
         assert rounds is not None
         self.rounds = rounds
+        self.masks_truncated = received(self.config).run.algorithm.truncated == "mask"
 
     async def _sample(
         self, prompt: dict[str, Any], sampling_params: dict[str, Any], trajectory: dict[str, Any]
@@ -223,6 +262,7 @@ class RoundsWorker(SeededAgentLoopWorker):
             held |= await self._run_samples(samples, prompt, sampling_params, trajectory)
             if self._unscored(held):  # the deciding reward has nothing to say about this prompt; others may have
                 break
+        await self._score_group(held, prompt, validate=False)
         seen = [
             {
                 "sample": sample,
@@ -248,6 +288,8 @@ class RoundsWorker(SeededAgentLoopWorker):
         return bool(np.isnan(self._observed(held).reward_N).all())
 
     def _score(self, output: AgentLoopOutput) -> float:
+        if self.masks_truncated and output.extra_fields[TRUNCATED]:
+            return float("nan")  # no loss has it, so it is neither of those that a prompt needs
         scores = decode(output.extra_fields["reward_extra_info"])
         if self.rounds.reward == "total":
             if not any(isinstance(score, int | float) for score in scores.values()):  # texts: failures, details

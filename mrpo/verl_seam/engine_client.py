@@ -15,6 +15,7 @@ from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServer
 from verl.workers.rollout.replica import TokenOutput
 
 from mrpo.verl_seam.batched import Batcher, Call, ask
+from mrpo.verl_seam.finish import ANSWERS
 
 NO_ENGINE = "No available servers in load balancer"
 PROMPT: ContextVar[str | None] = ContextVar("PROMPT", default=None)
@@ -60,7 +61,10 @@ class BatchedServer:
         return cls(handle) if hasattr(handle, "generate_batch") else handle
 
     def remote(self, **request: Any) -> Any:
-        return self.requests(request)
+        answer = self.requests(request)
+        if (answers := ANSWERS.get()) is not None:
+            answers.append(answer)
+        return answer
 
     async def _send(self, calls: Sequence[Call[dict[str, Any], TokenOutput]]) -> None:
         await ask(self.handle.generate_batch, calls)

@@ -12,11 +12,13 @@ from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMReplica
 from vllm.sampling_params import RequestOutputKind
 
 from mrpo.verl_seam.batched import as_they_end
+from mrpo.verl_seam.finish import REASONS, noting_reasons
 
 
 class vLLMHttpServer(vllm_async_server.vLLMHttpServer):  # processes and logs are named by it
-    """verl's, which reads vLLM's outputs after each token only to drop all but the last."""
+    """verl's, which reads vLLM's outputs after each token only to drop all but the last, and drops how it ended."""
 
+    engine_client: Any = None
     unanswered = 0
     """Requests past the gate of ``abort_all_requests`` without an output yet."""
 
@@ -31,13 +33,29 @@ class vLLMHttpServer(vllm_async_server.vLLMHttpServer):  # processes and logs ar
     def _admitting(self, count: int) -> None:
         self.unanswered += count - self._admitting
 
+    @property
+    def engine(self) -> Any:
+        return self.engine_client
+
+    @engine.setter
+    def engine(self, engine: Any) -> None:
+        engine.generate = noting_reasons(engine.generate)
+        self.engine_client = engine
+
     async def generate(
         self, prompt_ids: list[int], sampling_params: dict[str, Any], request_id: str, *more: Any, **named: Any
     ) -> TokenOutput:
         sampling_params = {**sampling_params, "output_kind": RequestOutputKind.FINAL_ONLY}
-        output = await super().generate(prompt_ids, sampling_params, request_id, *more, **named)
+        reasons: list[str | None] = []
+        token = REASONS.set(reasons)
+        try:
+            output = await super().generate(prompt_ids, sampling_params, request_id, *more, **named)
+        finally:
+            REASONS.reset(token)
         if not output.token_ids:  # new weights came before its first token: these have sampled nothing of it
             output.extra_fields["global_steps"] = None
+        if output.stop_reason == "completed" and reasons:  # verl's word for both of the following
+            output.stop_reason = reasons[-1]
         return output
 
     async def generate_batch(self, requests: Sequence[dict[str, Any]]) -> AsyncIterator[list[tuple[int, Any]]]:

@@ -8,7 +8,8 @@ the decision is ours, and the dropping verl's. Shapes: ``N`` rollouts, ``K`` rew
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from math import isnan, nan
 
 import torch
 import transfer_queue as tq
@@ -19,7 +20,7 @@ from mrpo.config.advantage import AdvantageConfig
 from mrpo.step.outcome import INFORMATIVE_SHARE
 from mrpo.step.rollouts import BatchRow, Rollouts, RowKey, select_rollouts
 from mrpo.step.seam import Metrics
-from mrpo.verl_seam.rows import PARTITION, row_components, seen_rollouts
+from mrpo.verl_seam.rows import PARTITION, row_components, seen_rollouts, truncated
 
 
 def shared_scores(rollouts: Rollouts, weights: Mapping[str, float]) -> dict[str, float]:
@@ -69,12 +70,11 @@ class GroupFilter:
     Args:
         buffer: verl's.
         what: ``budget.filter_groups``: a reward, ``total``, or ``advantage``.
-        config: the estimator and what rewards declare.
+        config: gives the estimator and what rewards declare, in the step whose groups are looked at.
     """
 
-    def __init__(self, buffer: ReplayBuffer, what: str, config: AdvantageConfig):
+    def __init__(self, buffer: ReplayBuffer, what: str, config: Callable[[], AdvantageConfig]):
         self.buffer, self.what, self.config = buffer, what, config
-        self.weights = {name: w if what == "total" else float(name == what) for name, w in config.weights.items()}
         self._dropped = self._informative = 0
         buffer._dapo_filtered_keys = self.dropped  # type: ignore[method-assign,assignment]
 
@@ -89,21 +89,31 @@ class GroupFilter:
         if keys := [key for key in self.buffer.partitions[partition] if RowKey.parse(key).uid in new]:
             data = tq.kv_batch_get(keys=keys, partition_id=partition, select_fields=["extra_fields"])
             components, seen = row_components(data, (), len(keys)), seen_rollouts(data, len(keys))
-            rows = [
-                BatchRow(*row) for row in zip(keys, components, [0] * len(keys), [False] * len(keys), seen, strict=True)
-            ]
-            shared = self._shared(select_rollouts(rows, list(self.weights)))
+            about = components, [0] * len(keys), [False] * len(keys), seen, truncated(data)
+            config = self.config()
+            shared = self._shared(select_rollouts(list(map(BatchRow, keys, *about)), config.names), config)
             decided |= {uid: shared.get(uid) for uid in new}
         dropped = {uid: score for uid, score in decided.items() if score is not None}
-        return set(dropped), Counter(dropped.values())
+        return set(dropped), Counter(score for score in dropped.values() if not isnan(score))
 
-    def _shared(self, rollouts: Rollouts) -> dict[str, float]:
+    def _shared(self, rollouts: Rollouts, config: AdvantageConfig) -> dict[str, float]:
+        """Of whole groups. One that masking leaves less than two of has nothing in common, and goes as well, unless a
+        reward has failed in it."""
+        sizes, failed = (
+            rollouts.group_sizes,
+            {k.uid for k, f in zip(rollouts.keys, rollouts.failures, strict=True) if f},
+        )
+        rollouts = rollouts.only(~rollouts.masked_N(config.algorithm))
+        left = rollouts.group_sizes
+        gone = {uid: nan for uid, n in sizes.items() if left.get(uid, 0) < min(n, 2) and uid not in failed}
         if self.what == "advantage":
-            return without_advantage(rollouts, self.config)
-        shared = shared_scores(rollouts, self.weights)
+            return without_advantage(rollouts, config) | gone
+        weights = config.weights.items()
+        weighed = {name: weight if self.what == "total" else float(name == self.what) for name, weight in weights}
+        shared = shared_scores(rollouts, weighed)
         self._dropped += len(shared)
-        self._informative += len(shared.keys() - without_advantage(rollouts, self.config).keys())
-        return shared
+        self._informative += len(shared.keys() - without_advantage(rollouts, config).keys())
+        return shared | gone
 
     def take_metrics(self) -> Metrics:
         """Since the last call: what share of the dropped groups the estimator would have given an advantage. Nothing

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import ray
 from ray.util.placement_group import remove_placement_group
@@ -126,11 +126,13 @@ class RewardLoopWorker(VerlRewardLoopWorker):
             self.config, self.input_tokenizer, reward_router_address=self.reward_router_address
         )
 
-    async def score(self, **what: Any) -> dict[str, Any]:
-        return cast(dict[str, Any], await self.reward_manager.score(**what))
+    async def score(self, **what: Any) -> Any:
+        """The scores of a rollout, or with ``rollouts`` those of a group."""
+        of_group = "rollouts" in what
+        return await (self.reward_manager.score_group if of_group else self.reward_manager.score)(**what)
 
     async def score_batch(self, rollouts: Sequence[dict[str, Any]]) -> AsyncIterator[list[tuple[int, Any]]]:
-        """The scores of each as they are there: a slow one keeps none of the others."""
+        """The scores of each, or of each group, as they are there: a slow one keeps none of the others."""
         async for scores in as_they_end([self.score(**what) for what in rollouts], LINGER_SECONDS):
             yield scores
 

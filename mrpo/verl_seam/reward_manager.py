@@ -13,10 +13,11 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from mrpo.config.controller import received
 from mrpo.config.run import RewardConfig
+from mrpo.config.schedule import at
 from mrpo.record.run_folder import RunFolder
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.scorer import Scorer
-from mrpo.rewards.wire import RESPONSE, TRUNCATED, encode
+from mrpo.rewards.wire import RESPONSE, TRUNCATED, decode, encode, with_more
 from mrpo.verl_seam.text import ResponseDecoder
 
 LONG = 512
@@ -53,21 +54,52 @@ class MultiRewardManager(RewardManagerBase):
         data_source: str,
         extra_info: Mapping[str, Any] | None,
         truncated: bool | None,
+        step: int | None = None,
     ) -> dict[str, Any]:
-        """Score one response. ``reward_score`` is the weighted sum of the scores there are; verl shows it, our
-        estimators don't use it."""
-        known = {"data_source": data_source, "response_tokens": len(response_ids), "truncated": truncated}
-        extra = {**(extra_info or {}), **known}
+        """Score one response, of the training step ``step``. ``reward_score`` is the weighted sum of the scores there
+        are; verl shows it, our estimators don't use it."""
+        extra = extra_of(extra_info, data_source, len(response_ids), truncated, step)
         if len(response_ids) > LONG:  # meanwhile the loop scores others
             response = await self.loop.run_in_executor(None, self.decode, response_ids)
         else:
             response = self.decode(response_ids)
         outcomes = await self.scorer.score(list(raw_prompt), response, reward_model["ground_truth"], extra)
-        total = self._weighted_sum(outcomes)
+        total = self._weighted_sum(outcomes, step)
         return {"reward_score": total, "reward_extra_info": encode(outcomes), RESPONSE: response}
 
-    def _weighted_sum(self, outcomes: dict[str, Outcome]) -> float:
-        return sum(self.weights[name] * o.score for name, o in outcomes.items() if o.score is not None)
+    async def score_group(self, rollouts: Sequence[Mapping[str, Any]], step: int | None) -> list[dict[str, Any]]:
+        """Score all rollouts of a prompt by the rewards of scope group. Of each, ``rollouts`` has what ``score`` took
+        and what it gave; what it gave, with these rewards added, comes back."""
+        first = rollouts[0]
+        extras = [
+            extra_of(one["extra_info"], one["data_source"], len(one["response_ids"]), one["truncated"], step)
+            for one in rollouts
+        ]
+        fields = [one["reward_extra_info"] for one in rollouts]
+        scored = [
+            {name: Outcome(score) for name, score in decode(one).items() if name in self.weights} for one in fields
+        ]
+        given = list(first["raw_prompt"]), [one[RESPONSE] for one in rollouts], first["reward_model"]["ground_truth"]
+        found = await self.scorer.score_group(*given, extras, scored)
+        return [
+            {
+                "reward_score": one["reward_score"] + self._weighted_sum(outcomes, step),
+                "reward_extra_info": with_more(one["reward_extra_info"], outcomes),
+            }
+            for one, outcomes in zip(rollouts, found, strict=True)
+        ]
+
+    def _weighted_sum(self, outcomes: Mapping[str, Outcome], step: int | None) -> float:
+        scores = {name: outcome.score for name, outcome in outcomes.items()}
+        return sum(at(self.weights[name], step) * score for name, score in scores.items() if score is not None)
+
+
+def extra_of(
+    info: Mapping[str, Any] | None, data_source: str, tokens: int, truncated: bool | None, step: int | None
+) -> dict[str, Any]:
+    """What rewards get as ``extra``: the row's ``extra_info``, and what is known of the rollout."""
+    known = {"data_source": data_source, "response_tokens": tokens, "truncated": truncated, "step": step}
+    return {**(info or {}), **known}
 
 
 def require_loadable(rewards: Mapping[str, RewardConfig], folder: Path, logs: Path | None = None) -> None:

@@ -118,7 +118,7 @@ def batch_rows(batch: KVBatchMeta, columns: Columns, tokens_M: Sequence[int], na
     size = len(batch.keys)
     padding = [is_padding(tag) for tag in batch.tags]
     versions = [(tag.get("min_global_steps"), tag.get("max_global_steps")) for tag in batch.tags]
-    about = row_components(columns, names, size), tokens_M, padding, seen_rollouts(columns, size), _truncated(columns)
+    about = row_components(columns, names, size), tokens_M, padding, seen_rollouts(columns, size), truncated(columns)
     return list(map(BatchRow, batch.keys, *about, versions))
 
 
@@ -148,7 +148,7 @@ def seen_rollouts(data: Any, size: int) -> list[Sequence[dict[str, Any]]]:
     return [plain(item).get(SEEN, ()) for item in data["extra_fields"]]
 
 
-def _truncated(data: Any) -> list[bool | None]:
+def truncated(data: Any) -> list[bool | None]:
     """Of each row, as ``agent_loop.SeededAgentLoopWorker`` left it; None: another agent loop, which doesn't say."""
     return [plain(item).get(TRUNCATED) for item in data["extra_fields"]]
 
@@ -213,4 +213,4 @@ def validation_rows(batch: KVBatchMeta, names: Sequence[str], decoder: ResponseD
     ]
     decoded = texts(VerlBatch(batch, {}, columns), rows, decoder)()
     components = row_components(columns, names, len(rows))
-    return list(map(ValidationRow, batch.keys, prompts, decoded, components, _truncated(columns)))
+    return list(map(ValidationRow, batch.keys, prompts, decoded, components, truncated(columns)))

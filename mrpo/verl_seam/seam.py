@@ -61,6 +61,7 @@ from verl.utils.tracking import DapoFilteredRewardTableLogger, Tracking, Validat
 
 from mrpo.config.advantage import TokenModulation
 from mrpo.config.controller import ControllerConfig
+from mrpo.errors import ConfigError
 from mrpo.record.phase import Phase
 from mrpo.step.rollouts import BatchRow, Rollouts
 from mrpo.step.seam import Batch, Metrics, PromptContent, Prompts, RolloutText, ValidationRow
@@ -122,7 +123,8 @@ class VerlSeam:
         self.buffer = StepBuffer(self.trainer.replay_buffer, self.mini_batches, strict, self._look)
         self.group_filter: GroupFilter | None = None
         if (what := ours.run.budget.filter_groups) is not None:
-            self.group_filter = GroupFilter(self.buffer.buffer, what, ours.run.advantage)
+            now = lambda: ours.run.advantage_at(self.buffer.step)  # noqa: E731
+            self.group_filter = GroupFilter(self.buffer.buffer, what, now)
         self.validated: list[ValidationRow] = []
         self._keep_validated()
         self.engines: EngineKeeper | None = None
@@ -130,6 +132,13 @@ class VerlSeam:
             servers, weights = self.trainer.standalone_server_manager, self.trainer.standalone_checkpoint_manager
             self.engines = EngineKeeper(servers, weights, event)
             ray.kill(self.trainer.llm_server_manager.global_load_balancer)  # of engines on the ranks: there are none
+        of_groups = [name for name, reward in rewards.items() if reward.scope == "group"]
+        if of_groups and self.trainer.reward_loop_manager.reward_loop_worker_handles is None:
+            raise ConfigError(
+                f"rewards.{of_groups[0]}.scope: given group, while verl's own reward model shares the trainer's "
+                "devices (verl.reward), so that rollouts are scored one by one when all are there. Allowed: "
+                "rewards.NAME.model."
+            )
         ray.get([worker.__ray_ready__.remote() for worker in self._reward_workers()])
 
     def _look(self, partition: str, unfinished: int) -> None:

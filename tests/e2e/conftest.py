@@ -142,6 +142,10 @@ def exact(few_prompts: Path) -> list[str]:
         "budget.high=32",
         "budget.initial=1",
         "budget.floor=0.001",  # next to nothing for a mastered prompt, so that it gets ``low``
+        "rewards.short.weight={0: 0.5, 6: 1.1}",
+        "rewards.brief={function: length, options: {kind: target}, weight: 0}",
+        "rewards.brief.scheduled_options={target: {0: 8, 6: 20}}",
+        "rewards.diverse={function: distinct, scope: group, options: {unit: characters}, weight: 0}",
         "checkpoint.every=3",
         "checkpoint.keep_last=3",
         "rollout.replicas=2",
@@ -231,8 +235,8 @@ def padded_model(quickstart: Path, once: Once) -> Path:
 
 @pytest.fixture(scope="session")
 def filtered_run(train: Train, padded_model: Path) -> RunFolder:
-    """Prompts without any spread are replaced, rollouts whose rewards disagree leave the loss, two updates a step, and
-    the model's vocabulary is larger than its tokenizer's.
+    """Prompts without any spread are replaced, truncated rollouts and those whose rewards disagree leave the loss, two
+    updates a step, and the model's vocabulary is larger than its tokenizer's.
 
     The second update's old policy is the step's, not the first update's: else engine and trainer wouldn't agree.
     """
@@ -241,6 +245,8 @@ def filtered_run(train: Train, padded_model: Path) -> RunFolder:
         f"model.path={padded_model}",
         "algorithm.estimator=gd2po",
         "algorithm.mode=hard",
+        "algorithm.truncated=mask",
+        "data.max_response_length=18",  # some of the responses are longer
         "actor.ppo_mini_batch_size=4",
         "budget.filter_groups=correct",
         "budget.rollouts_per_prompt=4",
@@ -278,6 +284,7 @@ def rounds_run(train: Train, worker_reward: Path, judges: dict[str, Path]) -> Ru
         *faults,
         *models,
         f"rewards.worker.function={worker_reward}:worker",
+        f"rewards.seen={{function: '{worker_reward}:seen', scope: group, weight: 0}}",
         "scoring.max_failure_rate=0.5",
         "budget.rounds={reward: correct, keep: 4, max_rounds: 4}",
         "budget.rollouts_per_prompt=4",

@@ -34,6 +34,11 @@ def abstains(prompt, response, ground_truth, extra):
 def worker(prompt, response, ground_truth, extra):  # is never applicable
     with open(os.path.join(os.path.dirname(__file__), "pids"), "a") as file:
         file.write(f"{os.getpid()}\\n")
+
+def seen(prompt, responses, ground_truth, extras):
+    steps = [extra["step"] for extra in extras]
+    return [{"score": len(responses), "step": step, "right": extra["rewards"]["correct"]}
+            for step, extra in zip(steps, extras)]
 """
 CAUSES = {"hangs": "timeout", "blocks": "timeout", "exits": "crash", "gives_nan": "not finite"}
 JUDGES = ("helpful", "harmless")

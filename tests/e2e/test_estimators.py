@@ -36,6 +36,18 @@ def test_dropped_rollouts_have_no_advantage_and_leave_the_loss(filtered_run: Run
     assert dropped > 0
 
 
+def test_masked_rollouts_are_the_truncated_ones_and_those_that_conflict(filtered_run: RunFolder) -> None:
+    rows = [row for step in filtered_run.rollout_steps() for row in filtered_run.read_rollouts(step)]
+    truncated = [row for row in rows if row["truncated"]]
+    assert 0 < len(truncated) < len(rows)
+    assert {row["tokens"] for row in truncated} == {18}
+    assert not any(row["keep"] for row in truncated)
+    groups = defaultdict(list)
+    for row in rows:
+        groups[row["uid"]].append(row["truncated"])
+    assert all(group.count(False) >= 2 for group in groups.values())  # others teach nothing, and were replaced
+
+
 def test_token_modulation_bounds_what_tokens_get(colocated_run: RunFolder) -> None:
     for record in colocated_run.metrics():
         advantages = [row["advantage"] for row in colocated_run.read_rollouts(record["step"])]
@@ -58,3 +70,13 @@ def test_prompts_are_sampled_in_rounds_until_balanced_and_judged_by_all_that_was
         assert right.count(2.0) >= 8
         kept = sum(right) / len(rows)
         assert record["reward/correct/mean"] != kept  # the metric is of the policy, not of the selection
+
+
+def test_a_reward_of_a_group_sees_all_rollouts_of_a_prompt_once_its_rounds_are_over(rounds_run: RunFolder) -> None:
+    for record in rounds_run.metrics():
+        seen = {row["uid"]: row["rewards"]["seen"] for row in rounds_run.read_rollouts(record["step"])}
+        assert sum(seen.values()) == record["budget/rollouts"]
+        assert set(seen.values()) <= {4, 8, 12, 16}
+        for row in rounds_run.read_rollouts(record["step"]):
+            assert row["rewards"]["seen"] == seen[row["uid"]]
+            assert row["details"]["seen"] == {"step": record["step"], "right": row["rewards"]["correct"]}

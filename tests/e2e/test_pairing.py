@@ -18,6 +18,7 @@ from transformers import AutoTokenizer
 from mrpo.advantages import compute_advantages
 from mrpo.config.recipes import find_recipe
 from mrpo.record.run_folder import RunFolder
+from mrpo.rewards.library.distinct import distinct
 
 pytestmark = pytest.mark.e2e
 
@@ -42,12 +43,15 @@ def run(request: pytest.FixtureRequest) -> RunFolder:
     return found
 
 
-def recomputed_advantages(rows: Rows) -> np.ndarray:
-    """GDPO with batch norm, then each prompt weighed alike: what the config asks for, from the logged scores."""
+def recomputed_advantages(metrics: dict[str, Any], rows: Rows) -> np.ndarray:
+    """GDPO with batch norm by the step's weights, then each prompt weighed alike: what the config asks for, from the
+    logged scores."""
+    weights = {"correct": 1.0, "tagged": 1.0, "short": 0.5 + 0.1 * metrics["step"]}
     scores_NK = torch.tensor([[row["rewards"][name] for name in NAMES] for row in rows], dtype=torch.float64)
     numbers: dict[str, int] = {}
     groups_N = torch.tensor([numbers.setdefault(row["uid"], len(numbers)) for row in rows])
-    advantages_N = compute_advantages(scores_NK, groups_N, {"estimator": "gdpo", "names": NAMES}).advantages_N.numpy()
+    config = {"estimator": "gdpo", "names": NAMES, "weights": weights}
+    advantages_N = compute_advantages(scores_NK, groups_N, config).advantages_N.numpy()
     sizes = Counter(row["uid"] for row in rows)
     return advantages_N * np.array([len(rows) / (len(sizes) * sizes[row["uid"]]) for row in rows])
 
@@ -82,8 +86,30 @@ def test_every_reward_is_that_of_its_rows_own_text(run: RunFolder, rewards: Modu
 
 
 def test_every_advantage_follows_from_its_own_groups_scores(run: RunFolder) -> None:
+    for metrics, rows in each_step(run):
+        recomputed = recomputed_advantages(metrics, rows)
+        np.testing.assert_allclose([row["advantage"] for row in rows], recomputed, atol=1e-6)
+
+
+def test_what_follows_the_step_is_a_function_of_it(run: RunFolder) -> None:
+    """Also in a run that was killed and went on."""
+    for metrics, rows in each_step(run):
+        step = metrics["step"]
+        assert metrics["reward/short/weight"] == pytest.approx(0.5 + 0.1 * step)
+        target = metrics["reward/brief/option/target"]
+        assert target == pytest.approx(8 + 2 * step)
+        for row in rows:
+            assert row["rewards"]["brief"] == pytest.approx(max(0.0, 1 - abs(row["tokens"] - target) / target))
+
+
+def test_a_group_is_scored_by_all_of_its_own_texts(run: RunFolder) -> None:
     for _, rows in each_step(run):
-        np.testing.assert_allclose([row["advantage"] for row in rows], recomputed_advantages(rows), atol=1e-6)
+        groups: dict[str, Rows] = {}
+        for row in rows:
+            groups.setdefault(row["uid"], []).append(row)
+        for group in groups.values():
+            expected = distinct([], [row["response"] for row in group], None, [], unit="characters")
+            assert [row["rewards"]["diverse"] for row in group] == pytest.approx(expected)
 
 
 def test_the_tokens_that_were_trained_on_hold_these_advantages(run: RunFolder) -> None:

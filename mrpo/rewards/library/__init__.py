@@ -18,6 +18,8 @@ A module a kind; its options are the keyword arguments of the function, or of th
 | ``sentiment`` | how positive, or negative, it sounds | [0, 1] |
 | ``code`` | share of tests that its program passes | [0, 1] |
 | ``bug_ratio`` | minus the share of tests on which its program breaks | [-1, 0] |
+| ``distinct`` | of a group: how much of it the others don't say | [0, 1] |
+| ``rank`` | of a group: another reward's rank | [0, 1] |
 | ``http`` | what a server of yours answers | yours |
 | ``judge`` | what a language model answers | [0, 1] |
 | ``reward_model`` | what a sequence classifier served by vLLM answers | unbounded |

@@ -207,6 +207,49 @@ def test_empty_responses_get_zero(form: dict[str, Any]) -> None:
 
 
 @every_form
+@settings(max_examples=15, deadline=None)
+@given(batch=batches(missing=True), data=st.data())
+def test_masked_rollouts_leave_and_the_others_get_what_they_get_without_them(
+    form: dict[str, Any], batch: Batch, data: st.DataObject
+) -> None:
+    preset, rows = data.draw(st.sampled_from(["paper", "trl", "nemo"])), len(batch.group_ids_N)
+    truncated_N = torch.tensor(data.draw(st.lists(st.booleans(), min_size=rows, max_size=rows)))
+    kept_N, config = ~truncated_N, {"names": batch.names, "weights": batch.weights, **form, "preset": preset}
+    rewards_NK = batch.rewards_NK.clone()
+    rewards_NK[truncated_N] = 0.5  # whatever they scored
+    masked = compute_advantages(
+        rewards_NK,
+        batch.group_ids_N,
+        {**config, "truncated": "mask"},
+        lengths_N=batch.lengths_N,
+        truncated_N=truncated_N,
+    )
+    without = compute_advantages(
+        batch.rewards_NK[kept_N], batch.group_ids_N[kept_N], config, lengths_N=batch.lengths_N[kept_N]
+    )
+    assert torch.equal(masked.advantages_N[kept_N], without.advantages_N)
+    assert torch.equal(masked.keep_N[kept_N], without.keep_N)
+    assert masked.diagnostics == without.diagnostics
+    assert not masked.keep_N[truncated_N].any()
+    assert masked.advantages_N[truncated_N].eq(0).all()
+    assert (masked.loss_weights_N is None) == (without.loss_weights_N is None)
+
+
+@every_form
+def test_a_group_that_masking_leaves_one_rollout_of_has_nothing_to_compare(form: dict[str, Any]) -> None:
+    rewards_NK = torch.tensor([[1.0, 0.0], [0.0, 0.5], [0.3, 1.0], [0.0, 0.2], [1.0, 0.9]])
+    config = {"names": ["a", "b"], **form, "truncated": "mask"}
+    given = rewards_NK, torch.tensor([0, 0, 0, 1, 1]), config
+    result = compute_advantages(*given, truncated_N=torch.tensor([True, False, True, False, False]))
+    assert result.advantages_N[:3].tolist() == [0, 0, 0]
+    assert result.keep_N.tolist()[:3] == [False, True, False]
+    everything = compute_advantages(*given, truncated_N=torch.ones(5, dtype=torch.bool))
+    assert (everything.advantages_N.tolist(), everything.keep_N.any()) == ([0] * 5, False)
+    with pytest.raises(ValueError, match="truncated_N: given none, but truncated 'mask' leaves rows out"):
+        compute_advantages(*given)
+
+
+@every_form
 def test_no_rollouts_no_advantages(form: dict[str, Any]) -> None:
     ids_N = torch.empty(0, dtype=torch.int64)
     result = compute_advantages(torch.empty(0, 2), ids_N, {"names": ["a", "b"], **form})

@@ -119,6 +119,26 @@ QUICKSTART = [
 ]
 
 
+def test_rewards_of_a_group_are_given_the_rows_of_a_prompt(mrpo: Command, tmp_path: Path) -> None:
+    rewards = [
+        "rewards.diverse={function: distinct, scope: group, options: {unit: characters}}",
+        "rewards.ranked={function: rank, scope: group, options: {of: short}}",
+        "rewards.short.weight={0: 0, 50: 1}",
+    ]
+    file = write(tmp_path, *QUICKSTART)
+    done = mrpo("check", str(file), "--recipe", "quickstart", "--out", "scored.jsonl", *rewards)
+    assert done.returncode == 0, done.stderr
+    assert cells(done.stdout, "Outcomes")["diverse"][:3] == ["6", "0", "0"]
+    scored = [json.loads(line)["rewards"] for line in (tmp_path / "scored.jsonl").read_text().splitlines()]
+    assert [row["short"] for row in scored] == [1, 1, 0, 0, 1, 1]
+    assert [row["ranked"] for row in scored] == pytest.approx([2.5 / 3, 2.5 / 3, 0.5 / 3, 0.5 / 3, 0.5, 0.5])
+    assert [row["diverse"] for row in scored][4:] == [0, 0]
+    assert scored[1]["diverse"] == pytest.approx(scored[2]["diverse"])
+    misnamed = mrpo("check", str(file), "--recipe", "quickstart", rewards[1].replace("short", "shorts"))
+    assert misnamed.returncode == 2
+    assert "rewards.ranked.options (reward of scope rollout)" in misnamed.stderr
+
+
 def test_the_quickstarts_rewards_of_six_responses(mrpo: Command, tmp_path: Path) -> None:
     file = write(tmp_path, *QUICKSTART)
     done = mrpo("check", str(file), "--recipe", "quickstart", "--out", "scored.jsonl")

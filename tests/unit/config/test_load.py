@@ -134,7 +134,7 @@ def test_a_requirement_is_a_number_or_keeps_a_share_and_survives_the_run_folder(
         ("algorithm={estimator: gd2po, tau: 2}", "algorithm.tau", "given 2, input should be less than or equal to 1"),
         ("algorithm=gd2po", "algorithm", "given 'gd2po', input should be a valid dictionary"),
         ("nonsense=1", "unknown key 'nonsense'", "'. Allowed: actor, algorithm"),
-        ("rewards.good.weight=-1", "rewards.good.weight", "greater than or equal to 0"),
+        ("rewards.good.weight=-1", "rewards.good.weight", "given -1, allowed: 0 or more"),
         ("verl.trainer.nodes=1", "verl.trainer.nodes", "Did you mean 'nnodes'?"),
         ("verl.algorithm.use_kl_in_reward=true", "use_kl_in_reward", "actor.kl_loss_coef"),
         ("verl.actor_rollout_ref.rollout.n=3", "rollout.n", "budget.rollouts_per_prompt"),

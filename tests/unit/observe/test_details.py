@@ -6,13 +6,16 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mrpo.config.schedule import Schedule
 from mrpo.observe import prompts
 from mrpo.observe.allocation import uniform_note
 from mrpo.observe.axes import decimals, reward_style, short
+from mrpo.observe.contributions import draw_contributions
 from mrpo.observe.heatmap import pair_means
 from mrpo.observe.prompts import Prompt, rank_correlation, recent_prompts, reward_weights
 
@@ -101,6 +104,32 @@ def test_weights_come_from_the_config(tmp_path: Path) -> None:
     config = "rewards:\n  a: {function: x, weight: 0.5}\n  b: {function: y}\n"
     assert reward_weights(new_run(tmp_path, config)) == {"a": 0.5}
     assert reward_weights(new_run(tmp_path, "recipe: quickstart\n")) == {}
+    config = "rewards:\n  a: {function: x, weight: {'0': 0, '4': 2}}\n  b: {function: y, weight: half}\n"
+    assert reward_weights(new_run(tmp_path, config)) == {"a": Schedule(((0, 0), (4, 2)))}
+
+
+def test_a_prompts_reward_is_by_the_weights_of_each_step(tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    for step in (1, 2):
+        folder.write_rollouts(step, [_row("a-1", 0, x=1.0, y=1.0)])
+    recent = recent_prompts(folder, {"x": 1.0, "y": Schedule(((1, 0.0), (2, 3.0)))})
+    assert recent is not None
+    assert [prompt.mean for prompt in recent.prompts] == [(1 + 4) / 2]
+
+
+def test_scheduled_weights_are_drawn_over_their_effects() -> None:
+    from matplotlib.figure import Figure
+
+    rewards = ("a", "b")
+    records: list[dict[str, Any]] = [{"step": s, **advantage_metrics(s, 4, rewards)} for s in range(1, 5)]
+    plain, scheduled = Figure(figsize=(12, 6)), Figure(figsize=(12, 6))
+    draw_contributions(plain, records, rewards)
+    draw_contributions(scheduled, [{**r, "reward/b/weight": r["step"] / 4} for r in records], rewards)
+    labels = [[axes.get_ylabel() for axes in figure.axes] for figure in (plain, scheduled)]
+    assert [of.count("scheduled weight (lines)") for of in labels] == [0, 1]
+    (beside,) = (axes for axes in scheduled.axes if axes.get_ylabel() == "scheduled weight (lines)")
+    drawn = [np.asarray(line.get_ydata()).tolist() for line in beside.lines]
+    assert drawn == [[0.25, 0.5, 0.75, 1.0]] * 2  # and its edge
 
 
 def test_pairs_are_found_in_either_order_and_averaged_over_the_last_quarter() -> None:

@@ -92,11 +92,14 @@ def test_reweighting_gives_every_prompt_the_same_say() -> None:
     owner = budget()
     names = uids()
     rows = rollouts(names, {uid: i + 1 for i, uid in enumerate(names)})
-    weights = owner.loss_weights(rows)
+    none_N = torch.zeros(len(rows.keys), dtype=torch.bool)
+    weights = owner.loss_weights(rows, none_N)
     assert float(weights.mean()) == pytest.approx(1.0)
     for group in range(PROMPTS):
         assert float(weights[rows.group_ids_N == group].sum()) == pytest.approx(len(rows.keys) / PROMPTS)
-    assert bool((budget(reweight_by_n=False).loss_weights(rows) == 1).all())
+    assert bool((budget(reweight_by_n=False).loss_weights(rows, none_N) == 1).all())
+    masked_N = torch.tensor([key.sample > 0 for key in rows.keys])
+    assert owner.loss_weights(rows, masked_N)[~masked_N].tolist() == [1.0] * PROMPTS  # one is left of each
 
 
 def test_state_survives_and_a_uid_leads_back_to_its_content() -> None:

@@ -8,8 +8,10 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+import torch
 
-from mrpo.budget.ids import prompt_id
+from mrpo.advantages import compute_advantages
+from mrpo.budget.ids import content_ids, prompt_id
 from mrpo.config.load import validate
 from mrpo.record.metrics import reward_names
 from mrpo.record.phase import WARNINGS, Phase
@@ -46,7 +48,7 @@ def parts(seam: FaultySeam, folder: Path, phases: list[str] | None = None, **sec
     return Parts(
         config=config,
         seam=seam,
-        budget=RolloutBudget(config.budget, config.advantage, PROMPTS),
+        budget=RolloutBudget(config.budget, config.advantage, PROMPTS, config.advantage_at),
         position=Position(seam),
         folder=RunFolder(folder),
         note=(phases if phases is not None else []).append,
@@ -225,6 +227,53 @@ def test_a_run_that_learns_nothing_or_throws_away_what_teaches_says_so_once(tmp_
     assert told[Phase.NO_ADVANTAGE]["detail"].startswith("gdpo gives no rollout of the step an advantage")
     assert "25% of the groups that budget.filter_groups=total" in told[Phase.INFORMATIVE_DROPPED]["detail"]
     assert len([event for event in folder.events() if event["phase"] in WARNINGS]) == 2
+
+
+def test_masked_rollouts_are_in_no_loss_and_teach_the_budget_nothing(tmp_path: Path) -> None:
+    seam = FaultySeam()
+    seam.truncated = 0.5
+    run = parts(seam, tmp_path, budget={"rollouts_per_prompt": N}, algorithm={"truncated": "mask"})
+    metrics = one_step(run)
+    assert "reward/correct/effective_weight" in metrics
+    rows = RunFolder(tmp_path).read_rollouts(1)
+    truncated = [row for row in rows if row["truncated"]]
+    assert [row["keep"] for row in rows] == [not row["truncated"] for row in rows]
+    assert all(row["advantage"] == 0 for row in truncated)
+    assert any(row["advantage"] != 0 for row in rows)
+    assert metrics["reward/correct/mean"] == fmean(row["rewards"]["correct"] for row in rows)  # the policy's
+    uids = list(dict.fromkeys(row["uid"] for row in rows))
+    known = run.budget.history.evidence(content_ids(uids))
+    assert known.trials_GC[:, 0].tolist() == [N / 2] * PROMPTS
+    assert run.budget.history.response_length(content_ids(uids)).tolist() == [
+        fmean(row["tokens"] for row in rows if row["uid"] == uid) for uid in uids
+    ]
+
+
+def test_what_nobody_knows_masks_nothing_by_itself(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"nobody says whether rollout .* is truncated"):
+        one_step(parts(FaultySeam(), tmp_path, algorithm={"truncated": "mask"}))
+
+
+def test_weights_follow_the_step_in_advantages_and_in_what_the_budget_learns(tmp_path: Path) -> None:
+    """``short`` counts from step 2 on; until then what is right alone decides."""
+    seam = FaultySeam()
+    rewards = {"correct": {"function": "r.py:c"}, "short": {"function": "r.py:s", "weight": {"step": {0: 0, 2: 3}}}}
+    run = parts(seam, tmp_path, rewards=rewards, budget={"rollouts_per_prompt": N}, algorithm={"estimator": "grpo"})
+    metrics = [run_step(number, run) for number in (1, 2)]
+    run.writer.settle()
+    assert [one["reward/short/weight"] for one in metrics] == [0, 3]
+    assert "reward/correct/weight" not in metrics[0]
+    totals: dict[int, float] = {}
+    for step, weight in ((1, 0), (2, 3)):
+        rows = RunFolder(tmp_path).read_rollouts(step)
+        scores = [[row["rewards"][name] for name in rewards] for row in rows]
+        groups = [list(dict.fromkeys(row["uid"] for row in rows)).index(row["uid"]) for row in rows]
+        config = {"estimator": "grpo", "names": list(rewards), "weights": {"correct": 1.0, "short": weight}}
+        expected = compute_advantages(torch.tensor(scores, dtype=torch.float64), torch.tensor(groups), config)
+        assert [row["advantage"] for row in rows] == pytest.approx(expected.advantages_N.tolist())
+        totals[step] = fmean(correct + weight * short for correct, short in scores)
+        known = run.budget.history.evidence(content_ids([row["uid"] for row in rows]))
+        assert known.mean_GC[:, -1].mean() == pytest.approx(totals[step])
 
 
 def test_a_reward_that_fails_ends_the_step_and_leaves_what_it_failed_on(tmp_path: Path) -> None:

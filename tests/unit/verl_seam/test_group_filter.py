@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from mrpo.advantages import as_config
-from mrpo.rewards.wire import FAILURES, SEEN
+from mrpo.rewards.wire import FAILURES, SEEN, TRUNCATED
 from mrpo.step.outcome import INFORMATIVE_SHARE
 from mrpo.step.rollouts import BatchRow, select_rollouts
 from mrpo.verl_seam.group_filter import GroupFilter, shared_scores, without_advantage
@@ -84,16 +84,12 @@ def test_of_what_the_total_throws_away_the_share_that_would_have_taught_is_count
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """u1: a and b trade half a point of the total, which GDPO sees; u2: constant; u3: the total varies."""
-    scores: dict[str, list[tuple[float, float]]] = {
-        "u1": [(1, 0), (0.5, 1)],
-        "u2": [(1, 1), (1, 1)],
-        "u3": [(0, 0), (1, 1)],
-    }
+    scores = {"u1": [(1, 0), (0.5, 1)], "u2": [(1, 1), (1, 1)], "u3": [(0, 0), (1, 1)]}
     stored = {f"{uid}_{i}_0": pair for uid, pairs in scores.items() for i, pair in enumerate(pairs)}
 
     def get(keys: list[str], **_: Any) -> Any:
         rows = [{"score_a": stored[key][0], "score_b": stored[key][1], FAILURES: ""} for key in keys]
-        return {"extra_fields": [{"reward_extra_info": row, SEEN: ()} for row in rows]}
+        return {"extra_fields": [{"reward_extra_info": row, SEEN: (), TRUNCATED: False} for row in rows]}
 
     monkeypatch.setattr(tq, "kv_batch_get", get)
     config, weighted = OmegaConf.create({}), as_config({"names": NAMES, "weights": {"a": 2.0, "b": 1.0}})
@@ -106,7 +102,7 @@ def test_of_what_the_total_throws_away_the_share_that_would_have_taught_is_count
         buffer = ReplayBuffer("sync", config, sampler_kwargs=config, refill_fn=print, filter_groups_metric="x", **how)
         buffer.partitions["train"] = {key: {} for key in stored}
         buffer.finished_keys["train"] = {*scores}
-        of_groups = GroupFilter(buffer, what, weighted)
+        of_groups = GroupFilter(buffer, what, lambda: weighted)
         assert buffer._terminal_eviction_reasons(1, "train")[1] == dropped
         assert buffer._terminal_eviction_reasons(1, "train")[1] == dropped
         assert of_groups.take_metrics() == share
@@ -122,13 +118,21 @@ def test_verls_buffer_asks_once_for_each_finished_group(monkeypatch: pytest.Monk
         "u3_0_0": 0.0,
         "u3_1_0": 1.0,
     }
+    truncated = {"u3_0_0": True}
     asked: list[str] = []
 
     def stored(keys: list[str], **_: Any) -> Any:
         """Faulty where verl's own decision fails: some rollouts have no score."""
         asked.extend(keys)
         return {
-            "extra_fields": [{"reward_extra_info": {"score_a": scores[key], FAILURES: ""}, SEEN: ()} for key in keys]
+            "extra_fields": [
+                {
+                    "reward_extra_info": {"score_a": scores[key], FAILURES: ""},
+                    SEEN: (),
+                    TRUNCATED: key in truncated,
+                }
+                for key in keys
+            ]
         }
 
     monkeypatch.setattr(tq, "kv_batch_get", stored)
@@ -137,7 +141,7 @@ def test_verls_buffer_asks_once_for_each_finished_group(monkeypatch: pytest.Monk
     buffer = ReplayBuffer("sync", config, sampler_kwargs=config, refill_fn=print, filter_groups_metric="score_a", **how)
     buffer.partitions["train"] = {key: {} for key in scores}
     buffer.finished_keys["train"] = {"u1", "u2", "u3"}
-    GroupFilter(buffer, "a", as_config({"names": ["a"]}))
+    GroupFilter(buffer, "a", lambda: as_config({"names": ["a"]}))
     reasons = buffer._terminal_eviction_reasons(1, "train")
     assert (reasons[1], reasons[3]) == ({"u1"}, Counter({1.0: 1}))
     assert buffer._sampleable_terminal_keys("train", reasons) == {"u2", "u3"}
