@@ -10,7 +10,15 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mrpo.advantages import AdvantageResult, compute_advantages, compute_each, token_counts, write_ragged, write_tokens
+from mrpo.advantages import (
+    AdvantageResult,
+    GroupHistory,
+    compute_advantages,
+    compute_each,
+    token_counts,
+    write_ragged,
+    write_tokens,
+)
 from mrpo.config.estimators import ESTIMATOR_CONFIGS
 
 from .strategies import ESTIMATORS, Batch, batches
@@ -247,6 +255,22 @@ def test_a_group_that_masking_leaves_one_rollout_of_has_nothing_to_compare(form:
     assert (everything.advantages_N.tolist(), everything.keep_N.any()) == ([0] * 5, False)
     with pytest.raises(ValueError, match="truncated_N: given none, but truncated 'mask' leaves rows out"):
         compute_advantages(*given)
+
+
+def test_masked_groups_take_their_history_along() -> None:
+    rewards_NK = torch.tensor([[1.0], [0.0], [0.3], [0.0], [1.0], [0.2]], dtype=torch.float64)
+    groups_N, truncated_N = torch.tensor([5, 5, 2, 2, 9, 9]), torch.tensor([False, True, True, True, False, False])
+    config = {"estimator": "gdpo", "names": ["a"], "shrinkage": {"strength": 4}}
+    known_GC = torch.tensor([[3.0], [5.0], [7.0]], dtype=torch.float64)  # of the groups 2, 5, 9
+    history = GroupHistory(known_GC, known_GC / 10, known_GC / 20)
+    masked_N = compute_advantages(
+        rewards_NK, groups_N, {**config, "truncated": "mask"}, history=history, truncated_N=truncated_N
+    ).advantages_N
+    of_others = GroupHistory(*(part[1:] for part in (known_GC, known_GC / 10, known_GC / 20)))
+    given = rewards_NK[~truncated_N], groups_N[~truncated_N], config
+    alone_N = compute_advantages(*given, history=of_others).advantages_N
+    assert torch.equal(masked_N[~truncated_N], alone_N)
+    assert masked_N[0] != 0  # one is left of the group, and is compared with what its prompt earned before
 
 
 @every_form

@@ -102,3 +102,15 @@ def test_what_a_function_returned_besides_its_score_is_in_the_record_of_its_roll
     texts = [RolloutText("p", str(n), "t", 1) for n in range(3)]
     records = rollout_records(rollouts, lambda: texts, torch.zeros(3), torch.ones(3), NAMES)
     assert [record.get("details") for record in records] == [{"correct": {"steps": 0}}, {"correct": {"steps": 1}}, None]
+
+
+def test_some_of_the_rollouts_stay_what_they_are_under_the_same_groups() -> None:
+    batch = [row("a_0_0", truncated=True), row("b_0_0"), row("p_0_0", is_padding=True), row("b_1_0"), row("c_0_0")]
+    rollouts = select_rollouts(batch, NAMES)
+    some = rollouts.only(torch.tensor([False, True, False, True]))
+    assert [str(key) for key in some.keys] == ["b_0_0", "c_0_0"]
+    assert some.group_ids_N.tolist() == [1, 2]
+    assert some.row_of_N.tolist() == [1, 4]
+    assert some.rollout_of_M.tolist() == [-1, 0, -1, -1, 1]
+    assert torch.equal(some.rewards_NK, rollouts.rewards_NK[[1, 3]])
+    assert len(some.failures) == len(some.details) == len(some.truncated) == len(some.versions) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from typing import Any
 
@@ -84,7 +85,11 @@ def test_of_what_the_total_throws_away_the_share_that_would_have_taught_is_count
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """u1: a and b trade half a point of the total, which GDPO sees; u2: constant; u3: the total varies."""
-    scores = {"u1": [(1, 0), (0.5, 1)], "u2": [(1, 1), (1, 1)], "u3": [(0, 0), (1, 1)]}
+    scores: dict[str, list[tuple[float, float]]] = {
+        "u1": [(1, 0), (0.5, 1)],
+        "u2": [(1, 1), (1, 1)],
+        "u3": [(0, 0), (1, 1)],
+    }
     stored = {f"{uid}_{i}_0": pair for uid, pairs in scores.items() for i, pair in enumerate(pairs)}
 
     def get(keys: list[str], **_: Any) -> Any:
@@ -107,6 +112,42 @@ def test_of_what_the_total_throws_away_the_share_that_would_have_taught_is_count
         assert buffer._terminal_eviction_reasons(1, "train")[1] == dropped
         assert of_groups.take_metrics() == share
         assert of_groups.take_metrics() == {}
+
+
+def test_of_a_group_the_truncated_are_not_compared_and_one_that_is_left_with_less_than_two_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Marked by "t". Of the groups, u1 varies, u2 does but for what is masked, u3 is left with one, u4 with none; in u5
+    a reward failed; u6 has one rollout, which nothing masks."""
+    scores = {"u1": "01t1", "u2": "001t", "u3": "01t", "u4": "0t1t", "u5": "0t1t", "u6": "1"}
+    stored = {
+        f"{uid}_{i}_0": (float(score), mark == "t", uid == "u5")
+        for uid, text in scores.items()
+        for i, (score, mark) in enumerate(re.findall(r"(\d)(t?)", text))
+    }
+
+    def get(keys: list[str], **_: Any) -> Any:
+        rows = [
+            {"score_a": None if failed else score, FAILURES: json.dumps({"a": "timeout: late"}) if failed else ""}
+            for score, _, failed in map(stored.__getitem__, keys)
+        ]
+        marks = [stored[key][1] for key in keys]
+        return {
+            "extra_fields": [
+                {"reward_extra_info": row, SEEN: (), TRUNCATED: mark} for row, mark in zip(rows, marks, strict=True)
+            ]
+        }
+
+    monkeypatch.setattr(tq, "kv_batch_get", get)
+    config = OmegaConf.create({})
+    how: dict[str, Any] = {"max_off_policy_threshold": None, "max_off_policy_strategy": "drop"}
+    for truncated, dropped in (("keep", set[str]()), ("mask", {"u2", "u3", "u4"})):
+        settings = as_config({"names": ["a"], "truncated": truncated})
+        buffer = ReplayBuffer("sync", config, sampler_kwargs=config, refill_fn=print, filter_groups_metric="x", **how)
+        buffer.partitions["train"] = {key: {} for key in stored}
+        buffer.finished_keys["train"] = {*scores}
+        GroupFilter(buffer, "a", lambda settings=settings: settings)  # type: ignore[misc]
+        assert buffer._terminal_eviction_reasons(1, "train")[1] == dropped
 
 
 def test_verls_buffer_asks_once_for_each_finished_group(monkeypatch: pytest.MonkeyPatch) -> None:
