@@ -53,6 +53,15 @@ def to_verl(config: RunConfig, recipe_folder: Path, run_dir: Path, device: str) 
 
 REPLACED = {
     "actor_rollout_ref.rollout.n": "Set budget.rollouts_per_prompt instead.",
+    "actor_rollout_ref.rollout.agent.default_agent_loop": "Set rollout.agent.loop instead.",
+    "actor_rollout_ref.rollout.agent.agent_loop_config_path": "Set rollout.agent.loops instead.",
+    "actor_rollout_ref.rollout.multi_turn.max_assistant_turns": "Set rollout.agent.max_turns instead.",
+    "actor_rollout_ref.rollout.multi_turn.max_user_turns": "Set rollout.agent.max_turns instead.",
+    "actor_rollout_ref.rollout.multi_turn.max_parallel_calls": "Set rollout.agent.max_parallel_calls instead.",
+    "actor_rollout_ref.rollout.multi_turn.max_tool_response_length": "Set it in rollout.agent instead.",
+    "actor_rollout_ref.rollout.multi_turn.function_tool_path": "Set rollout.agent.tools instead.",
+    "actor_rollout_ref.rollout.multi_turn.tool_config_path": "Set rollout.agent.tools or rollout.agent.loop instead.",
+    "actor_rollout_ref.rollout.multi_turn.format": "Set rollout.agent.format instead.",
     "actor_rollout_ref.model.trust_remote_code": "Set model.trust_remote_code instead.",
     "data.trust_remote_code": "Set model.trust_remote_code instead.",
     "actor_rollout_ref.rollout.calculate_log_probs": "Each step compares them with the trainer's.",
@@ -187,7 +196,13 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
                 "n_gpus_per_node": rollout.replicas * rollout.tensor_model_parallel_size,
                 "agent": {
                     "num_workers": rollout.agent_workers,
+                    "default_agent_loop": rollout.agent.loop,
                     "agent_loop_manager_class": "mrpo.verl_seam.agent_loop.AgentLoops",
+                },
+                "multi_turn": {
+                    "max_assistant_turns": rollout.agent.max_turns,
+                    "max_parallel_calls": rollout.agent.max_parallel_calls,
+                    "format": rollout.agent.format,
                 },
                 "engine_kwargs": {"vllm": REQUIRE_KEY},
                 "checkpoint_engine": {
