@@ -48,6 +48,8 @@ class ToolPool:
             folder=options["folder"],
             options=options,
             scores=[("score", None)],
+            scope="rollout",
+            scheduled=[{}],
             timeout=agent.tool_timeout,
             memory=agent.tool_memory,
             pythonpath=os.environ.get("PYTHONPATH"),
