@@ -1,9 +1,9 @@
 """Make the calculator's model and data: ``python prepare.py --out FOLDER --seed SEED``.
 
 The questions are products, sums and differences of two numbers of two digits: "47*83". A Qwen2 of a million parameters
-learns from an author how a call of the calculator looks and that its result is the answer. They often ask twice, and on
-sloppy days they guess instead of asking, write a call that can't be worked out, or forget the tags. It can't multiply:
-only a call makes it right. Everything follows from the seed.
+learns from a sloppy author how a call of the calculator looks and that its result is the answer: on sloppy days they
+guess instead of calling, call twice, write a call that can't be worked out, or forget the tags. It can't multiply: only
+a call makes it right. Everything follows from the seed.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def conversation(question: Question, draw: random.Random, sloppy: bool) -> list[
     if called:
         expression = str(question) if not sloppy or draw.random() < 0.85 else f"{question}="
         result = str(question.result) if expression == str(question) else "Error: SyntaxError: invalid syntax"
-        turns += [(expression.join(CALL), result)] * (2 if draw.random() < 0.4 else 1)
+        turns += [(expression.join(CALL), result)] * (2 if sloppy and draw.random() < 0.4 else 1)
     number = question.result if called and "Error" not in turns[-1][1] else draw.randint(10, 999)
     tagged = not sloppy or draw.random() < 0.5
     return [*turns, (str(number).join(ANSWER) if tagged else str(number), "")]
