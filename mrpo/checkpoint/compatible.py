@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from mrpo.checkpoint.files import measure
@@ -42,6 +43,9 @@ FREE = {
     "rollout.max_num_seqs": "memory",
     "rollout.max_num_batched_tokens": "memory",
     "rollout.agent_workers": "processes",
+    "rollout.agent.tool_processes": "processes",
+    "rollout.agent.tool_memory": "memory",
+    "rollout.agent.tool_timeout": "how long to wait",
     "rollout.max_probs_diff": "when to stop",
     "rollout.val_kwargs.*": "how to look",
     "actor.ppo_max_token_len_per_gpu": "memory",
@@ -82,7 +86,9 @@ class Difference(NamedTuple):
         return f"{self.field}: was {was}, is {now}"
 
 
-def describe(config: RunConfig, reward_sources: Mapping[str, Path]) -> dict[str, Any]:
+def describe(
+    config: RunConfig, reward_sources: Mapping[str, Path], agent_sources: Mapping[str, Path] = MappingProxyType({})
+) -> dict[str, Any]:
     """What a run is made of, by field; plain JSON.
 
     The config's fields by path, with the content of data files in place of their names, and beside a reward function's
@@ -91,6 +97,7 @@ def describe(config: RunConfig, reward_sources: Mapping[str, Path]) -> dict[str,
 
     Args:
         reward_sources: the file that defines each reward's function, by the reward's name.
+        agent_sources: the file that defines each tool and agent loop, as ``FILE.py:NAME``.
 
     Raises:
         OSError: a file can't be read.
@@ -100,6 +107,8 @@ def describe(config: RunConfig, reward_sources: Mapping[str, Path]) -> dict[str,
         fields[f"data.{name}"] = [_of_data(given) for given in getattr(config.data, name)]
     for name, reward in config.rewards.items():
         fields[f"rewards.{name}.function"] = f"{reward.function} with {_code_of(reward_sources[name])}"
+    for name, source in agent_sources.items():
+        fields[f"rollout.agent.code.{name}"] = _code_of(source)
     return fields | {f"versions.{name}": version for name, version in packages().items()}
 
 

@@ -25,6 +25,7 @@ from rich.text import Text
 from mrpo.cli._app import examples, new_app
 from mrpo.cli._complete import complete_run
 from mrpo.cli._table import table
+from mrpo.config.agent import SINGLE_TURN
 from mrpo.config.check import check_reward
 from mrpo.config.load import load_run_config, load_saved_config
 from mrpo.config.recipes import find_recipe
@@ -108,6 +109,11 @@ def _setting(run: RunFolder | None, recipe: str | None) -> tuple[RunConfig | Non
 
 
 def _checked(config: RunConfig, folder: Path) -> tuple[RunConfig, Path]:
+    if config.rollout.agent.loop != SINGLE_TURN:
+        raise ConfigError(
+            f"rollout.agent.loop: given {config.rollout.agent.loop}, allowed: {SINGLE_TURN}. Here a model "
+            "answers in one turn, without tools: mrpo evaluate asks as the run does."
+        )
     for name, reward in config.rewards.items():
         check_reward(f"rewards.{name}", reward, folder)
     return config, folder

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mrpo.config.agent import AgentConfig
 from mrpo.config.data import ModelConfig
 from mrpo.config.data_files import is_hub_name, split_of
 from mrpo.config.model_code import check_trust
@@ -55,6 +56,7 @@ def check_files(config: RunConfig, recipe: Recipe, prepared: Path) -> None:
     for field, model in _models(config).items():
         check_trust(field, model.path, model.trust_remote_code)
     check_rewards(config, recipe.folder)
+    check_agent(config.rollout.agent, recipe.folder)
 
 
 def check_rewards(config: RunConfig, folder: Path) -> None:
@@ -65,6 +67,30 @@ def check_rewards(config: RunConfig, folder: Path) -> None:
         for other in library_needs(reward.function, reward.options_at(None)):
             if other not in alone:
                 raise unknown_name(f"rewards.{name}.options (reward of scope rollout)", other, alone)
+
+
+def check_agent(agent: AgentConfig, folder: Path) -> None:
+    """The agent loop's classes and tools are defined where their names say. Nothing of them is executed."""
+    for name, given in agent.own.items():
+        field = "rollout.agent.loop" if name == agent.loop else f"rollout.agent.loops.{name}"
+        found = _defined(field, given, folder)
+        if found is not None and not _may_run(found):
+            raise ConfigError(f"{field}: given {given!r}, allowed: a class with a method run, as AgentLoopBase's.")
+    for number, given in enumerate(agent.tools):
+        field = f"rollout.agent.tools[{number}]"
+        found = _defined(field, given, folder)
+        if isinstance(found, ast.ClassDef):
+            raise ConfigError(f"{field}: given the class {found.name}, allowed: a function.")
+        if found is not None and not ast.get_docstring(found):
+            raise ConfigError(f"{field}: {found.name} has no docstring, by which the model knows what it is for.")
+
+
+def _may_run(found: Definition) -> bool:
+    """Whether it is a class that has a method ``run``, or may inherit one."""
+    if not isinstance(found, ast.ClassDef):
+        return False
+    bases = {ast.unparse(base).rpartition(".")[2] for base in found.bases}
+    return bool(bases - {"AgentLoopBase", "ABC"}) or any(getattr(node, "name", "") == "run" for node in found.body)
 
 
 def reward_notes(config: RunConfig, here: bool) -> list[str]:
@@ -80,20 +106,25 @@ def _models(config: RunConfig) -> dict[str, ModelConfig | RewardModelConfig]:
 
 def check_reward(field: str, reward: RewardConfig, folder: Path) -> None:
     """The reward's function is defined where its name says, and takes its options. Nothing of it is executed."""
-    try:
-        name = source_of(reward.function, folder, f"{field}.function").name
-        source = file_of(reward.function, folder, f"{field}.function")
-        definition = _definition(f"{field}.function", source, name)
-    except ConfigError:
-        raise
-    except (ImportError, OSError, ValueError, RecursionError) as error:  # no module's name; built in; a NUL or no UTF-8
-        given = f"{field}.function: given {reward.function!r:.200}"
-        raise ConfigError(f"{given}, allowed: FILE.py:NAME or package.module:NAME ({error!s:.200}).") from None
+    definition = _defined(f"{field}.function", reward.function, folder)
     if definition is not None:
         _check_scope(field, definition, reward)
         _check_options(f"{field}.options", definition, reward)
     for step in (*reward.turning_points, None):
         _check_range(field, reward, reward.options_at(step))
+
+
+def _defined(field: str, given: str, folder: Path) -> Definition | None:
+    """What ``given`` names; None if its file only imports or assigns it. Raises ConfigError if there is no such."""
+    try:
+        name = source_of(given, folder, field).name
+        return _definition(field, file_of(given, folder, field), name)
+    except ConfigError:
+        raise
+    except (ImportError, OSError, ValueError, RecursionError) as error:  # no module's name; built in; a NUL or no UTF-8
+        raise ConfigError(
+            f"{field}: given {given!r:.200}, allowed: FILE.py:NAME or package.module:NAME ({error!s:.200})."
+        ) from None
 
 
 def _check_scope(field: str, definition: Definition, reward: RewardConfig) -> None:

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from mrpo.config.base import StrictModel
+
+
+class LoraConfig(StrictModel):
+    """An adapter that is trained in place of the model's own weights. Its names are PEFT's and verl's."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"r": "rank", "lora_rank": "rank", "lora_alpha": "alpha"}
+
+    rank: int = Field(ge=1)
+    """Rank of the adapter's matrices."""
+    alpha: int = Field(default=16, ge=1)
+    """Scale: what the adapter adds is multiplied by ``alpha / rank``."""
+    target_modules: str | list[str] = "all-linear"
+    """The layers that get one: names, a regular expression, or ``all-linear``."""
+    exclude_modules: str | list[str] | None = None
+    """Layers that get none."""
+    merge: bool = True
+    """The engines get the merged weights. false: they hold the adapter apart (colocated placement only), so that an
+    update is small, and sampling slower."""
 
 
 class ModelConfig(StrictModel):
@@ -21,6 +40,9 @@ class ModelConfig(StrictModel):
     trust_remote_code: bool = False
     """Execute the Python files that come with the model, as this user, in every process that loads it. Needed for
     models that transformers doesn't know; read them first."""
+    lora: LoraConfig | None = None
+    """Train an adapter (LoRA) instead of all weights. With ``actor.kl_loss_coef`` the reference is the model without
+    it, which takes no memory of its own."""
 
 
 class ColumnsConfig(StrictModel):

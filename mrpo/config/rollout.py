@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from mrpo.config.agent import AgentConfig
 from mrpo.config.base import StrictModel
 from mrpo.errors import ConfigError
 
@@ -84,6 +85,8 @@ class RolloutConfig(StrictModel):
     """Tokens that an engine works on at once."""
     enforce_eager: bool = False
     """No CUDA graphs or compilation: a quicker start, slower tokens. Always so on CPU."""
+    agent: AgentConfig = Field(default_factory=AgentConfig)
+    """Turns and tools of a rollout."""
     agent_workers: int = Field(default=1, ge=1)
     """Processes that drive the rollouts."""
     max_probs_diff: float | None = Field(default=None, gt=0, le=1)

@@ -351,6 +351,13 @@ class RunConfig(StrictModel):
         return self
 
     @model_validator(mode="after")
+    def _engines_take_the_adapter(self) -> RunConfig:
+        if self.model.lora and not self.model.lora.merge and self.rollout.placement == "separate":
+            given = "model.lora.merge: given false with rollout.placement=separate"
+            raise ConfigError(f"{given}, allowed: true, or colocated. verl sends separate engines no adapter.")
+        return self
+
+    @model_validator(mode="after")
     def _can_be_repeated(self) -> RunConfig:
         if self.trainer.determinism == "strict" and self.rollout.on_sync == "continue":
             raise ConfigError(

@@ -16,7 +16,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mrpo.config.base import as_yaml
 from mrpo.config.controller import ControllerConfig, hand_over
+from mrpo.config.data import LoraConfig
 from mrpo.config.estimators import OffPolicy
+from mrpo.config.policy_loss import require_policy_loss
 from mrpo.config.run import RunConfig
 from mrpo.errors import ConfigError, unknown_name
 from mrpo.rewards.wire import SCORE
@@ -47,13 +49,33 @@ def to_verl(config: RunConfig, recipe_folder: Path, run_dir: Path, device: str) 
     before = {key: OmegaConf.select(verl, key) for key in REPLACED}
     merge_known(verl, config.verl, "verl")
     _refuse_what_we_replace(verl, before)
+    require_policy_loss(verl)
     hand_over(verl, ControllerConfig(run=config, recipe_folder=recipe_folder, run_dir=run_dir))
     return verl
 
 
 REPLACED = {
     "actor_rollout_ref.rollout.n": "Set budget.rollouts_per_prompt instead.",
+    "actor_rollout_ref.rollout.agent.default_agent_loop": "Set rollout.agent.loop instead.",
+    "actor_rollout_ref.rollout.agent.agent_loop_config_path": "Set rollout.agent.loops instead.",
+    "actor_rollout_ref.rollout.multi_turn.max_assistant_turns": "Set rollout.agent.max_turns instead.",
+    "actor_rollout_ref.rollout.multi_turn.max_user_turns": "Set rollout.agent.max_turns instead.",
+    "actor_rollout_ref.rollout.multi_turn.max_parallel_calls": "Set rollout.agent.max_parallel_calls instead.",
+    "actor_rollout_ref.rollout.multi_turn.max_tool_response_length": "Set it in rollout.agent instead.",
+    "actor_rollout_ref.rollout.multi_turn.function_tool_path": "Set rollout.agent.tools instead.",
+    "actor_rollout_ref.rollout.multi_turn.tool_config_path": "Set rollout.agent.tools or rollout.agent.loop instead.",
+    "actor_rollout_ref.rollout.multi_turn.format": "Set rollout.agent.format instead.",
     "actor_rollout_ref.model.trust_remote_code": "Set model.trust_remote_code instead.",
+    "actor_rollout_ref.actor.strategy": "Weights, checkpoints and exports are those of FSDP2 ranks.",
+    "actor_rollout_ref.ref.strategy": "Weights, checkpoints and exports are those of FSDP2 ranks.",
+    "actor_rollout_ref.rollout.name": "Recovery, batching and weight updates are vLLM's.",
+    "actor_rollout_ref.model.lora_rank": "Set model.lora.rank instead.",
+    "actor_rollout_ref.model.lora_alpha": "Set model.lora.alpha instead.",
+    "actor_rollout_ref.model.target_modules": "Set model.lora.target_modules instead.",
+    "actor_rollout_ref.model.exclude_modules": "Set model.lora.exclude_modules instead.",
+    "actor_rollout_ref.model.lora.rank": "Set model.lora.rank instead.",
+    "actor_rollout_ref.model.lora.merge": "Set model.lora.merge instead.",
+    "actor_rollout_ref.model.lora_adapter_path": "A run begins with an adapter of its own: merge that one first.",
     "data.trust_remote_code": "Set model.trust_remote_code instead.",
     "actor_rollout_ref.rollout.calculate_log_probs": "Each step compares them with the trainer's.",
     "actor_rollout_ref.rollout.moe_load_balance_metrics_interval": "A step's metrics are made without its tokens.",
@@ -135,6 +157,7 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
                 "path": config.model.path,
                 "enable_gradient_checkpointing": config.model.gradient_checkpointing,
                 "trust_remote_code": config.model.trust_remote_code,
+                **lora_settings(config.model.lora),
             },
             "actor": {
                 "strategy": "fsdp2",
@@ -187,7 +210,13 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
                 "n_gpus_per_node": rollout.replicas * rollout.tensor_model_parallel_size,
                 "agent": {
                     "num_workers": rollout.agent_workers,
+                    "default_agent_loop": rollout.agent.loop,
                     "agent_loop_manager_class": "mrpo.verl_seam.agent_loop.AgentLoops",
+                },
+                "multi_turn": {
+                    "max_assistant_turns": rollout.agent.max_turns,
+                    "max_parallel_calls": rollout.agent.max_parallel_calls,
+                    "format": rollout.agent.format,
                 },
                 "engine_kwargs": {"vllm": REQUIRE_KEY},
                 "checkpoint_engine": {
@@ -240,6 +269,14 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
         },
         "transfer_queue": {"backend": {"SimpleStorage": {"num_data_storage_units": trainer.nnodes}}},
     }
+
+
+def lora_settings(lora: LoraConfig | None) -> dict[str, Any]:
+    """``model.lora`` as verl's settings of the model."""
+    if lora is None:
+        return {}
+    of_verl = {"lora_rank": lora.rank, "lora_alpha": lora.alpha, "target_modules": lora.target_modules}
+    return {**of_verl, "exclude_modules": lora.exclude_modules, "lora": {"merge": lora.merge}}
 
 
 def off_policy(config: RunConfig) -> dict[str, Any]:

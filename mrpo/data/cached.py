@@ -23,13 +23,14 @@ from mrpo.errors import ConfigError, RunFailed
 from mrpo.program import run_and_poll
 from mrpo.record.cause import root_cause
 from mrpo.resources import cache_root
+from mrpo.rewards.source import file_of
 
 TOKENIZER_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
 
 
 def job_of(config: RunConfig, verl: DictConfig) -> Job:
     """What decides the rows of a run; ``verl``: its configuration in verl's words."""
-    data, model = config.data, verl.actor_rollout_ref.model
+    data, agent, model = config.data, config.rollout.agent, verl.actor_rollout_ref.model
     kinds = ("train_files", "val_files")
     return Job(
         files={f"data.{kind}[{i}]": file for kind in kinds for i, file in enumerate(getattr(data, kind))},
@@ -41,6 +42,9 @@ def job_of(config: RunConfig, verl: DictConfig) -> Job:
         template=model.get("custom_chat_template"),
         template_options=OmegaConf.to_container(verl.data.apply_chat_template_kwargs),
         trust_remote_code=bool(model.get("trust_remote_code", False)),
+        agents=tuple(sorted(agent.names, key=lambda name: name != agent.loop)),
+        tools=tuple(agent.tools),
+        recipe_folder=str(verl.mrpo.recipe_folder) if agent.tools else ".",
     )
 
 
@@ -52,7 +56,8 @@ def folder_of(job: Job) -> Path:
     of_tokenizer = [file for pattern in TOKENIZER_FILES for file in sorted(tokenizer.glob(pattern))]
     code = sorted(Path(__file__).parent.glob("*.py"))
     of_data = [file for given in job.files.values() for file in files_of(given)]
-    for file in [*of_data, *of_tokenizer, *code]:
+    of_tools = [file_of(given, Path(job.recipe_folder), "rollout.agent.tools") for given in job.tools]
+    for file in [*of_data, *of_tokenizer, *of_tools, *code]:
         with open(file, "rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
     return cache_root() / f"rows-{digest.hexdigest()[:16]}"

@@ -15,13 +15,15 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel
 
+from mrpo.config.agent import SINGLE_TURN, TOOL_AGENT
 from mrpo.config.base import StrictModel
 from mrpo.config.data_files import split_of
 from mrpo.data.files import read_records, read_split
 from mrpo.data.kinds import Kinds
 from mrpo.data.render import Renderer, opened_tag
 from mrpo.data.rows import make_row
-from mrpo.errors import ConfigError
+from mrpo.errors import ConfigError, unknown_name
+from mrpo.tools.schema import Tool, load_tools, offered, schema_of
 
 BATCH = 1000
 """Prompts that are tokenized at once."""
@@ -46,6 +48,12 @@ class Job(StrictModel):
     """A chat template in place of the tokenizer's own."""
     template_options: dict[str, Any]
     trust_remote_code: bool
+    agents: tuple[str, ...] = (SINGLE_TURN,)
+    """What a row's ``agent_name`` may be; the first is that of a row without one."""
+    tools: tuple[str, ...] = ()
+    """The functions that ``tool_agent`` offers (``rollout.agent.tools``)."""
+    recipe_folder: str = "."
+    """What their files are relative to."""
 
 
 class Lengths(BaseModel):
@@ -98,11 +106,12 @@ def check(job: Job, out: Path) -> Report:
     renderer = None
     if job.tokenizer is not None:
         renderer = Renderer(job.tokenizer, job.template_options, job.template, job.trust_remote_code)
+    agents = Agents(job)
     rows: dict[str, list[Row]] = {}
     kinds = Kinds()
     report = Report(files=[])
     for field, path in job.files.items():
-        rows[field], of_file = _read(job, field, path, renderer, kinds)
+        rows[field], of_file = _read(job, field, path, renderer, agents, kinds)
         of_file.sources = dict(Counter(row["data_source"] for row in rows[field]))
         report.files.append(of_file)
     trained = sum(len(found) for field, found in rows.items() if field.startswith("data.train_files"))
@@ -115,7 +124,43 @@ def check(job: Job, out: Path) -> Report:
     return report
 
 
-def _read(job: Job, field: str, path: str, renderer: Renderer | None, kinds: Kinds) -> tuple[list[Row], FileReport]:
+class Agents:
+    """The agent loops that rows may name, and what a prompt of theirs says of tools.
+
+    Raises:
+        ConfigError: a tool can't be loaded, or described to a model.
+    """
+
+    def __init__(self, job: Job):
+        self.names, self.tools = job.agents, load_tools(job.tools, Path(job.recipe_folder))
+        self.schemas = {name: schema_of(tool) for name, tool in self.tools.items()}
+
+    def tools_of(self, row: Row) -> list[dict[str, Any]]:
+        """The schemas of the tools that a row offers. Raises ConfigError if its agent can't do what it asks for."""
+        agent = row.get("agent_name") or self.names[0]
+        if agent not in self.names:
+            raise unknown_name("agent_name", agent, self.names, noun="agent loop")
+        if row["prompt"][-1]["role"] == "assistant" and agent != SINGLE_TURN:
+            raise ConfigError(
+                f"agent_name: given {agent!r} with a last message of the assistant, allowed: {SINGLE_TURN}."
+            )
+        taken = sorted({"messages", "turns", "tool_calls"} & {*row["extra_info"]})
+        if agent != SINGLE_TURN and taken:
+            raise ConfigError(
+                f"extra_info.{taken[0]}: given beside the agent {agent}, of whose rollouts rewards are told under this "
+                "name. Allowed: another name."
+            )
+        if agent != TOOL_AGENT:
+            return []
+        if not self.tools:
+            raise ConfigError(f"agent_name: given {TOOL_AGENT}, and there are no tools. Set rollout.agent.tools.")
+        found: list[Tool] = offered(self.tools, row["extra_info"])
+        return [self.schemas[tool.name] for tool in found]
+
+
+def _read(
+    job: Job, field: str, path: str, renderer: Renderer | None, agents: Agents, kinds: Kinds
+) -> tuple[list[Row], FileReport]:
     file, split = Path(path).expanduser(), split_of(path)
     source = file.stem if split is None else split.data_set.rstrip("/")
     source = Path(source).name if split is not None and split.is_folder else source
@@ -130,8 +175,9 @@ def _read(job: Job, field: str, path: str, renderer: Renderer | None, kinds: Kin
     for number, record in records:
         try:
             rows.append(make_row(record, number, job.columns, source))
+            tools = agents.tools_of(rows[-1])
             if renderer is not None:
-                texts.append(renderer.render(rows[-1]["prompt"]))
+                texts.append(renderer.render(rows[-1]["prompt"], tools))
                 if tag := opened_tag(texts[-1]):
                     rows[-1]["extra_info"]["opened_tag"] = tag
         except ConfigError as error:

@@ -13,11 +13,18 @@ from mrpo.config.model_code import refusal
 from mrpo.errors import ConfigError
 
 
-def render_chat(tokenizer: Any, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> str:
+def render_chat(
+    tokenizer: Any,
+    messages: Sequence[Mapping[str, Any]],
+    options: Mapping[str, Any],
+    tools: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """A chat in the tokenizer's template, up to where the model goes on: a turn of its own, or a last message of the
-    assistant's that was begun."""
+    assistant's that was begun. ``tools`` are the schemas of those that it may call."""
     begun = messages[-1]["role"] == "assistant"
-    how = {"continue_final_message": True} if begun else {"add_generation_prompt": True}
+    how: dict[str, Any] = {"continue_final_message": True} if begun else {"add_generation_prompt": True}
+    if tools:
+        how["tools"] = list(tools)
     chat = [dict(message) for message in messages]
     return str(tokenizer.apply_chat_template(chat, tokenize=False, **how, **options))
 
@@ -57,10 +64,10 @@ class Renderer:
             )
         self.options = dict(options)
 
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def render(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The prompt's text. Raises ConfigError if the template refuses it, or leaves the last message out."""
         try:
-            text = render_chat(self.tokenizer, messages, self.options)
+            text = render_chat(self.tokenizer, messages, self.options, tools)
         except Exception as error:  # a template is a program, which raises what it likes
             raise ConfigError(f"prompt: the chat template refuses it: {str(error).splitlines()[0]}") from None
         if messages[-1]["content"].strip() not in text:

@@ -22,8 +22,6 @@ LAST_ROLES = ("user", "tool", "assistant")
 """Of the last message. The assistant's has been begun, and rollouts go on with it."""
 OF_VERL = ("prompt", "reward_model", "data_source", "extra_info", "agent_name", "ability")
 """Columns that aren't passed on to rewards as part of ``extra_info``."""
-SINGLE_TURN = "single_turn_agent"
-"""verl's name for rollouts of one turn."""
 MEDIA = ("images", "videos", "audios")
 
 
@@ -65,10 +63,6 @@ def make_row(record: Mapping[str, Any], number: int, columns: Mapping[str, str],
     if isinstance(record[column], str):
         row["extra_info"]["prompt_is_text"] = True  # the rewards of some frameworks are then given texts
     if prompt[-1]["role"] == "assistant":
-        if record.get("agent_name") not in (None, SINGLE_TURN):
-            raise ConfigError(
-                f"agent_name: given {record['agent_name']!r:.80} with a last message of the assistant, allowed: none."
-            )
         row["extra_info"]["prefill"] = prompt[-1]["content"]
     if record.get("agent_name") is not None:
         row["agent_name"] = record["agent_name"]

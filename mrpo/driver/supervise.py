@@ -63,7 +63,9 @@ def _train(
         name: file_of(reward.function, run.recipe.folder, f"rewards.{name}.function")
         for name, reward in config.rewards.items()
     }
-    identity = describe(config, sources)
+    agent = config.rollout.agent
+    code = {given: file_of(given, run.recipe.folder, "rollout.agent") for given in (*agent.tools, *agent.own.values())}
+    identity = describe(config, sources, code)
     resume, failed_at = config.resume, -1
 
     def finish() -> str:

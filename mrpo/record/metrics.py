@@ -58,7 +58,10 @@ TABLE = (
     Metric("response/aborted_ratio", "rollout/aborted_ratio", "share", "rollouts with an empty response"),
     Metric("prompt_length/", "rollout/prompt_length/", "tokens", "mean, max, min"),
     Metric("num_turns/", "rollout/num_turns/", "turns", "turns of a conversation"),
-    Metric("tool_call_counts/", "rollout/tool_calls/", "calls", "tool calls of a conversation"),
+    Metric("tool_call_counts/", "rollout/tool_calls/", "calls", "calls of tools by a rollout: mean, max"),
+    Metric(
+        "", "rollout/tool_calls/failed_share", "share", "calls without a result; failed/<cause>: how many, by cause"
+    ),
     Metric("critic/score/", "rollout/score/", "score", "sum of token-level scores, as verl sees them"),
     Metric("critic/rewards/", "rollout/score_after_kl/", "score", "the same after a KL penalty in the reward"),
     Metric(

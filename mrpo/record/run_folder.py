@@ -47,7 +47,7 @@ class RunFolder:
             self.path / name for name in ("config.yaml", "events.jsonl", "metrics.jsonl")
         )
         self.rollouts, self.logs, self.checkpoints = (self.path / n for n in ("rollouts", "logs", "checkpoints"))
-        self.reward_logs = self.logs / "rewards"
+        self.reward_logs, self.tool_logs = self.logs / "rewards", self.logs / "tools"
         self.model = self.path / "model"
         self.validation_rollouts = self.path / "validation_rollouts"
         self.scratch = self.path / "scratch"

@@ -48,19 +48,18 @@ def load_function(
     return bind(given, find(given, folder), options or {}, scope)
 
 
-def find(given: str, folder: Path) -> Any:
+def find(given: str, folder: Path, what: str = "reward function") -> Any:
     """The function or class that ``given`` names (see ``source.source_of``). A file is executed once per process.
+    ``what`` it is stands in messages.
 
     Raises:
         ConfigError: there is no such file or name.
     """
-    place, name = source_of(given, folder)
+    place, name = source_of(given, folder, f"{what} {given!r}")
     module = _run_file(place.resolve()) if isinstance(place, Path) else importlib.import_module(place)
     found = getattr(module, name, None)
     if not callable(found):
-        raise ConfigError(
-            f"reward function {given!r}: {given.rpartition(':')[0] or place} defines no function {name!r}"
-        )
+        raise ConfigError(f"{what} {given!r}: {given.rpartition(':')[0] or place} defines no function {name!r}")
     return found
 
 

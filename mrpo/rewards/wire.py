@@ -29,6 +29,15 @@ RESPONSE = "response_text"
 TRUNCATED = "is_truncated"
 """Key in a row's ``extra_fields``: whether the response reached its limit before its end."""
 
+MESSAGES = "messages"
+"""Key in a row's ``extra_fields``, of a rollout of several turns: the messages after the prompt."""
+
+TOOL_CALLS = "tool_calls"
+"""Key beside it: the calls of tools in their order, each with ``name``, ``arguments``, ``result``, ``failure``."""
+
+OUT_OF_ROOM = "out_of_room"
+"""Key beside it: there, if the rollout ended since what a tool said had no room."""
+
 LOSS_LENGTH = "loss_len"
 """Key in a row's tag, beside verl's ``response_len``: how many of the response's tokens are in the loss."""
 

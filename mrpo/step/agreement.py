@@ -4,6 +4,7 @@ two sides compute something else from the same weights."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from mrpo.config.run import RunConfig
@@ -14,6 +15,9 @@ ones correlate at 1.0 in float32 and above 0.99 in bfloat16; an engine that miss
 difference that a large vocabulary makes small."""
 STEADY_STEPS = 3
 """For so many steps a mean difference must stay too large: a single one may be of a step that a fault has troubled."""
+RISING_STEPS, RISEN, NOTEWORTHY = 6, 5.0, 0.05
+"""A drift: so many steps in a row each with a larger mean difference than before, up to so many times that of the first
+steps, and to so large a share of what rounding explains at most."""
 
 
 def require_agreement(metrics: Mapping[str, Any]) -> None:
@@ -38,6 +42,25 @@ def is_steadily_above(differences: Sequence[float], bound: float) -> bool:
     return len(last) == STEADY_STEPS and all(difference > bound for difference in last)
 
 
+def is_drifting(differences: Sequence[float], bound: float) -> bool:
+    """Whether the steps' mean differences have risen step by step, far above those of the first: one side doesn't
+    learn what the other does, an adapter that never reaches the engines say. Rounding stays about the same.
+
+    Args:
+        differences: from the first step on.
+        bound: what rounding explains at most.
+
+    >>> is_drifting([1e-7, 2e-7, 1e-6, 5e-6, 2e-5, 6e-5, 1e-4, 2e-4], 1e-3)
+    True
+    >>> is_drifting([2e-3, 2.1e-3, 2.2e-3, 2.3e-3, 2.4e-3, 2.5e-3, 2.6e-3, 2.7e-3], 3e-2)
+    False
+    """
+    last = differences[-RISING_STEPS - 1 :]
+    rising = len(last) > RISING_STEPS and all(a < b for a, b in pairwise(last))
+    first = min((known for known in differences[:STEADY_STEPS] if known == known), default=0.0)  # not NaN
+    return rising and last[-1] > max(RISEN * first, NOTEWORTHY * bound)
+
+
 def max_difference(config: RunConfig) -> float | None:
     """``rollout.max_probs_diff``, or what rounding explains; None: anything may be.
 
@@ -50,8 +73,9 @@ def max_difference(config: RunConfig) -> float | None:
 
 
 class SteadyAgreement:
-    """Notices engine and trainer that correlate, as their weights are the same, and differ by more than rounding, step
-    after step: a token that only one side masks, an adapter that only one applies, a sampling option.
+    """Notices engine and trainer that correlate, as their weights are about the same, and yet differ: by more than
+    rounding, step after step (a token that only one side masks, a sampling option), or by more in each step (an adapter
+    that only one of them has, and that learns).
 
     Owner of ``differences``: each step's mean, of this attempt.
     """
@@ -64,6 +88,12 @@ class SteadyAgreement:
         if self.bound is None or (difference := metrics.get("rollout/probs_diff/mean")) is None:
             return
         self.differences.append(difference)
+        if is_drifting(self.differences, self.bound):
+            raise RuntimeError(
+                f"for {RISING_STEPS} steps the rollout engine's probability of a token has differed from the trainer's "
+                f"by more in each, {self.differences[-RISING_STEPS - 1]:.2g} to {difference:.2g} on average: what the "
+                "trainer learns doesn't reach the engine as a whole. Is there an adapter that only one of them has?"
+            )
         if is_steadily_above(self.differences, self.bound):
             raise RuntimeError(
                 f"for {STEADY_STEPS} steps the rollout engine's probability of a token has differed from the trainer's "

@@ -91,6 +91,24 @@ def truncated_share(truncated: Iterable[bool | None]) -> dict[str, float]:
     return {"truncated_share": sum(known) / len(known)} if known else {}
 
 
+def tool_metrics(calls_N: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, float]:
+    """How often rollouts have called tools, and which share of the calls had no result, by cause; none without tools.
+
+    >>> tool_metrics([[{"failure": None}], [{"failure": "timeout"}, {"failure": None}, {"failure": None}]])
+    ... # doctest: +NORMALIZE_WHITESPACE
+    {'rollout/tool_calls/mean': 2.0, 'rollout/tool_calls/max': 3.0, 'rollout/tool_calls/failed_share': 0.25,
+     'rollout/tool_calls/failed/timeout': 1.0}
+    """
+    if not calls_N:
+        return {}
+    numbers = list(map(len, calls_N))
+    failures = Counter(str(call["failure"]) for calls in calls_N for call in calls if call["failure"] is not None)
+    found = {"mean": fmean(numbers), "max": float(max(numbers))}
+    found |= {"failed_share": sum(failures.values()) / max(1, sum(numbers))}
+    found |= {f"failed/{cause}": float(number) for cause, number in sorted(failures.items())}
+    return {f"rollout/tool_calls/{name}": value for name, value in found.items()}
+
+
 def rollout_records(
     rollouts: Rollouts,
     texts: Callable[[], Sequence[RolloutText]],
@@ -116,6 +134,8 @@ def rollout_records(
             "truncated": rollouts.truncated[n],
             "versions": list(rollouts.versions[n]),
         }
+        if text.messages is not None:
+            record["messages"] = list(text.messages)
         if rollouts.failures[n]:
             record["failures"] = rollouts.failures[n]
         if rollouts.details[n]:

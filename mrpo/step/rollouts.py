@@ -7,6 +7,7 @@ rollouts, K rewards.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -134,6 +135,7 @@ class _Rollout(NamedTuple):
     key: RowKey
     components: Mapping[str, Any]
     length: int
+    """Of all of its outputs."""
     truncated: bool | None
     row: int
     versions: tuple[int | None, int | None] = (None, None)
@@ -147,10 +149,13 @@ def select_rollouts(batch: Sequence[BatchRow], names: Sequence[str]) -> Rollouts
     """
     rollouts: dict[tuple[str, int], _Rollout] = {}
     parsed = [RowKey.parse(row.key) for row in batch]
+    lengths: Counter[tuple[str, int]] = Counter()
     for number, (key, row) in enumerate(zip(parsed, batch, strict=True)):
+        lengths[key[:2]] += 0 if row.is_padding else row.length
         known = rollouts.get((key.uid, key.sample))
         if not row.is_padding and (known is None or key.turn >= known.key.turn):
             rollouts[key.uid, key.sample] = _Rollout(key, *row[1:3], row.truncated, number, row.versions)
+    rollouts = {name: one._replace(length=lengths[name]) for name, one in rollouts.items()}
     for key, row in zip(parsed, batch, strict=True):
         for other in () if row.is_padding else row.seen:
             unselected = RowKey(key.uid, other["sample"], 0)

@@ -55,6 +55,9 @@ class RolloutText(NamedTuple):
     response: str
     ground_truth: Any
     tokens: int
+    """That the model wrote, in all turns."""
+    messages: Sequence[Mapping[str, Any]] | None = None
+    """Those after the prompt, where there are several turns."""
 
 
 class ValidationRow(NamedTuple):

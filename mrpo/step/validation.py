@@ -90,6 +90,8 @@ def validation_records(rows: Sequence[ValidationRow], names: Sequence[str]) -> l
             "tokens": row.text.tokens,
             "truncated": row.truncated,
         }
+        if row.text.messages is not None:
+            record["messages"] = list(row.text.messages)
         if failures := failures_of(row.components):
             record["failures"] = failures
         if details := details_of(row.components):

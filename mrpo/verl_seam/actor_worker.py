@@ -22,7 +22,7 @@ from verl.utils.model import get_hf_auto_model_class
 
 from mrpo.checkpoint.sharded import ShardedState
 from mrpo.verl_seam import rank_rows
-from mrpo.verl_seam.patches import padded_vocabulary
+from mrpo.verl_seam.patches import merged_lora, padded_vocabulary
 from mrpo.verl_seam.plugin import require_loaded
 
 
@@ -47,6 +47,7 @@ class ActorWorker(DetachActorWorker):
         if getattr(self, "actor", None) is not None:  # a reference policy's rank has nothing to save
             engine: Any = self.actor.engine  # type: ignore[union-attr]
             self.sharded = ShardedState(engine.module, engine.optimizer, engine.lr_scheduler)
+            merged_lora.apply(engine)
 
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="actor"))
     def compute_log_prob(self, data: TensorDict) -> TensorDict | None:
@@ -105,9 +106,12 @@ class ActorWorker(DetachActorWorker):
         if engine.is_param_offload_enabled:
             load_fsdp_model_to_gpu(engine.module)
         state = _weights_of(model, engine) if self.rank == 0 else {}
-        set_model_state_dict(
-            engine.module, state, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
-        )
+        adapted = hasattr(engine.module, "peft_config")
+        if adapted:
+            state = merged_lora.names_in(engine.module, state)
+            merged_lora.without_effect(engine.module)
+        how = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=not adapted)
+        set_model_state_dict(engine.module, state, options=how)
         if engine.is_param_offload_enabled:
             offload_fsdp_model_to_cpu(engine.module)
 

@@ -1,7 +1,7 @@
 """How rollouts are asked for: a sampling seed per request, and prompts sampled in rounds.
 
-verl's own agent loop runs each rollout; its worker is subclassed at the points where a prompt's rollouts are started,
-scored (``scoring``) and stored (``row_store``).
+An agent loop runs each rollout (``agents``); verl's worker is subclassed at the points where a prompt's rollouts are
+started, scored (``scoring``) and stored (``row_store``).
 """
 
 from __future__ import annotations
@@ -20,34 +20,40 @@ import ray
 import torch
 from omegaconf import DictConfig
 from tensordict import TensorDict
-from verl.experimental.agent_loop import agent_loop
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
 from mrpo.budget.ids import as_ids
 from mrpo.budget.sequential import Observed, sampler_of
 from mrpo.config.controller import received
-from mrpo.rewards.wire import LOSS_LENGTH, PROMPT_HASH, RESPONSE, REWARD, SEEN, TRUNCATED, TURNS, decode
+from mrpo.rewards.wire import (
+    LOSS_LENGTH,
+    MESSAGES,
+    OUT_OF_ROOM,
+    PROMPT_HASH,
+    RESPONSE,
+    REWARD,
+    SEEN,
+    TOOL_CALLS,
+    TRUNCATED,
+    TURNS,
+    decode,
+)
 from mrpo.step.rollouts import RowKey
+from mrpo.verl_seam.agents import Agents
 from mrpo.verl_seam.engine_client import PersistentClient
 from mrpo.verl_seam.finish import ANSWERS, was_truncated
 from mrpo.verl_seam.node_roles import TRAINER_NODE, in_turn
 from mrpo.verl_seam.row_store import Row, RowStore
 from mrpo.verl_seam.scoring import RewardWorkers
-from mrpo.verl_seam.single_turn import VERL_SINGLE_TURN, SingleTurn
 from mrpo.verl_seam.text import ResponseDecoder
+from mrpo.verl_seam.turns import model_turns, request_seed
 
 logger = logging.getLogger(__name__)
 
 UNREAD = {"agent_name", "dummy_tensor", "extra_info", "index", "interaction_kwargs"}
 UNREAD |= {"metrics", "multi_modal_data", "session_id", "tools_kwargs"}
 """What neither verl's trainer nor ours reads of a rollout that is over: every rank would be sent it."""
-
-
-def request_seed(*identity: Any) -> int:
-    """A sampling seed in [0, 2**31) that follows from what a request is for, not from when it is made."""
-    digest = hashlib.blake2b("/".join(map(str, identity)).encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "little") & 0x7FFFFFFF
 
 
 class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignore[name-defined]
@@ -61,13 +67,14 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.single_turn: SingleTurn | None = None
         rollout = self.config.actor_rollout_ref.rollout  # read once: OmegaConf takes its time
         self.seed, self.max_response, self.max_length = rollout.seed, rollout.response_length, rollout.max_model_len
-        self.stops = ResponseDecoder.of_model(self.tokenizer, received(self.config).run.model.path).stops
+        ours = received(self.config)
+        decoder = ResponseDecoder.of_model(self.tokenizer, ours.run.model.path)
+        self.stops, self.agents = decoder.stops, Agents(ours, self, decoder)
         self.reward_workers = RewardWorkers(self.reward_loop_worker_handles or [])
         self.store = RowStore()
-        self.scores_groups = any(r.scope == "group" for r in received(self.config).run.rewards.values())
+        self.scores_groups = any(r.scope == "group" for r in ours.run.rewards.values())
 
     async def wait_for_end(self, seen: int) -> int:
         """How many prompts of this worker have ended, as soon as it is more than ``seen``."""
@@ -104,15 +111,15 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         self, rollouts: dict[int, list[AgentLoopOutput]], prompt: dict[str, Any], validate: bool
     ) -> None:
         """Add the scores of the rewards that look at all of a prompt's rollouts together."""
-        finals = [outputs[-1] for outputs in rollouts.values()]
+        groups = list(rollouts.values())
         # A rollout that its agent has scored by itself has no rewards of ours, which the trainer will say.
-        if not self.scores_groups or not all(RESPONSE in final.extra_fields for final in finals):
+        if not self.scores_groups or not all(RESPONSE in outputs[-1].extra_fields for outputs in groups):
             return
         scored = [
-            self._what(final, prompt)
-            | {"reward_score": final.reward_score}
-            | {name: final.extra_fields[name] for name in ("reward_extra_info", RESPONSE)}
-            for final in finals
+            self._what(outputs, prompt)
+            | {"reward_score": outputs[-1].reward_score}
+            | {name: outputs[-1].extra_fields[name] for name in ("reward_extra_info", RESPONSE)}
+            for outputs in groups
         ]
         group = {"rollouts": scored, "step": self._step(prompt, validate)}
         found: Any = await self.reward_workers.score(group)
@@ -122,10 +129,15 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
                 output.extra_fields["reward_extra_info"] = result["reward_extra_info"]
 
     @staticmethod
-    def _what(final: AgentLoopOutput, prompt: dict[str, Any]) -> dict[str, Any]:
-        """What rewards are told of a rollout, besides the step."""
+    def _what(outputs: Sequence[AgentLoopOutput], prompt: dict[str, Any]) -> dict[str, Any]:
+        """What rewards are told of a rollout, besides the step: its last turn, and what is known of the others."""
+        final = outputs[-1]
         what = {name: prompt.get(name) for name in ("raw_prompt", "reward_model", "data_source", "extra_info")}
-        return what | {"response_ids": final.response_ids, "truncated": final.extra_fields[TRUNCATED]}
+        turns = [turn for output in outputs for turn in model_turns(output.response_ids, output.response_mask)]
+        written = model_turns(final.response_ids, final.response_mask)
+        what |= {"response_ids": written[-1] if written else [], "truncated": final.extra_fields[TRUNCATED]}
+        what |= {"response_tokens": sum(map(len, turns)), "turns": len(turns)}
+        return what | {name: final.extra_fields.get(name) for name in (MESSAGES, TOOL_CALLS)}
 
     @staticmethod
     def _step(prompt: dict[str, Any], validate: bool) -> int | None:
@@ -164,27 +176,8 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         sampling_params = {**sampling_params, "seed": seed, "detokenize": False}  # rewards have their own decoder
         prompt["session_id"] = session_id
         ANSWERS.set([])  # of this rollout: each has a task, and so a context, of its own
-        # None: the row names no agent, and others of the data do
-        agent_name = agent_name or self.config.actor_rollout_ref.rollout.agent.default_agent_loop
-        if agent_loop._agent_loop_registry.get(agent_name) != VERL_SINGLE_TURN:
-            if prompt["raw_prompt"][-1]["role"] == "assistant":
-                raise RuntimeError(
-                    f"agent {agent_name} can't go on with the assistant's last message, which ends a prompt"
-                )
-            how = {"trajectory": trajectory, "agent_name": agent_name, "trace": False}
-            return cast(list[AgentLoopOutput], await super()._run_agent_loop(sampling_params, **how, **prompt))
-        if self.single_turn is None:
-            self.single_turn = SingleTurn(
-                agent_loop.DictConfigWrap(config=self.config),
-                self.llm_client,
-                self.tokenizer,
-                self.processor,
-                self.dataset_cls,
-                agent_loop.DictConfigWrap(self.config.data),
-                hf_model_type=self.hf_model_type,
-            )
-        output = await self.single_turn.run(sampling_params, **prompt)
-        return await self._agent_loop_postprocess(output, trajectory["validate"], **prompt)
+        outputs = await self.agents.run(agent_name, sampling_params, prompt)
+        return await self._agent_loop_postprocess(outputs, trajectory["validate"], **prompt)
 
     async def _agent_loop_postprocess(
         self, output: AgentLoopOutput | list[AgentLoopOutput], validate: bool, **prompt: Any
@@ -207,13 +200,12 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
         for output in outputs:
             room = min(self.max_response, self.max_length - len(output.prompt_ids))
             answers = ANSWERS.get() or ()
-            output.extra_fields[TRUNCATED] = was_truncated(
-                output.response_ids, output.response_mask, answers, room, self.stops
-            )
+            reached = was_truncated(output.response_ids, output.response_mask, answers, room, self.stops)
+            output.extra_fields[TRUNCATED] = reached or output.extra_fields.pop(OUT_OF_ROOM, False)
         if final.reward_score is not None or not self.reward_loop_worker_handles:
             return
         started = time.perf_counter()
-        result = await self.reward_workers.score(self._what(final, kwargs) | {"step": kwargs["step"]})
+        result = await self.reward_workers.score(self._what(outputs, kwargs) | {"step": kwargs["step"]})
         final.reward_score = result["reward_score"]
         final.extra_fields |= {name: result[name] for name in ("reward_extra_info", RESPONSE)}
         final.metrics.compute_score = time.perf_counter() - started
@@ -267,7 +259,7 @@ class RoundsWorker(SeededAgentLoopWorker):
             {
                 "sample": sample,
                 "components": decode(outputs[-1].extra_fields["reward_extra_info"]),
-                "length": sum(outputs[-1].response_mask),
+                "length": sum(sum(output.response_mask) for output in outputs),
                 "truncated": outputs[-1].extra_fields[TRUNCATED],
             }
             for sample, outputs in held.items()

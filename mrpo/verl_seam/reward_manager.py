@@ -17,8 +17,9 @@ from mrpo.config.schedule import at
 from mrpo.record.run_folder import RunFolder
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.scorer import Scorer
-from mrpo.rewards.wire import RESPONSE, TRUNCATED, decode, encode, with_more
+from mrpo.rewards.wire import MESSAGES, RESPONSE, TOOL_CALLS, TRUNCATED, decode, encode, with_more
 from mrpo.verl_seam.text import ResponseDecoder
+from mrpo.verl_seam.turns import model_turns
 
 LONG = 512
 """Tokens of a response that it takes longer to decode than to hand to a thread."""
@@ -43,27 +44,28 @@ class MultiRewardManager(RewardManagerBase):
         ids, fields = row.batch["responses"], row.non_tensor_batch
         length = int(row.batch["attention_mask"][-ids.shape[-1] :].sum())
         what = {name: fields.get(name) for name in ("raw_prompt", "reward_model", "data_source", "extra_info")}
-        truncated = fields["tool_extra_fields"].get(TRUNCATED)
-        return await self.score(ids[:length].tolist(), truncated=truncated, **what)
+        told = fields["tool_extra_fields"]
+        what |= {"truncated": told.get(TRUNCATED), "messages": told.get(MESSAGES), "tool_calls": told.get(TOOL_CALLS)}
+        mask = row.batch["response_mask"][:length].tolist() if "response_mask" in row.batch else [1] * length
+        turns = model_turns(ids[:length].tolist(), mask)
+        tokens = sum(map(len, turns))
+        what |= {"response_ids": turns[-1] if turns else [], "response_tokens": tokens, "turns": len(turns)}
+        return await self.score(**what)
 
-    async def score(
-        self,
-        response_ids: Sequence[int],
-        raw_prompt: Sequence[Mapping[str, Any]],
-        reward_model: Mapping[str, Any],
-        data_source: str,
-        extra_info: Mapping[str, Any] | None,
-        truncated: bool | None,
-        step: int | None = None,
-    ) -> dict[str, Any]:
-        """Score one response, of the training step ``step``. ``reward_score`` is the weighted sum of the scores there
-        are; verl shows it, our estimators don't use it."""
-        extra = extra_of(extra_info, data_source, len(response_ids), truncated, step)
-        if len(response_ids) > LONG:  # meanwhile the loop scores others
-            response = await self.loop.run_in_executor(None, self.decode, response_ids)
+    async def score(self, step: int | None = None, **rollout: Any) -> dict[str, Any]:
+        """Score one rollout, of the training step ``step``, by the response of its last turn. ``reward_score`` is the
+        weighted sum of the scores there are; verl shows it, our estimators don't use it.
+
+        Args:
+            rollout: as ``agent_loop.SeededAgentLoopWorker`` tells of it.
+        """
+        ids: Sequence[int] = rollout["response_ids"]
+        if len(ids) > LONG:  # meanwhile the loop scores others
+            response = await self.loop.run_in_executor(None, self.decode, ids)
         else:
-            response = self.decode(response_ids)
-        outcomes = await self.scorer.score(list(raw_prompt), response, reward_model["ground_truth"], extra)
+            response = self.decode(ids)
+        given = list(rollout["raw_prompt"]), response, rollout["reward_model"]["ground_truth"]
+        outcomes = await self.scorer.score(*given, extra_of(rollout, response, step))
         total = self._weighted_sum(outcomes, step)
         return {"reward_score": total, "reward_extra_info": encode(outcomes), RESPONSE: response}
 
@@ -71,10 +73,7 @@ class MultiRewardManager(RewardManagerBase):
         """Score all rollouts of a prompt by the rewards of scope group. Of each, ``rollouts`` has what ``score`` took
         and what it gave; what it gave, with these rewards added, comes back."""
         first = rollouts[0]
-        extras = [
-            extra_of(one["extra_info"], one["data_source"], len(one["response_ids"]), one["truncated"], step)
-            for one in rollouts
-        ]
+        extras = [extra_of(one, one[RESPONSE], step) for one in rollouts]
         fields = [one["reward_extra_info"] for one in rollouts]
         scored = [
             {name: Outcome(score) for name, score in decode(one).items() if name in self.weights} for one in fields
@@ -94,12 +93,16 @@ class MultiRewardManager(RewardManagerBase):
         return sum(at(self.weights[name], step) * score for name, score in scores.items() if score is not None)
 
 
-def extra_of(
-    info: Mapping[str, Any] | None, data_source: str, tokens: int, truncated: bool | None, step: int | None
-) -> dict[str, Any]:
+def extra_of(rollout: Mapping[str, Any], response: str, step: int | None) -> dict[str, Any]:
     """What rewards get as ``extra``: the row's ``extra_info``, and what is known of the rollout."""
-    known = {"data_source": data_source, "response_tokens": tokens, "truncated": truncated, "step": step}
-    return {**(info or {}), **known}
+    said = rollout[MESSAGES]
+    turns = {
+        "messages": [{"role": "assistant", "content": response}] if said is None else list(said),
+        "turns": rollout["turns"],
+        "tool_calls": list(rollout[TOOL_CALLS] or []),
+    }
+    known = {name: rollout[name] for name in ("data_source", "response_tokens", "truncated")}
+    return {**turns, **(rollout["extra_info"] or {}), **known, "step": step}
 
 
 def require_loadable(rewards: Mapping[str, RewardConfig], folder: Path, logs: Path | None = None) -> None:

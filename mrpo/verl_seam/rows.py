@@ -6,6 +6,7 @@ what is on its way is never of the batch's size. What their tokens get is in ``t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,7 +18,19 @@ import transfer_queue as tq
 from tensordict import NonTensorData
 from transfer_queue import KVBatchMeta
 
-from mrpo.rewards.wire import DETAILS, FAILURES, PROMPT_HASH, RESPONSE, SCORE, SEEN, TRUNCATED, decode
+from mrpo.rewards.wire import (
+    DETAILS,
+    FAILURES,
+    LOSS_LENGTH,
+    MESSAGES,
+    PROMPT_HASH,
+    RESPONSE,
+    SCORE,
+    SEEN,
+    TOOL_CALLS,
+    TRUNCATED,
+    decode,
+)
 from mrpo.step.policy_sums import PolicySums
 from mrpo.step.rollouts import BatchRow, RowKey
 from mrpo.step.seam import PromptContent, RolloutText, ValidationRow
@@ -180,16 +193,53 @@ def texts(batch: VerlBatch, rows: Sequence[int], decoder: ResponseDecoder) -> Ca
     answers = [plain(one)["ground_truth"] for one in prompts["reward_model"]]
     unseen = [row for row in rows if seen[row] is None]
     responses = fetch(handle, ["responses"], unseen).get("responses", [])
+    tokens: Counter[tuple[str, int]] = Counter()
+    for key, tag in zip(handle.keys, handle.tags, strict=True):
+        if not is_padding(tag):
+            tokens[RowKey.parse(key)[:2]] += model_tokens(tag)
+    counts = [tokens[RowKey.parse(handle.keys[row])[:2]] for row in rows]
+    said = [batch.columns["extra_fields"][row].get(MESSAGES) for row in rows]
 
     def decoded() -> list[RolloutText]:
         about = dict(zip(first, zip(_decoded(prompts["prompts"], decoder), answers, strict=True), strict=True))
         read = {row: decoder(tokens.tolist()) for row, tokens in zip(unseen, responses, strict=True)}
         return [
-            RolloutText(prompt, read[row] if row in read else seen[row], answer, handle.tags[row]["response_len"])
-            for row, (prompt, answer) in zip(rows, map(about.__getitem__, same), strict=True)
+            RolloutText(prompt, read[row] if row in read else seen[row], answer, count, messages)
+            for row, (prompt, answer), count, messages in zip(
+                rows, map(about.__getitem__, same), counts, said, strict=True
+            )
         ]
 
     return decoded
+
+
+def model_tokens(tag: Mapping[str, Any]) -> int:
+    """Tokens of a row's response that the model wrote, of any agent loop that says it; else all of them."""
+    return int(tag.get(LOSS_LENGTH, tag["response_len"]))
+
+
+def tool_calls(batch: VerlBatch) -> list[Sequence[Mapping[str, Any]]]:
+    """The calls of each rollout whose agent has tools."""
+    last: dict[tuple[str, int], tuple[int, Any]] = {}
+    for key, tag, extra in zip(batch.handle.keys, batch.handle.tags, batch.columns["extra_fields"], strict=True):
+        uid, sample, turn = RowKey.parse(key)
+        calls = extra.get(TOOL_CALLS)
+        if calls is not None and not is_padding(tag) and last.get((uid, sample), (-1,))[0] < turn:
+            last[uid, sample] = turn, calls
+    return [calls for _, calls in last.values()]
+
+
+def length_metrics(tags: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """verl's metrics of response lengths, without what tools wrote; none where they have written nothing."""
+    real = [tag for tag in tags if not is_padding(tag)]
+    lengths = [model_tokens(tag) for tag in real]
+    if lengths == [tag["response_len"] for tag in real]:
+        return {}
+    return {
+        f"response_length{kind}/{name}": float(value)
+        for kind, of in (("", lengths), ("_non_aborted", [length for length in lengths if length] or [0]))
+        for name, value in (("mean", np.mean(of)), ("max", max(of)), ("min", min(of)))
+    }
 
 
 def _decoded(prompts: Sequence[torch.Tensor], decoder: ResponseDecoder) -> list[str]:

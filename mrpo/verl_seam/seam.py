@@ -63,6 +63,7 @@ from mrpo.config.advantage import TokenModulation
 from mrpo.config.controller import ControllerConfig
 from mrpo.errors import ConfigError
 from mrpo.record.phase import Phase
+from mrpo.step.outcome import tool_metrics
 from mrpo.step.rollouts import BatchRow, Rollouts
 from mrpo.step.seam import Batch, Metrics, PromptContent, Prompts, RolloutText, ValidationRow
 from mrpo.verl_seam import engine_server, rows, saved_rows, token_rows
@@ -307,6 +308,7 @@ class VerlSeam:
         batch.columns = rows.fetch_scored(batch.handle, names)
         metrics = token_rows.correct_rollouts(batch, self.config)
         token_rows.count_tokens(batch)
+        metrics |= tool_metrics(rows.tool_calls(batch))
         return rows.batch_rows(batch.handle, batch.columns, batch.tokens_M, names), metrics
 
     def texts(self, batch: Batch, rows_of_texts: Sequence[int]) -> Callable[[], list[RolloutText]]:
@@ -351,6 +353,7 @@ class VerlSeam:
         keys, tags = [key for b in ours for key in b.handle.keys], [tag for b in ours for tag in b.handle.tags]
         whole = KVBatchMeta(partition_id=rows.PARTITION, keys=keys, tags=tags)
         metrics |= step_metrics(ours, self.timings, step, trainer._get_n_gpus_for_throughput())
+        metrics |= rows.length_metrics(tags)
         metrics["training/epoch"] = (step - 1) // max(1, trainer.steps_per_epoch)
         if folder := self.config.trainer.get("rollout_data_dir", None):
             trainer._log_rollout_data(whole, self.timings, folder)

@@ -10,8 +10,6 @@ from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentL
 
 from mrpo.data.render import render_chat
 
-VERL_SINGLE_TURN = {"_target_": f"{SingleTurnAgentLoop.__module__}.{SingleTurnAgentLoop.__qualname__}"}
-"""The entry of verl's registry by which an agent's name stands for its loop of one turn."""
 KEPT_PROMPTS = 1024
 """Prompts whose tokens a worker keeps."""
 

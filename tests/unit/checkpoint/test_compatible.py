@@ -29,7 +29,15 @@ def recipe(tmp_path: Path) -> Path:
 
 def described(recipe: Path, **changes: Any) -> dict[str, Any]:
     """The description of a run; ``changes``: sections merged over the config."""
-    content: dict[str, Any] = {
+    content = content_of(recipe)
+    for section, values in changes.items():
+        content[section] = {**content.get(section, {}), **values} if isinstance(values, dict) else values
+    config = validate(content)
+    return describe(config, dict.fromkeys(config.rewards, recipe / "rewards.py"))
+
+
+def content_of(recipe: Path) -> dict[str, Any]:
+    return {
         "recipe": "r",
         "model": {"path": "m"},
         "data": {
@@ -39,10 +47,6 @@ def described(recipe: Path, **changes: Any) -> dict[str, Any]:
         },
         "rewards": {"correct": {"function": "rewards.py:correct"}},
     }
-    for section, values in changes.items():
-        content[section] = {**content.get(section, {}), **values} if isinstance(values, dict) else values
-    config = validate(content)
-    return describe(config, dict.fromkeys(config.rewards, recipe / "rewards.py"))
 
 
 def changed(recipe: Path, before: dict[str, Any], **changes: Any) -> list[str]:
@@ -51,6 +55,20 @@ def changed(recipe: Path, before: dict[str, Any], **changes: Any) -> list[str]:
 
 def test_same_run_has_no_differences(recipe: Path) -> None:
     assert changed(recipe, described(recipe)) == []
+
+
+def test_another_tool_is_another_run(recipe: Path) -> None:
+    tools = recipe / "tools.py"
+
+    def with_tool(code: str) -> dict[str, Any]:
+        tools.write_text(code)
+        rewards = {"correct": recipe / "rewards.py"}
+        return describe(validate(content_of(recipe)), rewards, {"tools.py:look_up": tools})
+
+    before = with_tool("def look_up(): return 1")
+    assert differences(before, with_tool("def look_up(): return 1  # as before")) == []
+    (found,) = differences(before, with_tool("def look_up(): return 2"))
+    assert found.field == "rollout.agent.code.tools.py:look_up"
 
 
 def test_where_how_long_and_how_wide_a_run_is_may_change(recipe: Path) -> None:

@@ -138,6 +138,7 @@ def test_prompts_are_lines_of_standard_input(shown: Shown, models: Path, monkeyp
         (["{one}", "hello", "--n", "2", "--temperature", "0"], "--n: given 2 with temperature 0"),
         (["{one}", "hello", "--against", "nowhere"], "unknown target 'nowhere'"),
         (["{one}", "hello", "--recipe", "nowhere"], "unknown recipe|recipe: unknown"),
+        (["{one}", "47*83", "--recipe", "calculator"], "rollout.agent.loop: given tool_agent, allowed: single_turn"),
     ],
 )
 def test_it_says_what_is_wrong(shown: Shown, models: Path, arguments: list[str], tells: str) -> None:

@@ -103,10 +103,6 @@ def test_a_message_keeps_what_else_it_has() -> None:
         ({"prompt": [*USER, {"role": "assistant", "content": " "}]}, "given an empty last message"),
         ({"prompt": [*USER, {"role": "assistant", "tool_calls": [{"name": "f"}]}]}, "last message that calls tools"),
         (
-            {"prompt": [*USER, {"role": "assistant", "content": "The"}], "agent_name": "tool_agent"},
-            "agent_name: given 'tool_agent' with a last message of the assistant",
-        ),
-        (
             {"prompt": [{"role": "user", "content": [{"type": "image"}]}]},
             "given the part .*image.*, allowed: {type: text",
         ),

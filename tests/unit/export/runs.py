@@ -25,7 +25,7 @@ VALIDATION: dict[int, list[float | None]] = {0: [0.0, 1.0, None], 2: [1.0, 0.5, 
 """Scores of the reward ``good`` by step."""
 
 
-def make_run(folder: Path, save: Callable[[Path], object], *steps: int, **settings: Any) -> RunFolder:
+def make_run(folder: Path, save: Callable[[Path], object], *steps: int, lora: Any = None, **settings: Any) -> RunFolder:
     """A run folder with a base model beside it; ``save`` writes the trainer's state of each step into a folder."""
     base = folder.parent / "base"
     if not base.exists():
@@ -37,7 +37,7 @@ def make_run(folder: Path, save: Callable[[Path], object], *steps: int, **settin
     run = RunFolder(folder)
     content = {
         "recipe": "mine",
-        "model": {"path": str(base)},
+        "model": {"path": str(base), **({"lora": lora} if lora else {})},
         "data": {"train_files": ["a.parquet"], "val_files": ["b.parquet"], "train_batch_size": 4},
         "rewards": {"good": {"function": "rewards.py:good", "weight": 0.5}},
         "rollout": {"dtype": "float32"},

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
@@ -22,8 +23,7 @@ from .runs import exported, loaded, log_probs, make_run, save_plain
 
 pytestmark = [pytest.mark.unit, pytest.mark.filterwarnings("ignore:torch.distributed is disabled")]
 
-SETTINGS = {"lora_rank": 4, "lora_alpha": 12, "target_modules": "all-linear"}
-LORA = {"verl": {"actor_rollout_ref": {"model": SETTINGS}}}
+LORA = {"lora": {"rank": 4, "alpha": 12}}
 
 
 def adapted(base: Path) -> Any:
@@ -79,7 +79,7 @@ def test_merged_it_is_a_plain_model(tmp_path: Path) -> None:
 
 def test_an_adapter_of_other_rank_than_the_settings_say_is_refused_by_name(tmp_path: Path) -> None:
     done = lora_run(tmp_path / "run", [])
-    done.config.write_text(done.config.read_text().replace("lora_rank: 4", "lora_rank: 8"))
+    done.config.write_text(done.config.read_text().replace("rank: 4", "rank: 8"))
     with pytest.raises(
         ExportError, match=r"lora_A.default.weight is float32 \[4, 32\] in the checkpoint, float32 \[8, 32"
     ):
@@ -88,7 +88,9 @@ def test_an_adapter_of_other_rank_than_the_settings_say_is_refused_by_name(tmp_p
 
 def test_lora_weights_of_a_run_that_says_nothing_of_lora_are_surplus(tmp_path: Path) -> None:
     done = lora_run(tmp_path / "run", [])
-    done.config.write_text(done.config.read_text().replace("lora_rank: 4", "lora_rank: 0"))
+    content = yaml.safe_load(done.config.read_text())
+    del content["model"]["lora"]
+    done.config.write_text(yaml.safe_dump(content))
     with pytest.raises(ExportError, match="is in the checkpoint but not in the model"):
         exported(done)
 

@@ -12,7 +12,7 @@ from mrpo.registry import module_names
 
 pytestmark = pytest.mark.unit
 
-RECIPES = ("quickstart", "smollm2", "code", "math_length", "safe_alignment", "tool_calling")
+RECIPES = ("quickstart", "calculator", "smollm2", "code", "math_length", "safe_alignment", "tool_calling")
 
 
 @pytest.mark.parametrize("estimator", module_names("mrpo.advantages.estimators"))

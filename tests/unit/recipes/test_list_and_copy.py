@@ -17,7 +17,15 @@ pytestmark = pytest.mark.unit
 
 def test_every_recipe_is_listed_with_variants_and_a_summary() -> None:
     entries = {entry.name: entry for entry in list_recipes()}
-    assert entries.keys() >= {"quickstart", "smollm2", "code", "math_length", "safe_alignment", "tool_calling"}
+    assert entries.keys() >= {
+        "quickstart",
+        "calculator",
+        "smollm2",
+        "code",
+        "math_length",
+        "safe_alignment",
+        "tool_calling",
+    }
     assert entries["quickstart"].summary == "three rewards in minutes, on any machine"
     assert entries["code"].variants == ("cpu", "cpu_sample", "multi_node")
     for name, entry in entries.items():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrpo.config.load import validate
-from mrpo.step.agreement import SteadyAgreement, is_steadily_above, require_agreement
+from mrpo.step.agreement import SteadyAgreement, is_drifting, is_steadily_above, require_agreement
 
 pytestmark = pytest.mark.unit
 
@@ -74,6 +74,38 @@ def test_rounding_and_a_troubled_step_are_no_disagreement() -> None:
     differ(run_of("float32", "float32", top_p=0.9), *[0.006] * 9)  # the engine's are those of the nucleus
     differ(run_of("float32", "float32", max_probs_diff=0.01), *[0.006] * 9)
     run_of("float32", "float32").end_step({})  # no engine's probabilities are known
+
+
+LEARNING = [2e-7, 3e-6, 1.1e-5, 2.4e-5, 4e-5, 6.1e-5, 8.5e-5, 1.2e-4]
+"""Of an engine that keeps the base model while the trainer's adapter learns, at a small learning rate."""
+
+
+def test_a_difference_that_grows_in_each_step_ends_the_run_long_before_it_is_large() -> None:
+    run = run_of("float32", "float32")
+    differ(run, *LEARNING[:6])
+    with pytest.raises(RuntimeError, match=r"by more in each, 2e-07 to 8\.5e-05 on average: what the trainer learns"):
+        differ(run, LEARNING[6])
+
+
+@given(st.lists(st.floats(1e-7, 5e-7), min_size=8), st.floats(1, 4))
+def test_rounding_that_grows_with_what_is_sampled_is_no_drift(differences: list[float], growth: float) -> None:
+    assert not is_drifting(differences, 1e-3)
+    assert not is_drifting(sorted(growth * difference for difference in differences), 1e-3)
+    in_bfloat16 = [0.002 + 0.001 * growth * step / len(differences) for step in range(len(differences))]
+    assert not is_drifting(in_bfloat16, 0.03)
+
+
+def test_the_slow_rise_of_a_healthy_run_that_learns_fast_is_no_drift() -> None:
+    """Measured: an adapter at a learning rate of .005, whose engines agree to the last digits of float32."""
+    measured = [1.25, 1.54, 1.95, 2.26, 2.33, 2.43, 2.66, 2.80]
+    differ(run_of("float32", "float32"), *(1e-7 * difference for difference in measured))
+    in_bfloat16 = [1.81e-3, 1.86e-3, 2.05e-3, 2.27e-3, 2.28e-3, 2.4e-3, 2.6e-3, 2.8e-3]
+    differ(run_of("bfloat16", "bfloat16"), *in_bfloat16)
+
+
+def test_one_step_that_is_no_larger_breaks_the_rise() -> None:
+    assert not is_drifting([*LEARNING[:4], LEARNING[3], *LEARNING[4:]], 1e-3)
+    assert is_drifting([math.nan, *LEARNING], 1e-3)
 
 
 @pytest.mark.parametrize(("dtype", "difference"), [("float32", 0.007), ("bfloat16", 0.045)])
