@@ -125,6 +125,7 @@ def compare_runs(
     pareto: tuple[str, str] | None = None,
     axis: Axis = "steps",
     unfinished: bool = False,
+    end: float | None = None,
 ) -> Comparison:
     """Compare runs.
 
@@ -134,6 +135,7 @@ def compare_runs(
         pareto: two rewards.
         axis: by what runs are aligned and cut.
         unfinished: count runs that failed or haven't ended, too, as far as they are.
+        end: where on the axis runs are cut at the latest; default: where the shortest ends.
 
     Raises:
         ConfigError: nothing is left to compare, or a name is unknown, or a run doesn't say how far it is on the axis.
@@ -147,7 +149,7 @@ def compare_runs(
             raise ConfigError(f"--per: given {axis}, which {run.name} doesn't record of every step. Allowed: steps.")
     groups = group_runs(counted)
     first = _baseline(groups, baseline)
-    end = min(float(run.counts[axis][-1]) for run in counted)
+    end = min([float(run.counts[axis][-1]) for run in counted] + ([] if end is None else [end]))
     notes += [*length_notes(counted, axis, end), *group_notes(groups)]
     rewards = list(dict.fromkeys(name for run in counted for name in run.rewards))
     for name in [*(targets or {}), *(pareto or ())]:

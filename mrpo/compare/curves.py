@@ -50,7 +50,15 @@ def curve_of(group: Group, measure: str, axis: Axis, end: float) -> Curve:
     known = (~np.isnan(table)).sum(axis=0)
     kept = known > 0
     low, median, high = np.nanquantile(table[:, kept], [0.25, 0.5, 0.75], axis=0) if kept.any() else ([], [], [])
-    return Curve(group.name, measure, *(_list(part) for part in (x[kept], median, low, high)), known[kept].tolist())
+    return Curve(
+        group=group.name,
+        measure=measure,
+        x=_list(x[kept]),
+        median=_list(median),
+        low=_list(low),
+        high=_list(high),
+        runs=known[kept].tolist(),
+    )
 
 
 def _list(values: Any) -> list[float]:

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mrpo.compare.equal import EqualBudget, read_budget
 from mrpo.compare.others import has_events, read_others
 from mrpo.compare.run import Run, of_source, read_run, seed_in
+from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 
 CELLS = "cells"
@@ -45,7 +47,8 @@ def _read(word: str, group: str | None, rewards: Mapping[str, str], runs: str) -
         path = path.parent
     if (path / CELLS).is_dir():
         cells = sorted(entry for entry in (path / CELLS).iterdir() if (entry / "events.jsonl").is_file())
-        return [read_run(RunFolder(cell), group) for cell in cells]
+        budget = read_budget(path)
+        return [replace(read_cell(RunFolder(cell), budget), group=group) for cell in cells]
     if (path / "metrics.jsonl").is_file() and not (path / "events.jsonl").is_file():
         path = path / "metrics.jsonl"
     if path.is_file() or has_events(path):
@@ -53,6 +56,12 @@ def _read(word: str, group: str | None, rewards: Mapping[str, str], runs: str) -
         seeds = [seed_in(Path(source.name)) if len(sources) > 1 else seed_in(path) for source in sources]
         return [replace(of_source(source), seed=seed, group=group) for source, seed in zip(sources, seeds, strict=True)]
     return [read_run(RunFolder.find(word, runs), group)]
+
+
+def read_cell(folder: RunFolder, budget: EqualBudget | None) -> Run:
+    """A grid's cell. One that was stopped as its budget was used up is done."""
+    run = read_run(folder)
+    return replace(run, state=Phase.DONE, detail="") if budget is not None and budget.is_used_up(run) else run
 
 
 def _named_apart(found: Sequence[Run]) -> list[Run]:

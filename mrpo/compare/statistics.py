@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats  # type: ignore[attr-defined, unused-ignore]
+from scipy import special, stats
 
 from mrpo.evaluation.statistics import CONFIDENCE, FloatArray, Interval
 
@@ -55,7 +55,9 @@ def interval(values_S: npt.ArrayLike) -> Interval | None:
     value = float(known.mean())
     if len(known) == 1:
         return Interval(value, None, None)
-    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(known) - 1)) * float(known.std(ddof=1)) / math.sqrt(len(known))
+    half = (
+        float(special.stdtrit(len(known) - 1, 0.5 + CONFIDENCE / 2)) * float(known.std(ddof=1)) / math.sqrt(len(known))
+    )
     return Interval(value, value - half, value + half)
 
 
