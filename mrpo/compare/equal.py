@@ -40,8 +40,8 @@ class EqualBudget:
             raise ConfigError(f"--budget: given {text!r}, allowed: rollouts=N, tokens=N or seconds=N.")
         return cls(unit, int(amount))
 
-    def overrides(self, config: RunConfig) -> list[str]:
-        """What a cell's command needs beside its own overrides.
+    def steps(self, config: RunConfig) -> int:
+        """The steps that a cell is given for it.
 
         Raises:
             ConfigError: the cell can't have exactly this budget.
@@ -52,7 +52,7 @@ class EqualBudget:
                     f"--budget: given {self}, which is counted by the lines of metrics.jsonl. Allowed: "
                     f"observe.metrics.every=1, given {config.observe.metrics.every}."
                 )
-            return [f"{STEPS}={NO_LIMIT}"]
+            return NO_LIMIT
         each = rollouts_per_step(dict(flatten(config.model_dump(mode="json"))))
         if each is None:
             raise ConfigError(
@@ -65,7 +65,7 @@ class EqualBudget:
                 f"--budget: given {self}, allowed: a multiple of the {each} rollouts of a step "
                 f"(data.train_batch_size x budget.rollouts_per_prompt), say {near}."
             )
-        return [f"{STEPS}={self.amount // each}"]
+        return self.amount // each
 
     def is_used_up(self, run: Run) -> bool:
         """Whether a cell that is stopped rather than done has had all of it."""

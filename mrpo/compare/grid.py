@@ -89,8 +89,10 @@ def _named(combinations: Sequence[tuple[str, ...]]) -> list[Cell]:
     values = [{str(parse(text).key_or_group): text for text in one} for one in combinations]
     for combination, texts in zip(combinations, values, strict=True):
         if len(texts) < len(combination):
-            keys = [str(parse(text).key_or_group) for text in combination]
-            raise ConfigError(f"grid: {next(k for k in keys if keys.count(k) > 1)} is given twice. Allowed: once.")
+            given = [str(parse(text).key_or_group) for text in combination]
+            raise ConfigError(
+                f"grid: {next(key for key in given if given.count(key) > 1)} is given twice. Allowed: once."
+            )
         for key in TAKEN.keys() & texts.keys():
             raise ConfigError(f"{key}: is decided by {TAKEN[key]} in a grid, so it can't be given.")
     keys = dict.fromkeys(key for texts in values for key in texts)

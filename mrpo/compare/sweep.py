@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -84,13 +84,15 @@ def plan(cells: Sequence[Cell], out: Path, budget: EqualBudget | None) -> list[P
 def _planned(cell: Cell, out: Path, budget: EqualBudget | None) -> Planned:
     folder = RunFolder(out / CELLS / cell.name)
     try:
-        settings, place = list(cell.overrides), override("run_dir", str(folder.path))
-        checked = CheckedRun.load([*settings, place])
+        settings = list(cell.overrides)
+        checked = CheckedRun.load([*settings, override("run_dir", str(folder.path))])
         if budget is not None:
-            if any(parse(text).key_or_group == STEPS for text in cell.overrides):
+            if any(parse(text).key_or_group == STEPS for text in settings):
                 raise ConfigError(f"{STEPS}: is decided by --budget, so it can't be given beside it.")
-            settings += budget.overrides(checked.config)
-            checked = CheckedRun.load([*settings, place])
+            given = budget.steps(checked.config)
+            trainer = checked.config.trainer.model_copy(update={"total_training_steps": given})
+            checked = replace(checked, config=checked.config.model_copy(update={"trainer": trainer}))
+            settings.append(f"{STEPS}={given}")
         steps = checked.config.trainer.total_training_steps
         state = _state(folder, checked, budget)
     except ConfigError as error:
