@@ -102,7 +102,10 @@ def labels_of(settings: Sequence[Mapping[str, Any]]) -> list[str]:
         if _classes(settings, [*chosen, field]) > _classes(settings, chosen):
             chosen.append(field)
     short = short_names(chosen)
-    return [", ".join(f"{short[field]}={as_yaml(one[field])}" for field in chosen if field in one) for one in settings]
+    labels = [
+        ", ".join(f"{short[field]}={as_yaml(one[field])}" for field in chosen if field in one) for one in settings
+    ]
+    return [label or (f"{chosen[0]} not set" if chosen else "") for label in labels]
 
 
 def _classes(settings: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> int:

@@ -22,7 +22,7 @@ def a_run(
     name: str, seed: int | None = 0, group: str | None = "a", state: str = "done", **rewards: Sequence[float]
 ) -> Run:
     """One run whose rewards have these values from step 1 on."""
-    steps = np.arange(1.0, 1 + max(map(len, rewards.values()), default=0))
+    steps = np.arange(1, 1 + max(map(len, rewards.values()), default=0)).astype(np.float64)
     measures = {reward: np.array(values, dtype=float) for reward, values in rewards.items()}
     return Run(name, steps, measures, {"steps": steps}, seed=seed, group=group, state=state)
 
@@ -39,11 +39,11 @@ def write_run(
     content = {"recipe": "quickstart", "run_dir": str(folder), "seed": seed, **settings}
     (folder / "config.yaml").write_text(yaml.safe_dump(content))
     steps = range(1, 1 + max(map(len, rewards.values())))
-    lines = [
-        {"step": step, "time": 1e9 + step, "rollout/response_length/mean": 9.0, "train/tokens": 100, "time/step": 2.0}
-        | {f"reward/{name}/mean": values[step - 1] for name, values in rewards.items() if step <= len(values)}
-        for step in steps
-    ]
+    lines: list[dict[str, Any]] = []
+    for step in steps:
+        line = {"step": step, "time": 1e9 + step, "time/step": 2.0, "train/tokens": 100}
+        means = {f"reward/{name}/mean": values[step - 1] for name, values in rewards.items() if step <= len(values)}
+        lines.append({**line, "rollout/response_length/mean": 9.0, **means})
     ends = [{"time": 1e9 + 99, "phase": end, "step": None, "detail": "out of memory" * (end == "failed")}] * bool(end)
     events = [{"time": 1e9, "phase": "attempt", "step": None, "detail": "1"}, *ends]
     for file, records in (("metrics.jsonl", lines), ("events.jsonl", events)):

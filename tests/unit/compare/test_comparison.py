@@ -118,7 +118,7 @@ def test_negative_scores_have_targets_and_fronts() -> None:
 
 
 def test_most_runs_decide_when_a_target_is_reached() -> None:
-    values = ([0, 1.0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0])
+    values: list[list[float]] = [[0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0]]
     runs = [a_run(f"x{n}", n, correct=of_run) for n, of_run in enumerate(values)]
     reached = compare_runs(runs, targets={"correct": 1.0}).lines[0].reached
     assert reached is not None
@@ -126,7 +126,9 @@ def test_most_runs_decide_when_a_target_is_reached() -> None:
 
 
 def test_length_is_described_and_not_tested() -> None:
-    runs = [a_run(f"{g}{n}", n, g, **{"correct": [0.0] * 4, LENGTH: [9.0 + n] * 4}) for g in "ab" for n in range(6)]
+    runs = [
+        a_run(f"{g}{n}", n, g, "done", **{"correct": [0.0] * 4, LENGTH: [9.0 + n] * 4}) for g in "ab" for n in range(6)
+    ]
     found = compare_runs(runs)
     line = found.line("b", LENGTH)
     assert line.difference is not None

@@ -45,6 +45,10 @@ def test_options_of_one_method_are_named_only_where_they_tell_groups_apart() -> 
     assert labels_of([grpo, dvao, other]) == ["estimator=grpo", "estimator=dvao, k=1", "estimator=dvao, k=2"]
 
 
+def test_a_group_that_lacks_what_others_have_says_so() -> None:
+    assert labels_of([{"rewards.short.weight": 1.0}, {}]) == ["weight=1.0", "rewards.short.weight not set"]
+
+
 def test_an_unset_option_differs_from_one_that_is_null() -> None:
     assert len(group_runs([of(0, rewards__a__range=None), of(0)])) == 2
 

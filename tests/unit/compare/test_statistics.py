@@ -87,14 +87,14 @@ def test_a_comparison_of_few_seeds_makes_others_need_more() -> None:
 
 
 def test_a_final_value_is_of_the_last_quarter_that_is_compared() -> None:
-    x, values = np.arange(1.0, 9), np.array([0, 0, 0, 0, 0, 0.25, np.nan, 0.75])
+    x, values = np.arange(1, 9).astype(np.float64), np.array([0, 0, 0, 0, 0, 0.25, np.nan, 0.75])
     assert ours.final(x, values, 8) == 0.75
     assert ours.final(x, values, 6) == 0.125
     assert math.isnan(ours.final(x[:2], values[:2], 8))
 
 
 def test_a_target_is_reached_by_a_mean_of_steps_and_not_by_one_of_them() -> None:
-    x, values = np.arange(1.0, 7), np.array([-1, 0.9, -1, -0.4, np.nan, -0.2])
+    x, values = np.arange(1, 7).astype(np.float64), np.array([-1, 0.9, -1, -0.4, np.nan, -0.2])
     assert ours.reached(x, values, 0.5, width=1) == 2
     assert ours.reached(x, values, -0.3, width=2) == 2
     assert ours.reached(x[2:], values[2:], -0.3, width=2) == 6
