@@ -7,6 +7,7 @@ import math
 import pytest
 
 from mrpo.compare.comparison import compare_runs
+from mrpo.compare.run import Run
 from mrpo.errors import ConfigError
 from mrpo.evaluation.compare import LENGTH
 from tests.unit.compare.runs import a_run
@@ -57,6 +58,22 @@ def test_groups_without_a_common_seed_have_no_test() -> None:
         line = found.line("b", "correct")
         assert (line.pairs, line.difference, line.p, line.verdict) == (0, None, None, "too few seeds")
         assert any("b: no seed in common with a" in note for note in found.notes)
+
+
+def test_runs_of_unknown_seeds_are_never_paired() -> None:
+    runs = [a_run(f"{group}{n}", None, group, correct=[0.0, 0, 0, n]) for group in "ab" for n in range(2)]
+    line = compare_runs(runs).line("b", "correct")
+    assert (line.pairs, line.difference, line.verdict) == (0, None, "too few seeds")
+
+
+def test_a_curve_is_of_the_runs_that_have_the_step() -> None:
+    runs = [a_run("x", 0, correct=[1.0, 1, math.nan]), a_run("y", 1, correct=[3.0, math.nan, 5.0])]
+    [curve] = compare_runs(runs).curves
+    assert (curve.x, curve.median, curve.runs) == ([1, 2, 3], [2, 1, 5], [2, 1, 1])
+    thinned = a_run("z", 1, correct=[3.0, 4.0])
+    every_second = Run("z", thinned.steps_T * 2 - 1, thinned.measures, {"steps": thinned.steps_T * 2 - 1}, group="a")
+    [curve] = compare_runs([runs[0], every_second]).curves
+    assert (curve.median, curve.runs) == ([2, 1, 4], [2, 1, 1])
 
 
 def test_runs_of_one_seed_are_one_observation() -> None:

@@ -47,6 +47,8 @@ def test_a_sum_with_holes_is_no_count(tmp_path: Path) -> None:
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     (folder / "metrics.jsonl").write_text("\n".join([lines[0], lines[2], ""]))
     assert set(find_runs([str(folder)])[0].counts) == {"steps", "rollouts"}
+    (folder / "metrics.jsonl").write_text("\n".join([lines[0], lines[1].replace('tokens": 100', 'tokens": null'), ""]))
+    assert set(find_runs([str(folder)])[0].counts) == {"steps", "rollouts", "seconds"}
 
 
 def test_others_json_lines(tmp_path: Path) -> None:
