@@ -51,17 +51,7 @@ def _rows(lines: Sequence[Line], several: bool, most: int) -> Iterator[list[obje
 
 
 def _cell(interval: Interval | None, digits: int, sign: str = "", star: str = "") -> str | None:
-    """The value and its interval.
-
-    >>> _cell(Interval(0.5, 0.25, 0.75), 2, "+", "*")
-    '+0.50* [+0.25, +0.75]'
-    """
-    if interval is None:
-        return None
-    value = f"{interval.value:{sign}.{digits}f}{star}"
-    if interval.low is None or interval.high is None:
-        return value
-    return f"{value} [{interval.low:{sign}.{digits}f}, {interval.high:{sign}.{digits}f}]"
+    return None if interval is None else interval.text(digits, sign, star)
 
 
 def remarks(lines: Sequence[Line]) -> list[str]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
 from mrpo.errors import ConfigError
 
 INSTEAD_OF_HYDRA = (
     "Hydra only composes the settings: set run_dir for the folder, and trainer.experiment_name for the run's name; "
-    "logs lie in the run folder; several runs are several commands."
+    "logs lie in the run folder; mrpo compare runs several."
 )
 
 
@@ -49,6 +49,55 @@ def parse(text: str) -> Override:
     Raises:
         ConfigError: it doesn't follow the grammar, or is a sweep over several values.
     """
+    parsed = _parse(text)
+    if parsed.is_sweep_override():
+        raise ConfigError(
+            f"{parsed.key_or_group}: given a sweep ({text}), allowed: one value (mrpo compare runs several)."
+            f"{_as_text(text)}"
+        )
+    return parsed
+
+
+def expand(text: str) -> list[str]:
+    """The overrides that a sweep in Hydra's grammar stands for, in its order; one that is none is returned alone.
+
+    >>> expand("seed=0,1"), expand("data.train_files=[a,b],[c]"), expand("seed=range(2)"), expand("x='a,b'")
+    (['seed=0', 'seed=1'], ['data.train_files=[a,b]', 'data.train_files=[c]'], ['seed=0', 'seed=1'], ["x='a,b'"])
+
+    Raises:
+        ConfigError: it doesn't follow the grammar, or its values can't be listed.
+    """
+    parsed = _parse(text)
+    if not parsed.is_sweep_override():
+        return [text]
+    key, sweep = text.partition("=")[0], parsed.value()
+    if isinstance(sweep, ChoiceSweep) and not sweep.shuffle:
+        return [f"{key}={Override._get_value_element_as_str(value)}" for value in sweep.list]
+    if isinstance(sweep, RangeSweep) and not sweep.shuffle:
+        return [f"{key}={value}" for value in sweep.range()]
+    raise ConfigError(f"{key}: given {text!r}, allowed: values with commas, choice(a,b) or range(start,stop,step).")
+
+
+def as_override(key: str, value: Any) -> str:
+    """``key=value`` in Hydra's grammar of a value as YAML has it.
+
+    >>> as_override("a", [1, None, {"b": "c,d", "e": True}]), as_override("f", "0")
+    ("a=[1,null,{b:'c,d',e:true}]", "f='0'")
+    """
+    return f"{key}={_element(value)}"
+
+
+def _element(value: Any) -> str:
+    if isinstance(value, str):
+        return override("", value).removeprefix("=")
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_element(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, Sequence):
+        return "[" + ",".join(map(_element, value)) + "]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _parse(text: str) -> Override:
     try:
         [parsed] = OverridesParser.create().parse_overrides([_at_home(text)])
     except RecursionError:
@@ -64,8 +113,6 @@ def parse(text: str) -> Override:
         raise ConfigError(f"override: given {text!r}, allowed: key=value without a package (@{parsed.package}).")
     if not parsed.key_or_group:
         raise ConfigError(f"override: given {text!r}, allowed: key=value in Hydra's grammar (there is no key).")
-    if parsed.is_sweep_override():
-        raise ConfigError(f"{parsed.key_or_group}: given a sweep ({text}), allowed: one value.{_as_text(text)}")
     return parsed
 
 

@@ -19,7 +19,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 class Interval(NamedTuple):
-    """An estimate and its confidence interval; ``low`` and ``high`` are None where there are fewer than two prompts."""
+    """An estimate and its confidence interval; ``low`` and ``high`` are None with fewer than two prompts (or seeds)."""
 
     value: float
     low: float | None
@@ -28,6 +28,17 @@ class Interval(NamedTuple):
     @property
     def excludes_zero(self) -> bool:
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
+    def text(self, digits: int, sign: str = "", star: str = "") -> str:
+        """As a table shows it.
+
+        >>> Interval(0.5, 0.25, 0.75).text(2, "+", "*")
+        '+0.50* [+0.25, +0.75]'
+        """
+        value = f"{self.value:{sign}.{digits}f}{star}"
+        if self.low is None or self.high is None:
+            return value
+        return f"{value} [{self.low:{sign}.{digits}f}, {self.high:{sign}.{digits}f}]"
 
 
 def prompt_means(values_R: npt.ArrayLike, prompt_of_R: npt.ArrayLike, prompts: int) -> FloatArray:

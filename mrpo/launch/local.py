@@ -6,12 +6,15 @@ import shlex
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 from mrpo.exit_code import ExitCode
 from mrpo.launch.job import Job
 from mrpo.launch.template import render
+from mrpo.program import POLL_SECONDS
 
 MAX_CRASHES = 3
 """Crashes in a row after which the run is given up; an attempt that saved starts the count anew."""
@@ -35,7 +38,7 @@ def keep_running(command: list[str]) -> int:
     while True:
         attempt += 1
         print(f"== attempt {attempt}, {time.strftime('%Y-%m-%d %H:%M:%S')}", flush=True)
-        code, asked_to_end = _attempt(command)
+        code, asked_to_end = run_passing_signals_on(command)
         crashes = 0 if code == ExitCode.REQUEUE else crashes + 1
         if code in (ExitCode.DONE, ExitCode.BAD_INPUT) or asked_to_end or crashes >= MAX_CRASHES:
             print(f"== ended with exit code {code}", flush=True)
@@ -44,8 +47,20 @@ def keep_running(command: list[str]) -> int:
         print(f"== exit code {code}: {why}", flush=True)
 
 
-def _attempt(command: list[str]) -> tuple[int, bool]:
-    process = subprocess.Popen(command, start_new_session=True)  # so that Ctrl-C reaches it once, through here
+def run_passing_signals_on(
+    command: list[str], output: IO[bytes] | None = None, poll: Callable[[], None] | None = None
+) -> tuple[int, bool]:
+    """Run ``command`` to its end, passing on every signal that asks this process to end.
+
+    Args:
+        output: gets what it prints, errors too. Default: where this process prints.
+        poll: called a few times a second.
+
+    Returns:
+        Its exit code, and whether it was asked to end.
+    """
+    # In a session of its own, so that Ctrl-C reaches it once, through here.
+    process = subprocess.Popen(command, start_new_session=True, stdout=output, stderr=output)
     asked: list[int] = []
 
     def pass_on(number: int, _: FrameType | None) -> None:
@@ -54,6 +69,11 @@ def _attempt(command: list[str]) -> tuple[int, bool]:
 
     before = {number: signal.signal(number, pass_on) for number in SIGNALS}
     try:
+        while poll is not None and process.poll() is None:
+            try:
+                process.wait(POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                poll()
         code = process.wait()
     finally:
         for number, handler in before.items():

@@ -7,9 +7,7 @@ texts of rollouts and error messages are anybody's.
 from __future__ import annotations
 
 import base64
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from mrpo.observe.prompts import recent_prompts, reward_weights
 from mrpo.observe.summary import quarters, samples
 from mrpo.record import metrics
 from mrpo.record.jsonl import Record
+from mrpo.record.replacing import replacing
 from mrpo.record.run_folder import RunFolder
 
 _COLUMNS = (
@@ -49,7 +48,7 @@ def write_report(folder: RunFolder) -> tuple[Path, Path]:
 
     progress, records = read_progress(folder), folder.metrics()
     state = _state(progress)
-    with _replacing(folder.png) as partial:
+    with replacing(folder.png) as partial:
         subtitle = f"{state}    (a → b: mean of the first and of the last quarter of the steps)"
         write_figure(partial, folder.name, subtitle, records, progress.rewards)
     page = _template().render(
@@ -67,7 +66,7 @@ def write_report(folder: RunFolder) -> tuple[Path, Path]:
         **_steps(records, progress.rewards),
         config=folder.config.read_text(encoding="utf-8") if folder.config.exists() else "no config.yaml",
     )
-    with _replacing(folder.html) as partial:
+    with replacing(folder.html) as partial:
         partial.write_text(page, encoding="utf-8", errors="backslashreplace")
     return folder.png, folder.html
 
@@ -77,17 +76,6 @@ def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["number"] = _number
     return environment.from_string(resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8"))
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A path to write to; what is there in the end moves to ``path``."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _base64(png: Path) -> str:
@@ -104,7 +92,7 @@ def _details(folder: RunFolder, records: Sequence[Record], rewards: Sequence[str
         return None
     note = uniform_note(records)
     recent = None if note else recent_prompts(folder, reward_weights(folder))
-    with _replacing(folder.details_png) as partial:
+    with replacing(folder.details_png) as partial:
         write_details(partial, records, rewards, recent, folder.events())
     return {"note": note or "", "png": _base64(folder.details_png)}
 

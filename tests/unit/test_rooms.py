@@ -18,6 +18,7 @@ KNOWS_NEITHER = {
     "advantages": ("ray", "verl"),
     "budget": ("torch", "ray", "verl"),
     "checkpoint": ("ray", "verl"),
+    "compare": ("torch", "ray", "verl"),
     "config": ("torch", "ray", "verl"),
     "data": ("torch", "ray", "verl"),
     "evaluation": ("ray", "verl"),

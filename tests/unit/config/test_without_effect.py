@@ -137,7 +137,7 @@ def test_another_estimator_takes_over_what_has_an_effect_in_it(recipe: Path) -> 
 
 HYDRA = (
     "Hydra only composes the settings: set run_dir for the folder, and trainer.experiment_name for the run's name; "
-    "logs lie in the run folder; several runs are several commands."
+    "logs lie in the run folder; mrpo compare runs several."
 )
 
 

@@ -1,0 +1,193 @@
+"""Lay runs side by side, those there are or those of a grid.
+
+RUN is a run's folder or its name below --runs, a folder that this command has filled, others' metrics.jsonl or CSV
+(wandb's exports, too) or a folder of TensorBoard's events. GROUP=RUN puts it into a group; other runs are grouped by
+what differs in their settings, except the seed. Runs that failed or were interrupted are named and left out.
+
+With recipe=NAME a grid is run first: every combination of the values that settings are given with commas, in a grid's
+YAML file or here, one cell after another, each as mrpo train would in a process of its own. The same command goes on
+where it was.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from mrpo.cli._app import Runs, examples, new_app, show_notes
+from mrpo.cli._complete import complete_override
+from mrpo.cli._table import table
+from mrpo.compare.comparison import Comparison, compare_runs
+from mrpo.compare.equal import EqualBudget
+from mrpo.compare.find import find_runs
+from mrpo.compare.grid import cells_of, is_grid
+from mrpo.compare.run import AXES
+from mrpo.errors import ConfigError, MrpoError, unknown_name, usable
+from mrpo.exit_code import ExitCode
+from mrpo.record.run_folder import RunFolder
+
+app = new_app()
+SECONDS_BETWEEN_LINES = 30.0
+"""In a log, of how far a cell is."""
+
+
+@app.command(
+    help=__doc__,
+    epilog=examples(
+        "mrpo compare runs/grpo-0 runs/grpo-1 runs/gdpo-0 runs/gdpo-1 --target correct=.8",
+        "mrpo compare trl=out/seed0/metrics.csv trl=out/seed1/metrics.csv ours=latest --reward correct=rewards/acc",
+        "mrpo compare recipe=quickstart algorithm.estimator=grpo,gdpo seed=0,1,2 --out comparisons/estimators",
+        "mrpo compare recipe=quickstart grid.yaml --out comparisons/weights --budget rollouts=6400 --dry-run",
+    ),
+)
+def compare(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN|recipe=NAME key=a,b",
+            help="Runs, or a recipe and a grid.",
+            autocompletion=complete_override,
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write tables, figure and page there; a grid's runs, too.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The group that others are compared with; the first by default.")
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(metavar="REWARD=VALUE", help="Say when this was reached; may be repeated.")
+    ] = None,
+    pareto: Annotated[str | None, typer.Option(metavar="A,B", help="The Pareto front of two rewards.")] = None,
+    per: Annotated[
+        str | None,
+        typer.Option(metavar="AXIS", help="Align by steps (the default), rollouts, tokens or seconds."),
+    ] = None,
+    reward: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=COLUMN", help="Which column of others' files is a reward.")
+    ] = None,
+    unfinished: Annotated[bool, typer.Option(help="Count runs that haven't ended well, as far as they are.")] = False,
+    budget: Annotated[
+        str | None, typer.Option(metavar="UNIT=N", help="Equal rollouts, tokens or seconds for each cell of a grid.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and list the cells of a grid.")] = False,
+    runs: Runs = "runs",
+) -> ExitCode:
+    if per is not None and per not in AXES:
+        raise unknown_name("--per", per, AXES, noun="axis")
+    options: dict[str, Any] = {
+        "baseline": baseline,
+        "targets": {name: _value(name, text) for name, text in map(_pair("--target"), target or [])},
+        "pareto": _two(pareto),
+        "axis": per or "steps",
+        "unfinished": unfinished,
+    }
+    columns = {column: name for name, column in map(_pair("--reward"), reward or [])}
+    if not words:
+        raise ConfigError("run: none given. Allowed: runs, or recipe=NAME and a grid.")
+    if is_grid(words):
+        equal = None if budget is None else EqualBudget.parse(budget)
+        if equal is not None:
+            options |= {"axis": per or equal.unit, "end": equal.amount if per in (None, equal.unit) else None}
+        return _run_grid(words, out, equal, options, dry_run)
+    for option, given in (("--budget", budget), ("--dry-run", dry_run or None)):
+        if given is not None:
+            raise ConfigError(f"{option}: given with runs that are there. Allowed: with recipe=NAME and a grid.")
+    show(Console(), out, compare_runs(find_runs(words, columns, runs), **options))
+    return ExitCode.DONE
+
+
+def _run_grid(
+    words: list[str], out: Path | None, budget: EqualBudget | None, options: dict[str, Any], dry_run: bool
+) -> ExitCode:
+    if out is None:
+        raise ConfigError("--out: not given. Allowed: a folder for the grid's runs and what is made of them.")
+    from mrpo.compare import sweep  # with the checks of mrpo train, which comparing what is there doesn't wait for
+    from mrpo.driver.machine import require_machine
+
+    console = Console()
+    with usable("--out", out):
+        planned = sweep.plan(cells_of(words), out, budget)
+    show_notes(dict.fromkeys(note for one in planned for note in one.checked.notes))
+    if dry_run:
+        rows = [(one.cell.name, one.state, " ".join(one.settings)) for one in planned]
+        console.print(table(f"{len(planned)} cells in {out}", ("cell", "state", "settings"), rows, text_columns=3))
+        return ExitCode.DONE
+    for one in planned:
+        require_machine(one.checked.config)
+    with usable("--out", out):
+        out.mkdir(parents=True, exist_ok=True)
+    with RunFolder(out).claim():
+        outcomes = sweep.run_cells(planned, out, budget, _report(console))
+    if len(outcomes) == len(planned):
+        try:
+            show(console, out, compare_runs(find_runs([str(out)]), **options))
+        except MrpoError as error:  # what failed is said below, with its causes
+            print(f"mrpo: no comparison: {error}", file=sys.stderr)
+    return sweep.require_all_done(outcomes, planned)
+
+
+def _report(console: Console) -> Callable[[str, bool], None]:
+    """A line as a cell begins and ends; between, on a terminal a line that is replaced, else one every half minute."""
+    last = [time.monotonic()]
+
+    def report(text: str, passing: bool) -> None:
+        width = console.width - 1
+        if console.is_terminal:
+            console.file.write(
+                f"\r{text[:width].ljust(width) if passing else text.ljust(width)}" + "\n" * (not passing)
+            )
+            console.file.flush()
+        elif not passing or time.monotonic() - last[0] >= SECONDS_BETWEEN_LINES:
+            print(text, flush=True)
+            last[0] = time.monotonic()
+
+    return report
+
+
+def show(console: Console, out: Path | None, comparison: Comparison) -> None:
+    """Print the table and its remarks, and write the files. No number is ever cut off: in a narrow terminal lines
+    wrap."""
+    from mrpo.compare import tables
+    from mrpo.compare.write import write
+
+    title = "comparison" if out is None else out.resolve().name
+    drawn = table(title, tables.headings(comparison), tables.rows(comparison), text_columns=2)
+    needed = Console(width=1000).measure(drawn).maximum
+    Console(file=console.file, width=max(console.width, needed)).print(drawn)
+    written = [] if out is None else ["written: " + " ".join(map(str, write(out, title, comparison)))]
+    for text in (*tables.explanations(comparison), *written):
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _pair(option: str) -> Any:
+    def split(text: str) -> tuple[str, str]:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise ConfigError(f"{option}: given {text!r}, allowed: NAME=VALUE.")
+        return name, value
+
+    return split
+
+
+def _value(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"--target: given {text!r} for {name}, allowed: a number.") from None
+
+
+def _two(given: str | None) -> tuple[str, str] | None:
+    if given is None:
+        return None
+    names = given.split(",")
+    if len(names) != 2 or not all(names) or names[0] == names[1]:
+        raise ConfigError(f"--pareto: given {given!r}, allowed: two rewards, A,B.")
+    return names[0], names[1]
