@@ -12,7 +12,7 @@
  │   old log-probs ───────────────────────────────────────────────────────────► forward
  │   agreement: these rollouts are of this policy
  │   advantages of all rewards
- │   write: each token its advantage
+ │   write: each rollout its advantage
  │   budget.observe: what each prompt's rollouts earned
  └── update ──────────────────────────────────────────────────────────────────► loss, optimizer
      weights ──────────────────────────► load ◄──────────────────────────────── send

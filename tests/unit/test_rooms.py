@@ -29,6 +29,7 @@ KNOWS_NEITHER = {
     "record": ("torch", "ray", "verl"),
     "rewards": ("ray", "verl"),
     "step": ("ray", "verl", "transfer_queue"),
+    "tools": ("ray", "verl"),
 }
 
 

@@ -67,6 +67,7 @@ UNREAD = [
     ("budget.predictor=decayed", "budget.prior", [2.0, 1.0], [1.0, 1.0], "predictor=decayed"),
     ("rollout.placement=colocated", "rollout.replicas", 2, 1, "placement=colocated"),
     ("rollout.placement=colocated", "rollout.nnodes", 2, 1, "placement=colocated"),
+    ("rollout.ahead=0", "rollout.on_sync", "continue", "finish", "ahead=0"),
     ("rollout.val_kwargs.temperature=0", "rollout.val_kwargs.top_p", 0.5, 1.0, "temperature=0.0"),
     ("rollout.val_kwargs.temperature=0", "rollout.val_kwargs.top_k", 5, -1, "temperature=0.0"),
     ("checkpoint.best_metric=null", "checkpoint.best_mode", "min", "max", "best_metric=null"),
