@@ -214,7 +214,7 @@ def test_strangers_and_doubles_are_refused() -> None:
         ada(PROMPTS, [4, 0, 4])
     with pytest.raises(ValidationError, match="multiple of 2"):
         RoundsConfig(keep=3)
-    with pytest.raises(ValidationError, match="'balanced' or 'positive'"):
+    with pytest.raises(ValidationError, match="'balanced', 'positive' or 'pilot_commit'"):
         RoundsConfig.model_validate({"stop": "never"})
     with pytest.raises(ConfigError, match="2 rollouts, 1 prompts"):
         Observed(np.arange(2), PROMPTS[:1], np.zeros(2))
