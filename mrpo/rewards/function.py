@@ -16,6 +16,7 @@ from mrpo.errors import ConfigError
 from mrpo.rewards.signatures import OURS, adapt, kind_of
 from mrpo.rewards.source import source_of
 
+REWARD_FUNCTION = "reward function"
 RewardFunction = Callable[[Any, str, Any, dict[str, Any]], Any]
 """``(prompt, response, ground_truth, extra)`` to a float, None or a dict with ``score``; or a coroutine of one.
 
@@ -48,14 +49,14 @@ def load_function(
     return bind(given, find(given, folder), options or {}, scope)
 
 
-def find(given: str, folder: Path, what: str = "reward function") -> Any:
+def find(given: str, folder: Path, what: str = REWARD_FUNCTION) -> Any:
     """The function or class that ``given`` names (see ``source.source_of``). A file is executed once per process.
     ``what`` it is stands in messages.
 
     Raises:
         ConfigError: there is no such file or name.
     """
-    place, name = source_of(given, folder, f"{what} {given!r}")
+    place, name = source_of(given, folder, "" if what == REWARD_FUNCTION else f"{what} {given!r}")
     module = _run_file(place.resolve()) if isinstance(place, Path) else importlib.import_module(place)
     found = getattr(module, name, None)
     if not callable(found):
