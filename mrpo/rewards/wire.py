@@ -44,6 +44,9 @@ LOSS_LENGTH = "loss_len"
 REWARD, TURNS = "reward_score", "num_turns"
 """Keys in a row's tag: the weighted total of its rewards, and the turns of its conversation."""
 
+INDEX = "index"
+"""Key in a row's tag: the number of the row of data that it is of."""
+
 PROMPT_HASH = "prompt_hash"
 """Key in a row's tag: the same for all rows of a uid whose prompt has the same tokens."""
 

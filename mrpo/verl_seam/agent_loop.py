@@ -27,6 +27,7 @@ from mrpo.budget.ids import as_ids
 from mrpo.budget.sequential import Observed, sampler_of
 from mrpo.config.controller import received
 from mrpo.rewards.wire import (
+    INDEX,
     LOSS_LENGTH,
     MESSAGES,
     OUT_OF_ROOM,
@@ -227,6 +228,7 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class): 
             tag |= {"global_steps": prompt["global_steps"], **versions}
             prompt_hash = hashlib.blake2b(fields["prompts"].numpy().tobytes(), digest_size=8).hexdigest()
             tag |= {LOSS_LENGTH: sum(output.response_mask), PROMPT_HASH: prompt_hash, TURNS: output.num_turns}
+            tag[INDEX] = int(prompt.get("index", -1))
             if output.reward_score is not None:
                 tag[REWARD] = output.reward_score
             yield Row(str(RowKey(uid, sample, turn)), fields, tag)

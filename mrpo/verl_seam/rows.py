@@ -21,6 +21,7 @@ from transfer_queue import KVBatchMeta
 from mrpo.rewards.wire import (
     DETAILS,
     FAILURES,
+    INDEX,
     LOSS_LENGTH,
     MESSAGES,
     PROMPT_HASH,
@@ -248,6 +249,16 @@ def _decoded(prompts: Sequence[torch.Tensor], decoder: ResponseDecoder) -> list[
         return str(decoder.tokenizer.decode(ids, skip_special_tokens=True))
 
     return [decoded(tuple(ids.tolist())) for ids in prompts]
+
+
+def data_order(batch: KVBatchMeta) -> list[int]:
+    """The rows in the order of the data, whenever they have ended: by it verl adds up a validation's scores, and the
+    last bit of their mean depends on it."""
+    of_row = [
+        (tag.get(INDEX, -1), tag.get(PROMPT_HASH, ""), RowKey.parse(key)[1:])
+        for key, tag in zip(batch.keys, batch.tags, strict=True)
+    ]
+    return sorted(range(len(of_row)), key=of_row.__getitem__)
 
 
 def validation_rows(batch: KVBatchMeta, names: Sequence[str], decoder: ResponseDecoder) -> list[ValidationRow]:

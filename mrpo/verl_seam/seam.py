@@ -159,6 +159,7 @@ class VerlSeam:
         def sample_and_keep(global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, Metrics]:
             meta, metrics = sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
             if partition_id == rows.VALIDATION:
+                meta.reorder(rows.data_order(meta))
                 self.validated += rows.validation_rows(meta, self.ours.run.advantage.names, self.decoder)
             return meta, metrics
 

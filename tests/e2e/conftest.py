@@ -193,7 +193,7 @@ def continue_run(exact: list[str], once: Once) -> RunFolder:
     """
     from .commands import Command
 
-    more = ["rollout.ahead=1", "rollout.on_sync=continue", "rollout.replicas=1", "rollout.max_num_seqs=2"]
+    more = ["rollout.ahead=1", "rollout.on_sync=continue", "rollout.replicas=1", "rollout.max_num_seqs=1"]
     more += [
         "actor.learning_rate=1e-12",
         "trainer.determinism=default",

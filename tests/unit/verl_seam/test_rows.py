@@ -11,8 +11,8 @@ from tensordict import NonTensorData, TensorDict
 from transfer_queue import KVBatchMeta
 
 from mrpo.rewards.outcome import Outcome
-from mrpo.rewards.wire import DETAILS, FAILURES, encode
-from mrpo.verl_seam.rows import row_components, split
+from mrpo.rewards.wire import DETAILS, FAILURES, INDEX, PROMPT_HASH, encode
+from mrpo.verl_seam.rows import data_order, row_components, split
 
 pytestmark = pytest.mark.unit
 
@@ -61,3 +61,12 @@ def test_a_batch_is_split_into_whole_groups_whoever_finished_first() -> None:
             ["c_0_0", "c_1_0", "d_0_0", "d_1_0"],
         ]
         assert all(tag["key"] == key for part in parts for key, tag in zip(part.keys, part.tags, strict=True))
+
+
+def test_a_validations_rows_are_in_the_order_of_the_data_whoever_finished_first() -> None:
+    data = [("b", 1, 0), ("a", 0, 1), ("c", 2, 0), ("a", 0, 0), ("d", 1, 0)]
+    tags = [{INDEX: index, PROMPT_HASH: uid} for uid, index, _ in data]
+    ended = KVBatchMeta([f"{uid}_{sample}_0" for uid, _, sample in data], tags, "val")
+    ended.reorder(data_order(ended))
+    assert ended.keys == ["a_0_0", "a_1_0", "b_0_0", "d_0_0", "c_0_0"]
+    assert [tag[INDEX] for tag in ended.tags] == [0, 0, 1, 1, 2]
