@@ -14,9 +14,8 @@ from mrpo.rewards.wire import decode
 
 from .conftest import AGREEMENT, STEPS
 
-pytestmark = pytest.mark.e2e
 
-
+@pytest.mark.e2e
 def test_every_rollout_is_of_weights_one_step_older_than_those_that_learn_from_it(ahead_run: RunFolder) -> None:
     metrics = {record["step"]: record for record in ahead_run.metrics()}
     for step in range(1, STEPS + 1):
@@ -26,6 +25,7 @@ def test_every_rollout_is_of_weights_one_step_older_than_those_that_learn_from_i
         assert 0 < metrics[step]["rollout/correction/rollout_is_eff_sample_size"] <= 1
 
 
+@pytest.mark.e2e
 def test_every_prompt_had_its_turn_once(ahead_run: RunFolder, unequal_run: RunFolder) -> None:
     assert sum(event["phase"] == Phase.RESUME for event in ahead_run.events()) == 1
     uids = [[{row["uid"] for row in run.read_rollouts(step)} for step in range(1, STEPS + 1)] for run in
@@ -33,6 +33,7 @@ def test_every_prompt_had_its_turn_once(ahead_run: RunFolder, unequal_run: RunFo
     assert uids[0] == uids[1]
 
 
+@pytest.mark.proof
 def test_rollouts_that_new_weights_meet_go_on_by_them(continue_run: RunFolder) -> None:
     metrics, crossed = {record["step"]: record for record in continue_run.metrics()}, 0
     for step in continue_run.rollout_steps():
@@ -48,6 +49,7 @@ def test_rollouts_that_new_weights_meet_go_on_by_them(continue_run: RunFolder) -
     assert crossed > 0
 
 
+@pytest.mark.proof
 def test_every_prompt_has_its_turn_once_where_rollouts_were_under_way_as_a_rank_died(
     continue_run: RunFolder, unequal_run: RunFolder
 ) -> None:
@@ -65,6 +67,7 @@ def test_every_prompt_has_its_turn_once_where_rollouts_were_under_way_as_a_rank_
         assert plan["began_at"]["prompts_fetched"] == 2 * 8
 
 
+@pytest.mark.e2e
 def test_a_checkpoint_holds_the_rollouts_that_the_next_step_trained_on(ahead_run: RunFolder) -> None:
     """The run was killed after step 2 was saved: it went on with what the checkpoint had of step 3."""
     store = CheckpointStore(ahead_run.checkpoints, ahead_run.scratch)

@@ -12,7 +12,7 @@ from mrpo.record.run_folder import RunFolder
 
 from .conftest import Train, require_agreement
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.proof
 
 
 @pytest.fixture(scope="module")

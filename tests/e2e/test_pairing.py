@@ -20,8 +20,11 @@ from mrpo.config.recipes import find_recipe
 from mrpo.record.run_folder import RunFolder
 from mrpo.rewards.library.distinct import distinct
 
-pytestmark = pytest.mark.e2e
-
+RUNS = [
+    pytest.param("unequal_run", marks=pytest.mark.e2e),
+    pytest.param("ahead_run", marks=pytest.mark.e2e),
+    pytest.param("continue_run", marks=pytest.mark.proof),
+]
 NAMES = ("correct", "tagged", "short")
 Rows = list[dict[str, Any]]
 
@@ -36,7 +39,7 @@ def rewards() -> ModuleType:
     return module
 
 
-@pytest.fixture(scope="module", params=["unequal_run", "ahead_run", "continue_run"])
+@pytest.fixture(scope="module", params=RUNS)
 def run(request: pytest.FixtureRequest) -> RunFolder:
     """On policy, and with rollouts ahead in runs that were killed: of one version each, and of several."""
     found: RunFolder = request.getfixturevalue(request.param)
@@ -113,7 +116,7 @@ def test_a_group_is_scored_by_all_of_its_own_texts(run: RunFolder) -> None:
 
 
 def test_the_tokens_that_were_trained_on_hold_these_advantages(run: RunFolder) -> None:
-    """verl's own per-token statistics, read back from its store after balancing over the ranks."""
+    """Per-token statistics, by the tokens that the ranks have counted after balancing."""
     for metrics, rows in each_step(run):
         advantages, tokens = (np.array([row[key] for row in rows]) for key in ("advantage", "tokens"))
         assert metrics["advantage/per_token/mean"] == pytest.approx(
