@@ -76,8 +76,8 @@ def measure(ahead: int, steps: int, pinned: bool, url: str | None) -> dict[str, 
         settings += ["trainer.logger=[]", "checkpoint.every=-1", "checkpoint.final=false"]
         settings.append(f"rollout.replicas={2 if pinned else 1}")
         if url is not None:
-            slow = {"function": "http", "weight": 0.1, "options": {"url": url, "concurrency": 128}}
-            settings.append(f"rewards.slow={json.dumps(slow)}")
+            options = f"{{url: '{url}', concurrency: 128}}"
+            settings.append(f"rewards.slow={{function: http, weight: 0.1, options: {options}}}")
         command = [sys.executable, "-m", "mrpo.cli.main", "train", "recipe=quickstart", *settings]
         with open(Path(folder, "output"), "w+") as out:
             started = psutil.Popen(command, stdout=out, stderr=subprocess.STDOUT)
