@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +36,28 @@ def to_verl(config: RunConfig, recipe_folder: Path, run_dir: Path, device: str) 
     Raises:
         ConfigError: ``verl`` holds a key that verl doesn't have.
     """
-    spec = importlib.util.find_spec("verl")
-    if spec is None or not spec.submodule_search_locations:
-        raise ConfigError("verl is not installed; run `mrpo doctor`.")
-    with initialize_config_dir(str(Path(spec.submodule_search_locations[0], "trainer", "config")), version_base=None):
-        verl = compose("ppo_trainer")
-    OmegaConf.set_struct(verl, False)
-    layers: list[Any] = [verl, derived(config, run_dir, device)]
+    layers: list[Any] = [_defaults(), derived(config, run_dir, device)]
     if device == "cpu":
         layers.append(_for_cpu(config))
-    verl = OmegaConf.merge(*layers)  # type: ignore[assignment]
+    verl = OmegaConf.merge(*layers)
     assert isinstance(verl, DictConfig)
     before = {key: OmegaConf.select(verl, key) for key in REPLACED}
     merge_known(verl, config.verl, "verl")
     _refuse_what_we_replace(verl, before)
     require_policy_loss(verl)
     hand_over(verl, ControllerConfig(run=config, recipe_folder=recipe_folder, run_dir=run_dir))
+    return verl
+
+
+@cache
+def _defaults() -> DictConfig:
+    """verl's own config, read once: composing its fifty files takes most of a second. Not to be changed; merge it."""
+    spec = importlib.util.find_spec("verl")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError("verl is not installed; run `mrpo doctor`.")
+    with initialize_config_dir(str(Path(spec.submodule_search_locations[0], "trainer", "config")), version_base=None):
+        verl = compose("ppo_trainer")
+    OmegaConf.set_struct(verl, False)
     return verl
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from mrpo.launch.wait_for_nodes import wait
@@ -17,9 +15,7 @@ def test_it_ends_as_soon_as_all_have_joined() -> None:
 
 
 def test_it_names_who_is_missing_when_the_time_is_over() -> None:
-    start = time.monotonic()
     assert wait(["n1", "n2", "n3"], lambda: {"n1", "n3"}, seconds=0.1) == ["n2"]
-    assert time.monotonic() - start < 5
 
 
 def test_without_a_head_only_the_head_is_known_to_be_missing() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -158,10 +157,8 @@ def test_watch_returns_when_the_run_is_done(tmp_path: Path) -> None:
 
 
 def test_watch_leaves_a_run_whose_process_is_gone(tmp_path: Path) -> None:
-    folder, began = recorded_run(tmp_path, steps=1, end=""), time.monotonic()
-    outcome = watch(folder, lambda: False, Console(file=io.StringIO()), interval_s=0.02, grace_s=0.1)
-    assert outcome == "gone"
-    assert time.monotonic() - began < 5
+    folder = recorded_run(tmp_path, steps=1, end="")
+    assert watch(folder, lambda: False, Console(file=io.StringIO()), interval_s=0.02, grace_s=0.1) == "gone"
 
 
 def test_watch_still_hears_the_last_words_of_a_run_that_is_gone(tmp_path: Path) -> None:
