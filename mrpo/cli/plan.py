@@ -203,6 +203,8 @@ def _notes(run: CheckedRun, timed: tuple[float, Path] | None) -> Iterator[str]:
 def show(console: Console, config: RunConfig, plan: Plan, report: Report | None, sizes: Sizes) -> None:
     """Print all but the settings. Problems come last, where a reader of a long output looks."""
     counts = {p: Quantity(None, f"unknown: {s}") if isinstance(s, str) else s.parameters for p, s in sizes.items()}
+    if plan.adapter is not None:
+        counts["adapter, which is all that is trained"] = plan.adapter
     total = sum(actors.number * actors.devices for actors in plan.actors)
     largest = max(node.devices for node in plan.nodes)
     actors = f"Actors: {total} {plan.device.upper()} devices, at most {largest} on a node"

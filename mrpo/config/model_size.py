@@ -98,25 +98,33 @@ class ModelShape:
 
 
 def trainer_memory(
-    shape: ModelShape, ranks: int, width: int, tokens: int, recompute: bool, reference: bool = False
+    shape: ModelShape,
+    ranks: int,
+    width: int,
+    tokens: int,
+    recompute: bool,
+    reference: bool = False,
+    adapter: int = 0,
 ) -> dict[str, Quantity]:
     """Bytes of one FSDP2 rank in an update: an upper estimate, since not all of it is there at the same time.
 
     Parameters, gradients and moments are float32 and sharded over ``ranks``. What computes is gathered, ``width`` bytes
     a number: all outside the layers and two layers, the current and the next. ``tokens`` is a micro-batch; with
     ``recompute`` (gradient checkpointing) a layer keeps its input only, and one at a time keeps everything. With
-    ``reference`` a second model's parameters lie beside. Not in it: the CUDA context, workspaces, fragmentation.
+    ``reference`` a second model's parameters lie beside. Of a model with an ``adapter`` of so many parameters only
+    those have gradients and moments. Not in it: the CUDA context, workspaces, fragmentation.
     """
     p, layers, kept = shape.parameters.whole, shape.layers, shape.layer_activations(width)
+    trained, weights = adapter or p, f"({p:,} + {adapter:,})" if adapter else f"{p:,}"
     activations = (tokens * layers * kept.whole, f"{tokens} × {layers} × {kept.formula}")
     if recompute:
         formula = f"{tokens} × ({layers} × {width} × {shape.hidden} + {kept.formula})"
         activations = (tokens * (layers * width * shape.hidden + kept.whole), formula)
     root, layer = shape.root.whole, shape.layer.whole
     parts = {
-        "parameters, float32": (4 * p / ranks, f"4 × {p:,} / {ranks}"),
-        "gradients, float32": (4 * p / ranks, f"4 × {p:,} / {ranks}"),
-        "AdamW's two moments, float32": (8 * p / ranks, f"8 × {p:,} / {ranks}"),
+        "parameters, float32": (4 * (p + adapter) / ranks, f"4 × {weights} / {ranks}"),
+        "gradients, float32": (4 * trained / ranks, f"4 × {trained:,} / {ranks}"),
+        "AdamW's two moments, float32": (8 * trained / ranks, f"8 × {trained:,} / {ranks}"),
         "gathered to compute": (width * (root + 2 * layer), f"{width} × ({root:,} + 2 × {layer:,})"),
         "activations of a micro-batch": activations,
         "logits and their gradient": (2 * width * tokens * shape.vocab, f"2 × {width} × {tokens} × {shape.vocab}"),

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mrpo.config.model_size import BYTES, ModelShape, Quantity, engine_memory, trainer_memory
+from mrpo.config.adapter_size import adapter_parameters
+from mrpo.config.model_size import BYTES, ModelShape, Quantity, UnknownSize, engine_memory, trainer_memory
 from mrpo.config.placement import Groups, Node, group_of, misfits, pieces, place
 from mrpo.config.rollout import RolloutConfig
 from mrpo.config.run import RewardModelConfig, RunConfig
@@ -42,6 +43,8 @@ class Plan:
     checkpoints: dict[str, Quantity]
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    adapter: Quantity | None = None
+    """Parameters of ``model.lora``'s adapter; None: there is none, or its size is unknown."""
 
 
 def batch_arithmetic(config: RunConfig, rows: int | None) -> dict[str, Quantity]:
@@ -125,8 +128,14 @@ def make_plan(
         seconds: that a step takes; None: not known.
         kv_space: GiB that an engine on a CPU has for its KV cache (VLLM_CPU_KVCACHE_SPACE).
     """
-    saved = checkpoints(config, sizes[config.model.path], seconds)
-    plan = Plan(device, batch_arithmetic(config, rows), actors_of(config), [], {}, saved)
+    policy, problems, adapter = sizes[config.model.path], [], None
+    if config.model.lora is not None and not isinstance(policy, str):
+        try:
+            adapter = adapter_parameters(policy, config.model.lora)
+        except UnknownSize as unknown:
+            problems.append(str(unknown))
+    saved = checkpoints(config, policy, seconds, 0 if adapter is None else adapter.whole)
+    plan = Plan(device, batch_arithmetic(config, rows), actors_of(config), [], {}, saved, problems, adapter=adapter)
     if rows is not None and rows < config.data.train_batch_size:
         given = config.data.train_batch_size
         plan.problems.append(f"data.train_batch_size: given {given}, allowed: at most the {rows} rows of the files")
@@ -135,9 +144,9 @@ def make_plan(
     def limit(role: str) -> float | None:
         return groups[group_of(role, groups)].gpu_memory if groups is not None and device == "gpu" else None
 
-    _weigh_trainer(plan, config, sizes[config.model.path], limit("trainer"))
+    _weigh_trainer(plan, config, policy, limit("trainer"))
     longest = config.data.max_prompt_length + config.data.max_response_length
-    _weigh_engine(plan, "rollout", config.rollout, sizes[config.model.path], longest, limit("rollout"), kv_space)
+    _weigh_engine(plan, "rollout", config.rollout, policy, longest, limit("rollout"), kv_space)
     for name, reward in config.rewards.items():
         if (model := reward.model) is not None:
             _weigh_engine(
@@ -146,8 +155,11 @@ def make_plan(
     return plan
 
 
-def checkpoints(config: RunConfig, shape: ModelShape | str, seconds: float | None) -> dict[str, Quantity]:
+def checkpoints(
+    config: RunConfig, shape: ModelShape | str, seconds: float | None, adapter: int = 0
+) -> dict[str, Quantity]:
     """Bytes saved: parameters and two moments in float32, ``12·P`` each time; and the model that the run leaves, once.
+    With an ``adapter`` of ``A`` parameters it is ``4·P + 12·A``.
 
     An old checkpoint goes when a new one is whole, so the disk holds one more than what is kept.
     """
@@ -160,7 +172,10 @@ def checkpoints(config: RunConfig, shape: ModelShape | str, seconds: float | Non
     count = Quantity(len(saved), f"{rounding}({steps} / {given.every})" if given.every > 0 else only)
     if isinstance(shape, str):
         return {"saves": count, "one": Quantity(None, f"unknown: {shape}", "B")}
-    size, formula = 12 * shape.parameters.whole, f"12 × {shape.parameters.whole:,}"
+    parameters = shape.parameters.whole
+    size, formula = 12 * parameters, f"12 × {parameters:,}"
+    if adapter:
+        size, formula = 4 * parameters + 12 * adapter, f"(4 × {parameters:,} + 12 × {adapter:,})"
     found = {"saves": count, "one": Quantity(size, formula, "B")}
     if not saved:
         return found
@@ -180,7 +195,7 @@ def checkpoints(config: RunConfig, shape: ModelShape | str, seconds: float | Non
             size / config.ranks, f"{formula} / {config.ranks}", "B"
         )
     if config.trainer.export != "none":
-        width, parameters = BYTES[config.rollout.dtype], shape.parameters.whole
+        width = BYTES[config.rollout.dtype]
         found["model that the run leaves"] = Quantity(width * parameters, f"{width} × {parameters:,}", "B")
     return found
 
@@ -235,20 +250,23 @@ def _weigh_trainer(plan: Plan, config: RunConfig, shape: ModelShape | str, limit
         plan.memory["trainer rank"] = {"total": Quantity(None, f"unknown: {shape}", "B")}
         return
     width, tokens, p = BYTES[config.model.dtype], config.actor.ppo_max_token_len_per_gpu, shape.parameters.whole
-    reference = config.actor.kl_loss_coef > 0 and plan.device == "cpu"
-    found = trainer_memory(shape, config.ranks, width, tokens, config.model.gradient_checkpointing, reference)
+    adapter = 0 if plan.adapter is None else plan.adapter.whole
+    reference = config.actor.kl_loss_coef > 0 and not adapter  # else the model without its adapter
+    beside, recompute = reference and plan.device == "cpu", config.model.gradient_checkpointing
+    found = trainer_memory(shape, config.ranks, width, tokens, recompute, beside, adapter)
     total = found["total"].value or 0
-    if config.actor.kl_loss_coef > 0 and plan.device == "gpu":  # verl keeps it off the device
+    if reference and plan.device == "gpu":  # verl keeps it off the device
         found["reference model, in host memory"] = Quantity(4 * p / config.ranks, f"4 × {p:,} / {config.ranks}", "B")
     plan.memory["trainer rank"] = found
     if limit is None:
         return
     if total > limit * GIB:
         plan.problems.append(f"trainer: a rank takes about {total / GIB:.1f} GiB, its GPU has {limit:g}")
-    state, share = 12 * p / config.ranks / GIB, config.rollout.gpu_memory_utilization
+    held = 4 * p + 12 * adapter if adapter else 12 * p
+    state, share = held / config.ranks / GIB, config.rollout.gpu_memory_utilization
     if config.rollout.placement == "colocated" and state + share * limit > limit:
-        beside = f"beside {state:.1f} GiB of parameters and moments on a GPU of {limit:g}"
-        plan.problems.append(f"rollout.gpu_memory_utilization: given {share:g}, which doesn't fit {beside}")
+        room = f"beside {state:.1f} GiB of parameters and moments on a GPU of {limit:g}"
+        plan.problems.append(f"rollout.gpu_memory_utilization: given {share:g}, which doesn't fit {room}")
 
 
 def _weigh_engine(

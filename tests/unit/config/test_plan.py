@@ -329,6 +329,25 @@ def test_a_reference_model_is_counted_where_it_lies(device: str, name: str) -> N
     assert more == (0 if device == "gpu" else P)
 
 
+def test_of_an_adapters_model_only_the_adapter_has_gradients_and_moments_and_no_reference_lies_beside() -> None:
+    a = 16 * 28 * (2 * (1536 + 1536) + 2 * (1536 + 256) + 3 * (1536 + 8960))
+    config = run_config(model__lora={"rank": 16}, actor__kl_loss_coef=0.1)
+    plan = planned(config)
+    assert plan.adapter is not None
+    assert plan.adapter.value == a
+    rank = values(plan.memory["trainer rank"])
+    assert rank["parameters, float32"] == 4 * (P + a) / config.ranks
+    assert rank["gradients, float32"] == 4 * a / config.ranks
+    assert rank["AdamW's two moments, float32"] == 8 * a / config.ranks
+    assert not any("reference" in name for name in rank)
+    assert values(plan.checkpoints)["one"] == 4 * P + 12 * a
+
+
+def test_an_adapter_of_no_layer_is_a_problem() -> None:
+    plan = planned(run_config(model__lora={"rank": 16, "target_modules": ["query"]}))
+    assert any(problem.startswith("model.lora.target_modules") for problem in plan.problems)
+
+
 def test_an_unknown_model_leaves_no_number_behind() -> None:
     plan = make_plan(
         run_config(checkpoint__every=5), {"policy": "config.json of policy not found locally"}, 99, "gpu", CLUSTER
