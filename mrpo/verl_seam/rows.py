@@ -230,19 +230,6 @@ def tool_calls(batch: VerlBatch) -> list[Sequence[Mapping[str, Any]]]:
     return [calls for _, calls in last.values()]
 
 
-def length_metrics(tags: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """verl's metrics of response lengths, without what tools wrote; none where they have written nothing."""
-    real = [tag for tag in tags if not is_padding(tag)]
-    lengths = [model_tokens(tag) for tag in real]
-    if lengths == [tag["response_len"] for tag in real]:
-        return {}
-    return {
-        f"response_length{kind}/{name}": float(value)
-        for kind, of in (("", lengths), ("_non_aborted", [length for length in lengths if length] or [0]))
-        for name, value in (("mean", np.mean(of)), ("max", max(of)), ("min", min(of)))
-    }
-
-
 def _decoded(prompts: Sequence[torch.Tensor], decoder: ResponseDecoder) -> list[str]:
     @cache
     def decoded(ids: tuple[int, ...]) -> str:

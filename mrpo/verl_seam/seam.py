@@ -354,7 +354,6 @@ class VerlSeam:
         keys, tags = [key for b in ours for key in b.handle.keys], [tag for b in ours for tag in b.handle.tags]
         whole = KVBatchMeta(partition_id=rows.PARTITION, keys=keys, tags=tags)
         metrics |= step_metrics(ours, self.timings, step, trainer._get_n_gpus_for_throughput())
-        metrics |= rows.length_metrics(tags)
         metrics["training/epoch"] = (step - 1) // max(1, trainer.steps_per_epoch)
         if folder := self.config.trainer.get("rollout_data_dir", None):
             trainer._log_rollout_data(whole, self.timings, folder)

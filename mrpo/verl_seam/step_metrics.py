@@ -1,7 +1,8 @@
 """verl's metrics of a step's rows, from what the rows' tags and sums say: no token is read for them.
 
 verl makes them in the controller from arrays of all tokens, padded to the longest response. Names and values are the
-same, but for routed experts and speculative decoding, of which there are none. Shapes: M rows of a step.
+same, but for routed experts and speculative decoding, of which there are none, and for the lengths of responses that
+hold a tool's text: they are counted without it. Shapes: M rows of a step.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from verl.trainer.ppo.metric_utils import compute_throughout_metrics, compute_ti
 from mrpo.rewards.wire import REWARD, TURNS
 from mrpo.step.seam import Metrics
 from mrpo.step.token_advantages import TokenAdvantages
-from mrpo.verl_seam.rows import VerlBatch, fetch, is_padding
+from mrpo.verl_seam.rows import VerlBatch, fetch, is_padding, model_tokens
 
 NAN = float("nan")
 
@@ -39,7 +40,7 @@ def step_metrics(batches: Sequence[VerlBatch], timings: Mapping[str, float], ste
         np.array([tag[name] for tag in tags])
         for name in ("prompt_len", "response_len", "min_global_steps", "max_global_steps")
     )
-    there = real & (response > 0)
+    written, there = np.array([model_tokens(tag) for tag in tags]), real & (response > 0)
     advantages = TokenAdvantages()
     for batch in batches:
         advantages |= batch.advantages
@@ -47,8 +48,8 @@ def step_metrics(batches: Sequence[VerlBatch], timings: Mapping[str, float], ste
     for name, values in (
         ("critic/score", scores[there]),
         ("critic/rewards", scores[there]),
-        ("response_length", response[real]),
-        ("response_length_non_aborted", response[there]),
+        ("response_length", written[real]),
+        ("response_length_non_aborted", written[there]),
         ("prompt_length", prompt[real]),
         ("num_turns", turns[real]),
         ("training/num_turns", turns[real]),

@@ -15,7 +15,7 @@ from verl.protocol import DataProto
 from verl.trainer.ppo.metric_utils import compute_data_metrics, compute_timing_metrics
 
 from mrpo.record.metrics import rename
-from mrpo.rewards.wire import REWARD, TURNS
+from mrpo.rewards.wire import LOSS_LENGTH, REWARD, TURNS
 from mrpo.step.token_advantages import TokenAdvantages
 from mrpo.verl_seam import step_metrics as module
 from mrpo.verl_seam.rows import VerlBatch
@@ -74,6 +74,15 @@ def test_throughput_counts_padding_and_all_devices() -> None:
     assert found["timing_s/gen"] == 1.5
     assert found["timing_per_token_ms/gen"] == 1.5 * 1000 / sum(LENGTHS)
     assert found.keys() >= compute_timing_metrics(verl(), TIMINGS).keys()
+
+
+def test_a_responses_length_is_without_what_tools_have_written() -> None:
+    some = part(list(range(6)))
+    some.handle.tags[2][LOSS_LENGTH] = 4  # of 9
+    found = step_metrics([some], TIMINGS, 4, 1)
+    assert [found[f"response_length/{of}"] for of in ("mean", "max", "min")] == [13 / 5, 5, 0]
+    assert [found[f"response_length_non_aborted/{of}"] for of in ("mean", "max", "min")] == [13 / 4, 5, 1]
+    assert found["perf/total_num_tokens"] == sum(LENGTHS) + sum(PROMPTS)
 
 
 def test_a_rollout_lags_behind_by_the_steps_since_its_weights() -> None:
