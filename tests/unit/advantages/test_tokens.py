@@ -1,4 +1,4 @@
-"""A rollout's advantage goes to its tokens in the loss, padded and ragged alike. Shapes: N rollouts, S tokens of all."""
+"""A rollout's advantage goes to its tokens in the loss, padded and ragged alike. Shapes: N rollouts, S tokens."""
 
 from __future__ import annotations
 
