@@ -43,7 +43,7 @@ check: install
 	$(BIN)/hadolint docker/Dockerfile
 
 unit: install $(VENV)/installed-peers
-	$(BIN)/pytest -m unit --hypothesis-profile=ci -n $(WORKERS) tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m unit --hypothesis-profile=ci -n $(WORKERS) tests/unit
 
 e2e: install
 	$(BIN)/pytest -m e2e -n $(WORKERS) --dist loadfile tests/e2e tests/slurm
