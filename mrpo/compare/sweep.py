@@ -27,6 +27,7 @@ from mrpo.checkpoint.compatible import differences
 from mrpo.compare.equal import BUDGET_FILE, STEPS, EqualBudget, read_budget
 from mrpo.compare.find import CELLS, read_cell
 from mrpo.compare.grid import Cell
+from mrpo.compare.imports import imported_once
 from mrpo.config.checked_run import CheckedRun
 from mrpo.config.flatten import flatten
 from mrpo.config.overrides import override, parse
@@ -131,6 +132,11 @@ def run_cells(planned: Sequence[Planned], out: Path, budget: EqualBudget | None,
     (out / CELLS).mkdir(exist_ok=True)
     if budget is not None:
         (out / BUDGET_FILE).write_text(f"{budget}\n", encoding="utf-8")
+    with imported_once(planned, out / "logs" / "fork_server.log"):
+        return _run_in_turn(planned, out, budget, report)
+
+
+def _run_in_turn(planned: Sequence[Planned], out: Path, budget: EqualBudget | None, report: Report) -> list[Outcome]:
     outcomes, took = list[Outcome](), list[float]()
     for n, one in enumerate(planned, 1):
         say = partial(_say, report, f"cell {n} of {len(planned)}, {one.cell.name}")

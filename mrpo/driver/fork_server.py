@@ -5,7 +5,8 @@ milliseconds and share the imported pages. It imports before any thread of its o
 that its children may. Owner: the process that started it (it dies with its owner, and its children die with it).
 
 Ray's C++ library reads which job and which raylet it belongs to once, when it is loaded, so the server imports what
-doesn't need Ray first, and the rest as soon as it is given the variables that Ray gives to its workers.
+doesn't need Ray first, and the rest as soon as it is given the variables that Ray gives to its workers. A command that
+trains several times imports the first half once: where it has a server of its own, the run's is forked from that.
 """
 
 from __future__ import annotations
@@ -79,13 +80,16 @@ class ForkServer:
         client = Path(__file__).with_name("fork_client.py")
         self.executable.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{client}" "$@"\n')
         self.executable.chmod(0o700)
-        os.environ[ENV] = str(self.address)
+        self.above = os.environ.get(ENV)
+        """The address of the server that this one is forked from, if there is one."""
+        command = [sys.executable, *(["-S", str(client)] if self.above else []), "-m", __name__]
         with open(log, "ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(self.address), ",".join(before_ray), ",".join(with_ray)],
+                [*command, str(self.address), ",".join(before_ray), ",".join(with_ray)],
                 stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True, preexec_fn=die_with_parent,
                 env={**os.environ, **(variables or {})},
             )  # fmt: skip
+        os.environ[ENV] = str(self.address)
         while not self.address.exists():  # bound before the imports: early clients wait in its queue
             if self.process.poll() is not None:
                 raise RuntimeError(f"the fork server did not start; see {log}")
@@ -93,15 +97,20 @@ class ForkServer:
 
     def join_ray(self, job_id: str, raylet_pid: int) -> None:
         """Ray is up: import the rest, then serve. To be called once."""
+        self.serve({"RAY_JOB_ID": job_id, "RAY_RAYLET_PID": str(raylet_pid)})
+
+    def serve(self, variables: Mapping[str, str]) -> None:
+        """Import the rest with these in the environment, then serve. To be called once."""
         assert self.process.stdin is not None
-        variables = {"RAY_JOB_ID": job_id, "RAY_RAYLET_PID": str(raylet_pid)}
-        self.process.stdin.write(json.dumps(variables).encode() + b"\n")
+        self.process.stdin.write(json.dumps(dict(variables)).encode() + b"\n")
         self.process.stdin.close()
 
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
         os.environ.pop(ENV, None)
+        if self.above is not None:
+            os.environ[ENV] = self.above
 
 
 def serve(address: str, before_ray: Sequence[str], with_ray: Sequence[str]) -> NoReturn:
@@ -270,4 +279,4 @@ def become(request: dict[str, Any]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2].split(","), sys.argv[3].split(","))
+    serve(sys.argv[1], *(list(filter(None, modules.split(","))) for modules in sys.argv[2:4]))

@@ -14,6 +14,7 @@ from ray._private import ray_constants
 
 from mrpo.config.run import RunConfig
 from mrpo.driver.bare_node import without_watchers
+from mrpo.driver.fork_client import ENV
 from mrpo.driver.fork_server import ForkServer
 from mrpo.driver.other_nodes import on_other_nodes
 from mrpo.driver.private_folder import PrivateFolder, remove_left_behind, temporary_folder
@@ -65,6 +66,8 @@ class Processes:
         if self.fork_server is not None:
             self.folder.event(Phase.IMPORT_LIBRARIES)
             runtime_env["py_executable"] = str(self.fork_server.executable)
+        else:
+            os.environ.pop(ENV, None)  # of a command that trains several times
         self.folder.event(Phase.START_RAY)
         _start_ray(config, device, self.private, runtime_env)
         if self.fork_server is not None:

@@ -1,4 +1,4 @@
-"""Sockets and shared memory where nobody else gets at them: verl 0.9.1, TransferQueue 0.1, vLLM 0.24 and 0.28, Python 3.11.
+"""Sockets and shared memory where nobody else gets at them: verl 0.9.1, TransferQueue 0.1, vLLM to 0.28, Python 3.11.
 
 verl's engines get new weights by pickle through ``/tmp/rl-colocate-zmq-<job>-replica-<n>-rank-<n>.sock``: whoever makes
 that socket first on a shared machine would be unpickled. It goes to the temporary folder, which a run has to itself.

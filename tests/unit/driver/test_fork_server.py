@@ -87,7 +87,7 @@ def test_proxies_that_are_killed_while_the_server_is_busy_leave_it_serving(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As Ray does with workers that are slow to start: one had sent its request, one only a part of it."""
-    monkeypatch.setenv(ENV, os.environ.get(ENV, ""))  # for the server of the other tests
+    monkeypatch.delenv(ENV, raising=False)  # it isn't forked from the server of the other tests
     server = ForkServer(tmp_path, tmp_path / "log", before_ray=["json"], with_ray=["numpy"])
     try:
         server.join_ray("01000000", os.getpid())
@@ -105,6 +105,26 @@ def test_proxies_that_are_killed_while_the_server_is_busy_leave_it_serving(
         assert server.process.poll() is None
     finally:
         server.stop()
+
+
+def test_a_server_is_forked_from_one_that_has_imported_already(python: str, tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    outer = os.environ[ENV]
+    inner = ForkServer(tmp_path, tmp_path / "log", before_ray=["json"], with_ray=["colorsys"])
+    inner.join_ray("02000000", 7)
+    code = "import os, sys; print(*sorted({'numpy', 'colorsys'} & set(sys.modules)))"
+    modules = run(str(inner.executable), "-c", f"{code}; print(os.environ['{ENV}'])").stdout.split()
+    assert modules == ["colorsys", "numpy", str(inner.address)]  # numpy is the outer one's
+    assert run(python, "-c", code, env=os.environ | {ENV: outer}).stdout.split() == ["numpy"]
+    living = subprocess.Popen(
+        [str(inner.executable), "-c", "import time; print(1, flush=True); time.sleep(60)"], stdout=subprocess.PIPE
+    )
+    assert living.stdout is not None
+    living.stdout.readline()
+    inner.stop()
+    assert living.wait(10) != 0
+    assert os.environ[ENV] == outer
+    assert run(python, "-c", "print('still served')").stdout == "still served\n"
 
 
 def test_each_process_has_a_group_of_its_own(python: str) -> None:
