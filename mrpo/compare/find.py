@@ -46,9 +46,11 @@ def _read(word: str, group: str | None, rewards: Mapping[str, str], runs: str) -
     if path.name == "metrics.jsonl" and (path.parent / "events.jsonl").is_file():
         path = path.parent
     if (path / CELLS).is_dir():
-        cells = sorted(entry for entry in (path / CELLS).iterdir() if (entry / "events.jsonl").is_file())
+        entries = (path / CELLS).iterdir()
+        cells = [RunFolder(entry) for entry in entries if (entry / "events.jsonl").is_file()]
+        begun = sorted((cell.events()[0]["time"], cell.name, cell) for cell in cells if cell.events())  # as in the grid
         budget = read_budget(path)
-        return [replace(read_cell(RunFolder(cell), budget), group=group) for cell in cells]
+        return [replace(read_cell(cell, budget), group=group) for *_, cell in begun]
     if (path / "metrics.jsonl").is_file() and not (path / "events.jsonl").is_file():
         path = path / "metrics.jsonl"
     if path.is_file() or has_events(path):

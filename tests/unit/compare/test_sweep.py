@@ -91,9 +91,10 @@ def test_being_asked_to_end_ends_the_grid_and_saves_the_cell(run: Run, faults: P
 
 def test_a_budget_of_tokens_stops_each_cell_once_it_is_used_up(run: Run, out: Path) -> None:
     budget = EqualBudget("tokens", 500)
-    outcomes, _ = run(GRID, budget)
+    outcomes, _ = run(["recipe=quickstart", "seed=1,0"], budget)
     assert exit_code(outcomes) == ExitCode.DONE
     found = find_runs([str(out)])
+    assert [one.name for one in found] == ["seed=1", "seed=0"]  # in the grid's order: its first group is the baseline
     assert [one.state for one in found] == ["done", "done"]
     assert all(500 <= one.counts["tokens"][-1] < 10_000 for one in found)
     assert all("is done already" in text for text in run(GRID, budget)[1])
