@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,7 @@ def test_a_last_cell_imports_for_itself(tmp_path: Path) -> None:
 
 def test_while_entered_a_command_finds_the_libraries_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ENV, raising=False)
-    light = lambda *given, **named: ForkServer(*given, before_ray=["colorsys"], **named)  # noqa: E731
-    monkeypatch.setattr(imports, "ForkServer", light)
+    monkeypatch.setattr(imports, "ForkServer", partial(ForkServer, before_ray=["colorsys"]))
     code = f"import os, sys; print('colorsys' in sys.modules, os.path.dirname(os.environ['{ENV}']))"
     with imported_once(planned(tmp_path), tmp_path / "log") as shared:
         assert shared
