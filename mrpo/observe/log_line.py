@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mrpo.observe.progress import Progress, change, clock
 from mrpo.record.jsonl import Record
-from mrpo.record.phase import WARNINGS, Phase
+from mrpo.record.phase import ALARMS, WARNINGS, Phase
 from mrpo.record.run_folder import RunFolder
 
 
@@ -27,6 +27,8 @@ def line_for(progress: Progress, record: Record, folder: RunFolder) -> str:
         return f"export: {record.get('detail')}"
     if name == Phase.ATTEMPT:
         return f"attempt {record.get('detail')}" if record.get("detail") != "1" else ""
+    if name in ALARMS:
+        return f"{name}: {record.get('detail')}"
     if name in WARNINGS:
         return f"warning: {record.get('detail')}"
     if progress.training:

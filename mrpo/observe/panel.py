@@ -31,6 +31,7 @@ def draw(progress: Progress, folder: RunFolder, now: float, width: int = 80) -> 
     if progress.steps:
         parts += [Text(), _rewards(progress, sparks=max(8, min(40, width - 48)))]
     parts += [Text(f"warning: {warning.detail}", style="yellow") for warning in progress.warnings]
+    parts += [Text(f"alarm: {alarm}", style="yellow") for alarm in progress.alarms()]
     if progress.end is not None:
         parts += [Text(), _ending(progress, folder)]
     style = "cyan" if progress.end is None else _END_STYLES.get(progress.end.name, "red")

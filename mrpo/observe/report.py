@@ -19,6 +19,7 @@ from mrpo.observe.progress import Progress, clock, in_order
 from mrpo.observe.prompts import recent_prompts, reward_weights
 from mrpo.observe.summary import quarters, samples
 from mrpo.record import metrics
+from mrpo.record.alarms import alarm_notes
 from mrpo.record.jsonl import Record
 from mrpo.record.replacing import replacing
 from mrpo.record.run_folder import RunFolder
@@ -56,6 +57,7 @@ def write_report(folder: RunFolder) -> tuple[Path, Path]:
         state=state,
         failure="" if progress.end is None else progress.end.detail,
         warnings=[warning.detail for warning in progress.warnings],
+        alarms=alarm_notes(records),
         logs=folder.logs,
         png=_base64(folder.png),
         details=_details(folder, records, progress.rewards),

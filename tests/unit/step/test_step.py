@@ -13,6 +13,7 @@ import torch
 from mrpo.advantages import compute_advantages
 from mrpo.budget.ids import content_ids, prompt_id
 from mrpo.config.load import validate
+from mrpo.record.alarms import Alarms
 from mrpo.record.metrics import reward_names
 from mrpo.record.phase import WARNINGS, Phase
 from mrpo.record.run_folder import RunFolder
@@ -56,6 +57,7 @@ def parts(seam: FaultySeam, folder: Path, phases: list[str] | None = None, **sec
         more_metrics=lambda: {"checkpoint/blocked_seconds": 0.0},
         writer=BackgroundWriter(),
         agreement=SteadyAgreement(config),
+        alarms=Alarms(config.observe.alarms),
     )
 
 
