@@ -44,7 +44,7 @@ class Alarm(NamedTuple):
         return cls(name, shown, rule.finding.format(about=shown, value=value), rule.remedy)
 
     def __str__(self) -> str:
-        return f"{self.detail}. {self.remedy}."
+        return ". ".join(filter(None, (self.detail, self.remedy))) + "."
 
 
 class Change(NamedTuple):
@@ -121,6 +121,11 @@ def measured(
         for about, value in rule.measure(line, first):
             if not set(about.split("/")) & set(getattr(threshold, "ignore", ())):
                 yield rule.name, about, value, rule.is_past(value, threshold.at), threshold.steps
+
+
+def past(line: Line, config: AlarmsConfig) -> list[Alarm]:
+    """What a single step would be an alarm for, whatever the steps before it."""
+    return [Alarm.of(name, about, value) for name, about, value, is_past, _ in measured(line, config, []) if is_past]
 
 
 def raised(line: Line) -> list[Alarm]:

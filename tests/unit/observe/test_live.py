@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from mrpo.config.alarms import AlarmsConfig
 from mrpo.observe.live import LiveDisplay, watch
 from mrpo.observe.panel import draw
-from mrpo.observe.report import read_progress
+from mrpo.observe.report import read_progress, write_report
+from mrpo.record.alarms import Alarms
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 
@@ -75,6 +77,26 @@ def test_a_warning_is_told_in_words_and_is_no_phase_of_the_run(tmp_path: Path) -
     assert _plain(folder)[-1] == "warning: 80% of the step's responses"
     assert "warning: 80% of the step's responses" in _drawn(folder)
     assert "update_actor" in _drawn(folder)
+
+
+def test_an_alarm_is_told_as_it_is_raised_and_cleared_and_shown_while_it_is(tmp_path: Path) -> None:
+    folder = recorded_run(tmp_path, end="")
+    alarms, told = Alarms(AlarmsConfig()), list[str]()
+    for step, share in enumerate([0.8, 0.2, 0.2, 0.2], 13):
+        metrics = {"rollout/truncated_share": share}
+        for change in alarms.judge(metrics):
+            folder.event(change.phase, step=step, detail=change.detail)
+        folder.write_metrics(step, metrics | alarms.metrics())
+        told.append(" ".join(re.sub("[│\n]", " ", _drawn(folder)).split()))
+    said = "alarm: 80% of the responses reached data.max_response_length before their end. Raise it;"
+    assert [said in panel for panel in told] == [True, True, True, False]
+    assert [line for line in _plain(folder) if line.startswith("alarm")] == [
+        f"{said} algorithm.truncated=mask leaves them out of the loss.",
+        "alarm cleared: truncated",
+    ]
+    assert read_progress(folder).where() == "step 17, update_weights"
+    (page,) = (file.read_text(encoding="utf-8") for file in write_report(folder) if file.suffix == ".html")
+    assert "alarm, steps 13-15: 80% of the responses reached" in page
 
 
 def test_each_line_is_printed_once_however_often_it_polls(tmp_path: Path) -> None:
