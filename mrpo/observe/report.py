@@ -25,10 +25,10 @@ from mrpo.record.replacing import replacing
 from mrpo.record.run_folder import RunFolder
 
 _COLUMNS = (
-    ("length", "rollout/response_length/mean", 1),
-    ("seconds", "time/step", 2),
-    ("entropy", "train/entropy", 3),
-    ("grad norm", "train/grad_norm", 3),
+    (metrics.TITLES["rollout/response_length/mean"], "rollout/response_length/mean", 1),
+    (metrics.TITLES["time/step"], "time/step", 2),
+    (metrics.TITLES["train/entropy"], "train/entropy", 3),
+    (metrics.TITLES["train/grad_norm"], "train/grad_norm", 3),
 )
 """Columns of the table of steps beside the rewards: title, metric, decimals."""
 

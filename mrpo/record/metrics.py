@@ -129,6 +129,14 @@ REPEATED = {
 }
 """What is left out on purpose, with the reason (mostly: where the same number is)."""
 
+TITLES = {
+    "rollout/response_length/mean": "response length",
+    "time/step": "step time",
+    "train/entropy": "entropy",
+    "train/grad_norm": "grad norm",
+}
+"""What people read instead of some names, wherever these are shown. A reward is called by its own name."""
+
 NAMESPACES = ("reward/", "advantage/", "budget/", "rollout/", "train/", "time/", "validation/", "alarm/", "verl/")
 
 _OPEN_ENDS = ("/", "_")
