@@ -200,7 +200,7 @@ def series(records: Iterable[Record], name: str) -> tuple[list[int], list[float]
     return [step for step, _ in pairs], [value for _, value in pairs]
 
 
-def reward_names(records: Iterable[Record]) -> list[str]:
+def reward_names(records: Iterable[Mapping[str, Any]]) -> list[str]:
     """Names of the rewards that have a mean in any step, in order of appearance."""
     names: dict[str, None] = {}
     for record in records:
