@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -53,24 +53,24 @@ class RewardErrors(OfReward):
 class AlarmsConfig(StrictModel):
     """Each alarm's threshold: set ``observe.alarms.<alarm>.at`` or ``steps``, or the alarm to null to switch it off."""
 
-    dominant_reward: Annotated[RewardShare | None, Field(default_factory=lambda: RewardShare(at=0.9, steps=5))]
+    dominant_reward: RewardShare | None = Field(default_factory=lambda: RewardShare(at=0.9, steps=5))
     """A reward's share of the advantage's mean square, above ``at``, while others are still to be learned."""
-    constant_reward: Annotated[RewardShare | None, Field(default_factory=lambda: RewardShare(at=0.9, steps=5))]
+    constant_reward: RewardShare | None = Field(default_factory=lambda: RewardShare(at=0.9, steps=5))
     """Share of a reward's groups with zero variance, above ``at``, unless the run has learned it."""
-    falling_reward: Annotated[RewardErrors | None, Field(default_factory=lambda: RewardErrors(at=-2, steps=3))]
+    falling_reward: RewardErrors | None = Field(default_factory=lambda: RewardErrors(at=-2, steps=3))
     """A reward's covariance with the advantage in standard errors, below ``at``."""
-    truncated: Annotated[Share | None, Field(default_factory=lambda: Share(at=0.5, steps=1))]
+    truncated: Share | None = Field(default_factory=lambda: Share(at=0.5, steps=1))
     """Share of truncated responses, above ``at``."""
-    filtered: Annotated[Share | None, Field(default_factory=lambda: Share(at=0.7, steps=5))]
+    filtered: Share | None = Field(default_factory=lambda: Share(at=0.7, steps=5))
     """Share of the batch that a filter drops, above ``at``."""
-    entropy_collapse: Annotated[Share | None, Field(default_factory=lambda: Share(at=0.05, steps=5))]
+    entropy_collapse: Share | None = Field(default_factory=lambda: Share(at=0.05, steps=5))
     """The policy's entropy as a share of the run's first steps', below ``at``."""
-    engine_drift: Annotated[Multiple | None, Field(default_factory=lambda: Multiple(at=5, steps=3))]
+    engine_drift: Multiple | None = Field(default_factory=lambda: Multiple(at=5, steps=3))
     """Mean difference of a token's probability between engine and trainer, as a multiple of the run's first steps',
     above ``at``."""
-    copied_reward: Annotated[RewardShare | None, Field(default_factory=lambda: RewardShare(at=0.95, steps=5))]
+    copied_reward: RewardShare | None = Field(default_factory=lambda: RewardShare(at=0.95, steps=5))
     """Correlation of two rewards within groups, above ``at``."""
-    length_reward: Annotated[RewardShare | None, Field(default_factory=lambda: RewardShare(at=0.9, steps=5))]
+    length_reward: RewardShare | None = Field(default_factory=lambda: RewardShare(at=0.9, steps=5))
     """Correlation of a reward with the response's length within groups, of either sign, above ``at``."""
 
     @model_validator(mode="before")
