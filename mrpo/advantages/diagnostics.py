@@ -10,6 +10,7 @@
 | ``reward/<name>/density`` | share of groups with two scores or more in which it varies |
 | ``reward/<name>/energy`` | its advantages' sum of squares per rollout of the batch, unweighted |
 | ``reward/<name>/energy_ratio`` | their sum of squares over B density (G - 1), for B groups of G: 1 but for epsilons |
+| ``reward/<name>/length_correlation`` | with the response's length, within groups (only where lengths are known) |
 | ``reward/<name>/covariance`` | with the advantage, of rollouts in the loss: above 0 it rises, to first order |
 | ``reward/<name>/forecast`` | the covariance in standard errors over groups: above 2 it rises, below -2 it falls |
 | ``reward/<name>/effective_weight`` | share of the rewards' summed root-mean-square contribution to the advantage |
@@ -39,6 +40,7 @@ from torch import Tensor
 from mrpo.advantages.batch import RewardBatch
 from mrpo.advantages.distinct import distinct_groups
 from mrpo.advantages.forecast import covariances
+from mrpo.advantages.groups import GroupStats, zero_variance_groups
 from mrpo.advantages.ranges import out_of_range_shares
 from mrpo.advantages.result import Estimate
 
@@ -47,7 +49,7 @@ def describe_rewards(batch: RewardBatch) -> dict[str, float]:
     """What doesn't depend on the estimator."""
     if not len(batch.groups):
         return {}
-    return {**_rewards(batch), **_relations(batch)}
+    return {**_rewards(batch), **_relations(batch), **_lengths(batch)}
 
 
 def describe_advantages(
@@ -114,6 +116,22 @@ def _relations(batch: RewardBatch) -> dict[str, float]:
             table[f"advantage/correlation/{second}/{first}"] = float(correlation_KK[a, b])
             table[f"advantage/conflict/{second}/{first}"] = float(conflict_KK[a, b])
     return _measured(table)
+
+
+def _lengths(batch: RewardBatch) -> dict[str, float]:
+    """As the correlation of two rewards, with the lengths in the place of the other one."""
+    if batch.lengths_N is None:
+        return {}
+    lengths_N1, everywhere_N1 = batch.lengths_N.double()[:, None], batch.scored_N[:, None]
+    constant_G1 = zero_variance_groups(lengths_N1, everywhere_N1, batch.groups, rounding=0.0)
+    stats = GroupStats.of(lengths_N1, everywhere_N1, batch.groups, constant_G1)
+    lengths_N1 = stats.deviations_NK / batch.groups.rows(stats.std_GK(ddof=1)).clamp(min=1e-12)
+    advantages_NK, valid_NK = batch.component_advantages_NK, batch.valid_NK.double()
+    squares_K = advantages_NK.square().sum(dim=0) * (lengths_N1.square().T @ valid_NK)[0]
+    correlation_K = _ratio((lengths_N1.T @ advantages_NK)[0], squares_K.sqrt())
+    return _measured(
+        {f"reward/{name}/length_correlation": value for name, value in _named(batch.config.names, correlation_K)}
+    )
 
 
 def _forecast(batch: RewardBatch, dropped_N: Tensor, advantages_N: Tensor) -> dict[str, float]:

@@ -1,11 +1,11 @@
-"""What the shell completes: recipes, names of settings, and runs. See ``mrpo --install-completion``."""
+"""What the shell completes: recipes, settings and their values, and runs. See ``mrpo --install-completion``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 import typer
 
@@ -14,19 +14,28 @@ if TYPE_CHECKING:
 
 
 def complete_override(context: typer.Context, incomplete: str) -> list[str]:
-    """``recipe=NAME`` of the recipes there are, and ``section.field=`` of the configuration."""
+    """``recipe=NAME`` of the recipes there are, ``section.field=`` of the configuration, and a field's values."""
     before = [word for words in context.params.values() if isinstance(words, list) for word in words]
-    if before[-2:] == ["recipe", "="]:  # bash takes an override apart at its "="
-        return complete_recipe(incomplete)
-    recipes = [f"recipe={name}" for name in complete_recipe("")]
-    return [text for text in [*recipes, *complete_setting(incomplete)] if text.startswith(incomplete)]
+    if before[-2:-1] != ["="] and not incomplete and before and (values := complete_value(before[-1], "")):
+        return values  # bash takes an override apart at its "=", and asks what comes after the name
+    if len(before) > 1 and before[-1] == "=":
+        return complete_value(before[-2], incomplete)
+    key, is_set, value = incomplete.partition("=")
+    if is_set:
+        return [f"{key}={text}" for text in complete_value(key, value)]
+    return [text for text in ["recipe=", *complete_setting(incomplete)] if text.startswith(incomplete)]
 
 
 def complete_setting(incomplete: str) -> list[str]:
     """Names of settings, up to their ``=``."""
-    from mrpo.config.run import RunConfig
+    return [f"{name}=" for name in settings() if name.startswith(incomplete)]
 
-    return [f"{name}=" for name in fields(RunConfig) if name.startswith(incomplete)]
+
+def complete_value(key: str, incomplete: str) -> list[str]:
+    """What ``key`` may be set to, where that is one of a few."""
+    if key == "recipe":
+        return complete_recipe(incomplete)
+    return [text for text in choices(settings().get(key)) if text.startswith(incomplete)]
 
 
 def complete_recipe(incomplete: str) -> list[str]:
@@ -37,14 +46,43 @@ def complete_recipe(incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
-def fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Dotted names of all settings of a model."""
+def settings() -> dict[str, Any]:
+    """Dotted names of all settings of a run, with their types."""
+    from mrpo.config.allocators import BUDGET
+    from mrpo.config.estimators import ALGORITHM
+    from mrpo.config.run import RunConfig
+
+    found = dict(fields(RunConfig))
+    for section in (ALGORITHM, BUDGET):
+        for model in section.methods.values():
+            found |= dict(fields(model, f"{section.field}."))
+        found[f"{section.field}.{section.key}"] = Literal[tuple(section.methods)]
+    return dict(sorted(found.items()))
+
+
+def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names of all settings of a model, with their types."""
     for name, field in model.model_fields.items():
         section = _section(field.annotation)
         if section is None:
-            yield f"{prefix}{name}"
+            yield f"{prefix}{name}", field.annotation
         else:
             yield from fields(section, f"{prefix}{name}.")
+
+
+def choices(annotation: Any) -> list[str]:
+    """The values of a type that has few of them, as a command line has them.
+
+    >>> choices(Literal["keep", "mask"]), choices(bool | None), choices(int)
+    (['keep', 'mask'], ['true', 'false', 'null'], [])
+    """
+    if get_origin(annotation) is Literal:
+        return [str(value) for value in get_args(annotation)]
+    if get_origin(annotation) in (Union, UnionType):
+        kinds = get_args(annotation)
+        found = [text for kind in kinds if kind is not type(None) for text in choices(kind)]
+        return [*found, "null"] if found and type(None) in kinds else found
+    return ["true", "false"] if annotation is bool else []
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:

@@ -20,10 +20,12 @@ from mrpo.cli._app import examples, new_app
 from mrpo.cli._audit_plot import plot as draw
 from mrpo.cli._audit_rows import Rollouts, read_rollouts
 from mrpo.cli._table import percent, table
+from mrpo.config.alarms import AlarmsConfig
 from mrpo.config.base import config_errors
 from mrpo.config.estimators import ESTIMATOR_CONFIGS
 from mrpo.errors import ConfigError
 from mrpo.exit_code import ExitCode
+from mrpo.record.alarms import past
 
 if TYPE_CHECKING:
     from mrpo.advantages import AdvantageResult
@@ -172,6 +174,8 @@ def show(
         console.print(f"  because {reason}", markup=False)
     for caution in advice.cautions:
         console.print(f"  note: {caution}", markup=False)
+    for alarm in past(results[advice.estimator].diagnostics, AlarmsConfig()):
+        console.print(f"  alarm with {advice.estimator}: {alarm}", markup=False)
 
 
 def _rewards(names: Sequence[str], metrics: Mapping[str, float]) -> Iterator[tuple[str | None, ...]]:

@@ -38,7 +38,10 @@ class RenamedField(FieldError):
 class StrictModel(BaseModel):
     """A config section: immutable, typed, and it rejects a key it doesn't know by naming the nearest one it does."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    # Schemas are built as they are first used: completing a word in a shell reads names and types alone.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False, defer_build=True
+    )
 
     RENAMED: ClassVar[Mapping[str, str]] = {}
     """Former names of fields, and what they are called now. A former name is refused with the present one."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
+from mrpo.config.alarms import AlarmsConfig
 from mrpo.config.base import StrictModel
 
 
@@ -66,3 +67,10 @@ class ObserveConfig(StrictModel):
     backends (``trainer.logger``) get every step."""
     validations: int | None = Field(default=None, ge=1)
     """Keep the rollouts of the first validation and of so many of the newest. Unset: of all."""
+    alarms: AlarmsConfig | None = Field(default_factory=AlarmsConfig)
+    """When a run raises an alarm, which is advice and never ends it (``docs/alarms.md``). null: never."""
+
+    def require_known(self, rewards: Iterable[str]) -> None:
+        """Raises ConfigError if an alarm ignores a reward that isn't among ``rewards``."""
+        if self.alarms is not None:
+            self.alarms.require_known(rewards)

@@ -339,6 +339,7 @@ class RunConfig(StrictModel):
         _ = self.advantage  # is checked as it is made
         require_a_weight_in_every_step(self.rewards, self.trainer.total_training_steps)
         require_known_in_rounds(self.rewards, self.budget)
+        self.observe.require_known(self.rewards)
         return self
 
     @model_validator(mode="after")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mrpo.observe.progress import Progress, change, clock
 from mrpo.record.jsonl import Record
-from mrpo.record.phase import WARNINGS, Phase
+from mrpo.record.metrics import TITLES
+from mrpo.record.phase import ALARMS, WARNINGS, Phase
 from mrpo.record.run_folder import RunFolder
 
 
@@ -27,6 +28,8 @@ def line_for(progress: Progress, record: Record, folder: RunFolder) -> str:
         return f"export: {record.get('detail')}"
     if name == Phase.ATTEMPT:
         return f"attempt {record.get('detail')}" if record.get("detail") != "1" else ""
+    if name in ALARMS:
+        return f"{name}: {record.get('detail')}"
     if name in WARNINGS:
         return f"warning: {record.get('detail')}"
     if progress.training:
@@ -45,9 +48,9 @@ def _step(progress: Progress, record: Record) -> str:
         shown = "-" if value is None else f"{value:.3g}"
         parts.append(f"{reward} {shown}" + (f" ({rise:+.2f})" if rise is not None and value is not None else ""))
     if (length := progress.current("rollout/response_length/mean")) is not None:
-        parts.append(f"length {length:.1f}")
+        parts.append(f"{TITLES['rollout/response_length/mean']} {length:.1f}")
     if (seconds := progress.last_step_seconds()) is not None:
-        parts.append(f"{seconds:.1f} s")
+        parts.append(f"{TITLES['time/step']} {seconds:.1f} s")
     if (left := progress.time_left(record["time"])) is not None:
         parts.append(f"{clock(left)} left")
     return " | ".join(parts)

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mrpo.observe.progress import Progress, change, clock, direction, sparkline
+from mrpo.record.metrics import TITLES
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 
@@ -31,6 +32,7 @@ def draw(progress: Progress, folder: RunFolder, now: float, width: int = 80) -> 
     if progress.steps:
         parts += [Text(), _rewards(progress, sparks=max(8, min(40, width - 48)))]
     parts += [Text(f"warning: {warning.detail}", style="yellow") for warning in progress.warnings]
+    parts += [Text(f"alarm: {alarm}", style="yellow") for alarm in progress.alarms()]
     if progress.end is not None:
         parts += [Text(), _ending(progress, folder)]
     style = "cyan" if progress.end is None else _END_STYLES.get(progress.end.name, "red")
@@ -85,8 +87,8 @@ def _rewards(progress: Progress, sparks: int) -> RenderableType:
     for reward in progress.rewards:
         _add(table, progress, reward, f"reward/{reward}/mean", "", sparks, bold=True)
     table.add_section()
-    _add(table, progress, "response length", "rollout/response_length/mean", " tok", sparks)
-    _add(table, progress, "step time", "time/step", " s", sparks)
+    for metric, unit in (("rollout/response_length/mean", " tok"), ("time/step", " s")):
+        _add(table, progress, TITLES[metric], metric, unit, sparks)
     return table
 
 

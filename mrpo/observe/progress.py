@@ -9,8 +9,9 @@ from itertools import pairwise
 from statistics import fmean, median_low
 
 from mrpo.record import metrics
+from mrpo.record.alarms import Alarm, raised
 from mrpo.record.jsonl import Record
-from mrpo.record.phase import ENDS, WARNINGS, Phase
+from mrpo.record.phase import ALARMS, ENDS, WARNINGS, Phase
 
 _RECENT = 9
 """Steps that the time left is judged by: enough for a median, few enough to follow a run that changes its pace."""
@@ -83,6 +84,8 @@ class Progress:
         if name in ENDS:
             self.end = now
             return
+        if name in ALARMS:  # what is raised is in the step's line
+            return
         if name in WARNINGS:
             self.warnings.append(now)
             return
@@ -150,6 +153,10 @@ class Progress:
     def current(self, metric: str) -> float | None:
         """The metric in the last step that has a line."""
         return metrics.number(self._last_line, metric)
+
+    def alarms(self) -> list[Alarm]:
+        """What is raised in the last step that has a line."""
+        return raised(self._last_line)
 
     def startup_seconds(self, now: float) -> list[tuple[PhaseRecord, float, bool]]:
         """While the run starts up: every phase of that, its seconds so far, and whether it is the one that runs now."""

@@ -19,15 +19,16 @@ from mrpo.observe.progress import Progress, clock, in_order
 from mrpo.observe.prompts import recent_prompts, reward_weights
 from mrpo.observe.summary import quarters, samples
 from mrpo.record import metrics
+from mrpo.record.alarms import alarm_notes
 from mrpo.record.jsonl import Record
 from mrpo.record.replacing import replacing
 from mrpo.record.run_folder import RunFolder
 
 _COLUMNS = (
-    ("length", "rollout/response_length/mean", 1),
-    ("seconds", "time/step", 2),
-    ("entropy", "train/entropy", 3),
-    ("grad norm", "train/grad_norm", 3),
+    (metrics.TITLES["rollout/response_length/mean"], "rollout/response_length/mean", 1),
+    (metrics.TITLES["time/step"], "time/step", 2),
+    (metrics.TITLES["train/entropy"], "train/entropy", 3),
+    (metrics.TITLES["train/grad_norm"], "train/grad_norm", 3),
 )
 """Columns of the table of steps beside the rewards: title, metric, decimals."""
 
@@ -56,6 +57,7 @@ def write_report(folder: RunFolder) -> tuple[Path, Path]:
         state=state,
         failure="" if progress.end is None else progress.end.detail,
         warnings=[warning.detail for warning in progress.warnings],
+        alarms=alarm_notes(records),
         logs=folder.logs,
         png=_base64(folder.png),
         details=_details(folder, records, progress.rewards),

@@ -94,6 +94,28 @@ def read(path: Path, required: Iterable[str] = ()) -> list[Record]:
     return Tail(path, required).poll()
 
 
+def lines(path: Path, required: Iterable[str] = ()) -> Iterator[Record]:
+    """Every complete line of ``path``, one after the other; nothing if there is no such file yet.
+
+    Raises:
+        CorruptLineError: a complete line isn't a JSON object, or lacks one of the ``required`` keys.
+    """
+    if path.exists():
+        with open(path, "rb") as file:
+            for place, line in enumerate(file, 1):
+                if line.endswith(b"\n"):
+                    yield _parse(line, f"{path}:{place}", required)
+
+
+def as_read(record: Mapping[str, Any]) -> Record:
+    """What a reader gets back of a record.
+
+    >>> as_read({"mean": math.nan, "steps": (1, 2)})
+    {'mean': None, 'steps': [1, 2]}
+    """
+    return _parse(encode(record), "record")
+
+
 def read_input(path: Path) -> Iterator[tuple[int, Record]]:
     """Line number and object of each line of a file that a user made: blank lines are skipped, and the last line may
     end without a newline.

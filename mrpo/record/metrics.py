@@ -1,8 +1,8 @@
 """The one table of metric names: what they mean, and which of verl's names each one was.
 
 Namespaces: ``reward/<name>/…``, ``advantage/…``, ``budget/…``, ``rollout/…``, ``train/…``, ``time/…``,
-``validation/…``. A data source in a name has ``%2F`` for each slash (``name_part``). What verl emits under a name that
-the table lacks keeps it under ``verl/…``, so nothing vanishes.
+``validation/…``, ``alarm/…``. A data source in a name has ``%2F`` for each slash (``name_part``). What verl emits under
+a name that the table lacks keeps it under ``verl/…``, so nothing vanishes.
 Names are as of verl 0.9.1.
 """
 
@@ -46,6 +46,9 @@ TABLE = (
     Metric("", "reward/<name>/", "-", "more about one reward: see mrpo.advantages.diagnostics"),
     Metric("", "advantage/", "-", "the estimator's diagnostics, over rollouts: see mrpo.advantages.diagnostics"),
     Metric("", "budget/", "-", "how the step's rollouts were divided among prompts: see mrpo.budget.metrics"),
+    Metric(
+        "", "alarm/", "-", "raised: alarms that are raised; <alarm>/<of what>: the number that is past its threshold"
+    ),
     Metric("", "rollout/truncated_share", "share", "rollouts that reached the length limit before their end"),
     Metric("", "validation/truncated_share", "share", "the same of a validation's responses"),
     # verl's names as they are, below a name of ours: val-core and val-aux, data source, reward, statistic.
@@ -126,7 +129,15 @@ REPEATED = {
 }
 """What is left out on purpose, with the reason (mostly: where the same number is)."""
 
-NAMESPACES = ("reward/", "advantage/", "budget/", "rollout/", "train/", "time/", "validation/", "verl/")
+TITLES = {
+    "rollout/response_length/mean": "response length",
+    "time/step": "step time",
+    "train/entropy": "entropy",
+    "train/grad_norm": "grad norm",
+}
+"""What people read instead of some names, wherever these are shown. A reward is called by its own name."""
+
+NAMESPACES = ("reward/", "advantage/", "budget/", "rollout/", "train/", "time/", "validation/", "alarm/", "verl/")
 
 _OPEN_ENDS = ("/", "_")
 _RULES = sorted((row for row in TABLE if row.verl), key=lambda row: -len(row.verl))  # the longest match decides
@@ -189,7 +200,7 @@ def series(records: Iterable[Record], name: str) -> tuple[list[int], list[float]
     return [step for step, _ in pairs], [value for _, value in pairs]
 
 
-def reward_names(records: Iterable[Record]) -> list[str]:
+def reward_names(records: Iterable[Mapping[str, Any]]) -> list[str]:
     """Names of the rewards that have a mean in any step, in order of appearance."""
     names: dict[str, None] = {}
     for record in records:

@@ -54,8 +54,12 @@ class Phase(StrEnum):
     """The trained model is written as a Hugging Face folder."""
 
     # Warnings, which are no part of what a run does.
+    ALARM = "alarm"
+    """An alarm is raised (``mrpo.record.alarms``); its detail says what was found and what to do."""
+    ALARM_CLEARED = "alarm cleared"
+    """What it was raised for is over."""
     TRUNCATED = "truncated responses"
-    """Most responses of a step reached the limit before their end; its detail says how many."""
+    """Most responses of a step reached the limit before their end: of runs from before there was an alarm for it."""
     NO_ADVANTAGE = "no advantage"
     """No prompt group of a step has an advantage, so that it teaches nothing; its detail says by which estimator."""
     INFORMATIVE_DROPPED = "informative groups dropped"
@@ -78,6 +82,8 @@ class Phase(StrEnum):
 
 
 WARNINGS = (Phase.TRUNCATED, Phase.NO_ADVANTAGE, Phase.INFORMATIVE_DROPPED)
+
+ALARMS = (Phase.ALARM, Phase.ALARM_CLEARED)
 
 ENDS = (Phase.DONE, Phase.FAILED, Phase.STOPPED)
 

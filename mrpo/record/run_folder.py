@@ -204,6 +204,16 @@ class RunFolder:
         by_step = {record["step"]: record for record in self.tail_metrics().poll()}
         return [by_step[step] for step in sorted(by_step)]
 
+    def metrics_until(self, step: int) -> Iterator[Record]:
+        """The records of ``metrics`` up to ``step``, one after the other: a long run's don't fit into memory."""
+        last = {record["step"]: place for place, record in enumerate(self._metrics_lines())}
+        for place, record in enumerate(self._metrics_lines()):
+            if record["step"] <= step and last[record["step"]] == place:
+                yield record
+
+    def _metrics_lines(self) -> Iterator[Record]:
+        return jsonl.lines(self.metrics_file, required=("step", "time"))
+
     def tail_events(self) -> jsonl.Tail:
         return jsonl.Tail(self.events_file, required=("time", "phase"))
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from mrpo.config.run import RunConfig
+from mrpo.record.alarms import Alarms
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 from mrpo.record.writer import BackgroundWriter
@@ -63,6 +64,7 @@ class Parts:
     writer: BackgroundWriter
     """Of what a step leaves."""
     agreement: SteadyAgreement
+    alarms: Alarms
     under_way: dict[int, Step] = field(default_factory=dict)
     """Steps whose prompts are submitted and whose turn has not come, by number."""
     sources: set[str] = field(default_factory=set)

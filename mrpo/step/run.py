@@ -14,6 +14,7 @@ from typing import Any
 from mrpo.checkpoint.owners import Owners
 from mrpo.checkpoint.store import CheckpointStore
 from mrpo.config.controller import ControllerConfig, Weights
+from mrpo.record.alarms import Alarms
 from mrpo.record.metrics import rename
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
@@ -177,7 +178,8 @@ class TrainingRun:
         if folder is not None:
             self.under_way = ahead.load(folder / AHEAD_FOLDER, seam)
         beside = self.folder, self.note, self.validate, self._metrics_between_steps, self.writer
-        run = Parts(config, seam, budget, position, *beside, SteadyAgreement(config), self.under_way)
+        alarms = Alarms.after(self.folder.metrics_until(self.attempt.start_step), config.observe.alarms)
+        run = Parts(config, seam, budget, position, *beside, SteadyAgreement(config), alarms, self.under_way)
         resubmit(run)
         return run
 

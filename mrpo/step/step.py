@@ -37,6 +37,7 @@ from functools import partial
 import torch
 
 from mrpo.advantages import compute_advantages
+from mrpo.record.jsonl import as_read
 from mrpo.record.metrics import rename
 from mrpo.record.phase import Phase
 from mrpo.step.agreement import require_agreement
@@ -57,8 +58,6 @@ from mrpo.step.seam import Batch, Metrics
 
 RANKS_PARTS = ("old_log_prob", "ref", "update_actor", "update_weights")
 """Of a step's timings: those in which the ranks are at work."""
-MOSTLY = 0.5
-"""Share of a step's responses that may be truncated without a warning."""
 
 
 def run_step(number: int, run: Parts) -> Metrics:
@@ -205,6 +204,9 @@ def record(step: Step, run: Parts, metrics: Metrics) -> Metrics:
     run.sources.update(source for _, source in step.scores)
     metrics |= source_metrics(step.scores) if len(run.sources) > 1 else {}
     renamed = rename(run.seam.finish(step.batches, metrics)) | run.more_metrics()
+    # As a resumed run reads them, so that it says the same.
+    changes = run.alarms.judge(as_read(renamed)) if has_line(run, step.number) else []
+    renamed |= run.alarms.metrics()
 
     def write() -> None:
         recorded = run.config.observe.rollouts
@@ -216,22 +218,11 @@ def record(step: Step, run: Parts, metrics: Metrics) -> Metrics:
         run.seam.log(renamed, step.number)
 
     run.writer.submit(write)
-    warn_of_truncation(step, run, renamed.get("rollout/truncated_share", 0.0))
+    for change in changes:
+        about = {"alarm": change.name, "about": change.about, "value": change.value}
+        run.folder.event(change.phase, step=step.number, detail=change.detail, **about)
     warn_of_no_signal(step, run, renamed)
     return renamed
-
-
-def warn_of_truncation(step: Step, run: Parts, share: float) -> None:
-    """Say once in an attempt that a step's responses are mostly without an end: rewards that look for one earn 0."""
-    if share > MOSTLY and Phase.TRUNCATED not in run.warned:
-        run.warned.add(Phase.TRUNCATED)
-        limit = run.config.data.max_response_length
-        keep = run.config.algorithm.truncated == "keep"
-        detail = (
-            f"{share:.0%} of the step's responses reached data.max_response_length={limit} before their end. Raise it"
-            + (", or leave them out of the loss by algorithm.truncated=mask" if keep else ": they teach nothing")
-        )
-        run.folder.event(Phase.TRUNCATED, step=step.number, detail=detail)
 
 
 def warn_of_no_signal(step: Step, run: Parts, recorded: Metrics) -> None:

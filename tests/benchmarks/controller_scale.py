@@ -239,6 +239,7 @@ def assign(folder: Path, rows: range, options: argparse.Namespace, stages: Stage
 
     from mrpo.config.controller import ControllerConfig
     from mrpo.config.load import validate
+    from mrpo.record.alarms import Alarms
     from mrpo.record.run_folder import RunFolder
     from mrpo.record.writer import BackgroundWriter
     from mrpo.step import step as loop
@@ -293,6 +294,7 @@ def assign(folder: Path, rows: range, options: argparse.Namespace, stages: Stage
         dict,
         BackgroundWriter(),
         SteadyAgreement(config),
+        Alarms(config.observe.alarms),
     )
     run = Parts(config, seam, budget, Position(seam), *beside)
     wanted = set(uids)

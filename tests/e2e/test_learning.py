@@ -1,4 +1,4 @@
-"""The quickstart learns: all three rewards rise."""
+"""The quickstart learns: all three rewards rise, and no alarm is raised."""
 
 from __future__ import annotations
 
@@ -19,3 +19,4 @@ def test_all_three_rewards_rise(train: Train) -> None:
         means = [record[f"reward/{name}/mean"] for record in records]
         first, last = sum(means[:4]) / 4, sum(means[-4:]) / 4
         assert last - first > least, f"{name}: {first:.2f} to {last:.2f}"
+    assert [record["alarm/raised"] for record in records] == [0] * STEPS

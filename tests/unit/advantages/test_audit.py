@@ -72,6 +72,23 @@ def test_it_forecasts_each_reward_under_each_estimator(tmp_path: Path, capsys: p
     assert cells["gdpo"][1] != "falls"
 
 
+def test_it_says_which_alarms_the_recommended_estimator_would_raise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A copy of one reward against a third: the two of them let it fall."""
+    draw = random.Random(0)
+    rows: list[dict[str, Any]] = []
+    for row in range(160):
+        correct = draw.random()
+        brevity = 1 - correct + 0.5 * draw.random()
+        rows.append({"prompt_id": f"p{row // 4}", "correct": correct, "right": correct, "brevity": brevity})
+    assert main([str(write(tmp_path, rows)), "--weights", "correct=1,right=1,brevity=0.2"]) == 0
+    message = " ".join(capsys.readouterr().out.split())
+    assert "correct and right say the same (correlation 1.00 within groups), so that it counts twice. Drop" in message
+    assert main([str(write(tmp_path, [of | {"right": draw.random(), "brevity": draw.random()} for of in rows]))]) == 0
+    assert "alarm" not in capsys.readouterr().out
+
+
 def recommended(tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[dict[str, Any]], *options: str) -> str:
     assert main([str(write(tmp_path, rows)), *options]) == 0
     return capsys.readouterr().out.replace("\n", " ")

@@ -18,17 +18,24 @@ pytestmark = pytest.mark.unit
 NAN = float("nan")
 
 
-def metrics(rewards: Sequence[Sequence[float]], groups: list[int] | None = None, **options: Any) -> dict[str, float]:
-    ids_N = torch.tensor(groups or [0] * len(rewards))
+def metrics(
+    rewards: Sequence[Sequence[float]],
+    groups: list[int] | None = None,
+    lengths: list[int] | None = None,
+    **options: Any,
+) -> dict[str, float]:
+    ids_N, lengths_N = torch.tensor(groups or [0] * len(rewards)), None if lengths is None else torch.tensor(lengths)
     config = {"names": list("abc"[: len(rewards[0])]), **options}
-    return compute_advantages(torch.tensor(rewards, dtype=torch.float64), ids_N, config).diagnostics
+    rewards_NK = torch.tensor(rewards, dtype=torch.float64)
+    return compute_advantages(rewards_NK, ids_N, config, lengths_N=lengths_N).diagnostics
 
 
 def test_every_metric_is_in_the_table_and_back() -> None:
     rewards: list[list[float]] = [[1, 0.5], [0, 1], [0, 0.2], [0, NAN], [1, 1], [0, 0.9]]
     logged: set[str] = set()
     for name in ESTIMATORS:
-        logged |= metrics(rewards, [0] * 4 + [1] * 2, estimator=name, ranges={"a": [0, 1]}).keys()
+        lengths = [3, 1, 4, 1, 5, 9]
+        logged |= metrics(rewards, [0] * 4 + [1] * 2, lengths, estimator=name, ranges={"a": [0, 1]}).keys()
     generic = {re.sub(r"reward/[ab]/", "reward/<name>/", name) for name in logged}
     generic = {re.sub(r"/a/b$", "/<a>/<b>", name) for name in generic}
     assert diagnostics.__doc__ is not None
@@ -55,6 +62,19 @@ def test_conflict_and_correlation_of_opposite_and_equal_rewards() -> None:
     equal = metrics([[1, 1], [0, 0], [0.5, 0.5]])
     assert equal["advantage/correlation/a/b"] == pytest.approx(1)
     assert equal["advantage/conflict/a/b"] == 0
+
+
+def test_correlation_with_length_is_within_groups() -> None:
+    """The long group earns more of ``a``, while in each group the longer response earns less; ``b`` says nothing."""
+    found = metrics([[1, 1], [0, 0], [9, 1], [8, 0]], [0, 0, 1, 1], [10, 20, 110, 120])
+    assert found["reward/a/length_correlation"] == pytest.approx(-1)
+    crossed = metrics([[1, 1], [0, 0], [0, 1], [1, 0]], [0, 0, 1, 1], [10, 20, 110, 120])
+    assert crossed["reward/a/length_correlation"] == pytest.approx(0)
+    unknown = metrics([[1, 1], [0, 0]], [0, 0]), metrics([[1, 1], [0, 0]], [0, 0], [7, 7])
+    assert not [name for of in unknown for name in of if name.endswith("length_correlation")]
+    partly = metrics([[1, 1], [0, NAN], [0.5, 0]], [0, 0, 0], [3, 2, 1])
+    assert partly["reward/b/length_correlation"] == pytest.approx(2**-0.5 / (0.5**0.5 * 2**0.5) * 2**0.5)
+    assert partly["reward/a/length_correlation"] == pytest.approx(0.5)
 
 
 def test_collapse_is_seen_where_the_sum_loses_groups() -> None:

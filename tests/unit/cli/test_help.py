@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mrpo.cli._complete import complete_recipe, complete_run, complete_setting
+from mrpo.cli._complete import complete_recipe, complete_run, complete_setting, complete_value
 from mrpo.cli.main import invoke
+from mrpo.config.estimators import ESTIMATOR_CONFIGS
 from mrpo.registry import module_names
 
 pytestmark = pytest.mark.unit
@@ -65,7 +66,14 @@ def test_runs_complete_to_the_folders_there_are(tmp_path: Path, monkeypatch: pyt
         ("mrpo launch k", ["kubernetes"]),
         ("mrpo train recipe=quickstart/", ["recipe=quickstart/mixed"]),
         ("mrpo train recipe = quickstart/", ["quickstart/mixed"]),
+        ("mrpo train recipe=quickst", ["recipe=quickstart", "recipe=quickstart/mixed"]),
         ("mrpo plan seed=1 trainer.total_tr", ["trainer.total_training_steps="]),
+        ("mrpo train algorithm.est", ["algorithm.estimator="]),
+        ("mrpo train algorithm.w_m", ["algorithm.w_max="]),
+        ("mrpo train algorithm.estimator=gd", ["algorithm.estimator=gd2po", "algorithm.estimator=gdpo"]),
+        ("mrpo train algorithm.estimator = gd", ["gd2po", "gdpo"]),
+        ("mrpo train seed = 1 trainer.export =", ["none", "last", "best"]),
+        ("mrpo train observe.alarms.truncated.", ["observe.alarms.truncated.at=", "observe.alarms.truncated.steps="]),
     ],
 )
 def test_bash_is_given_what_a_word_may_become(words: str, expected: list[str]) -> None:
@@ -73,6 +81,36 @@ def test_bash_is_given_what_a_word_may_become(words: str, expected: list[str]) -
     command = [sys.executable, "-m", "mrpo.cli.main"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **given}, check=False)
     assert done.stdout.split() == expected
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_keep_an_override_whole(shell: str) -> None:
+    given = {"_MRPO_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": "mrpo train model.gradient_checkpointing="}
+    given["_TYPER_COMPLETE_FISH_ACTION"] = "get-args"
+    command = [sys.executable, "-m", "mrpo.cli.main"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **given}, check=False)
+    for value in ("true", "false"):
+        assert f"model.gradient_checkpointing={value}" in done.stdout
+
+
+def test_completing_an_override_imports_nothing_that_only_a_run_needs() -> None:
+    code = (
+        "import atexit, sys; heavy = {'torch', 'ray', 'verl', 'hydra', 'omegaconf', 'numpy', 'rich'};"
+        "atexit.register(lambda: print(sorted(heavy & set(sys.modules)), file=sys.stderr));"
+        "from mrpo.cli.main import main; main()"
+    )
+    given = {"_MRPO_COMPLETE": "complete_bash", "COMP_WORDS": "mrpo train algorithm.estimator=", "COMP_CWORD": "2"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **given}, check=False)
+    assert "algorithm.estimator=dvao" in done.stdout.split()
+    assert done.stderr == "[]\n"
+
+
+def test_a_setting_of_few_values_completes_to_each_of_them() -> None:
+    assert complete_value("budget.method", "ne") == ["neyman"]
+    assert complete_value("seed", "") == []
+    assert complete_value("no.such.key", "") == []
+    assert set(complete_value("algorithm.estimator", "")) == set(ESTIMATOR_CONFIGS)
 
 
 def test_recipes_are_listed_and_copied(

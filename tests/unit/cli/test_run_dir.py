@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mrpo.cli.train import _folder
+from mrpo.cli._train import _folder
 from mrpo.config.checked_run import CheckedRun
 from mrpo.driver.attempt import _failure
 from mrpo.errors import ConfigError, usable

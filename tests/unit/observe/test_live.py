@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from mrpo.config.alarms import AlarmsConfig
 from mrpo.observe.live import LiveDisplay, watch
 from mrpo.observe.panel import draw
-from mrpo.observe.report import read_progress
+from mrpo.observe.report import read_progress, write_report
+from mrpo.record.alarms import Alarms
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
 
-from .runs import metrics_of, new_run, recorded_run
+from .runs import REWARDS, metrics_of, new_run, recorded_run
 
 pytestmark = pytest.mark.unit
 
@@ -56,7 +58,7 @@ def test_plain_output_has_a_line_per_startup_phase_and_per_step(tmp_path: Path) 
         assert line.startswith(f"step {step:>2}/40 | ")
         for reward in ("correct", "format", "short"):
             assert f"{reward} {metrics_of(step)[f'reward/{reward}/mean']:.3g}" in line
-    assert re.search(r"\| length \d+\.\d \| \d\.\d s \| \d:\d\d left$", steps[-1])
+    assert re.search(r"\| response length \d+\.\d \| step time \d\.\d s \| \d:\d\d left$", steps[-1])
     assert lines[-1].startswith("done: 12 steps in 2:0")
 
 
@@ -75,6 +77,26 @@ def test_a_warning_is_told_in_words_and_is_no_phase_of_the_run(tmp_path: Path) -
     assert _plain(folder)[-1] == "warning: 80% of the step's responses"
     assert "warning: 80% of the step's responses" in _drawn(folder)
     assert "update_actor" in _drawn(folder)
+
+
+def test_an_alarm_is_told_as_it_is_raised_and_cleared_and_shown_while_it_is(tmp_path: Path) -> None:
+    folder = recorded_run(tmp_path, end="")
+    alarms, told = Alarms(AlarmsConfig()), list[str]()
+    for step, share in enumerate([0.8, 0.2, 0.2, 0.2], 13):
+        metrics = {"rollout/truncated_share": share}
+        for change in alarms.judge(metrics):
+            folder.event(change.phase, step=step, detail=change.detail)
+        folder.write_metrics(step, metrics | alarms.metrics())
+        told.append(" ".join(re.sub("[│\n]", " ", _drawn(folder)).split()))
+    said = "alarm: 80% of the responses reached data.max_response_length before their end. Raise it;"
+    assert [said in panel for panel in told] == [True, True, True, False]
+    assert [line for line in _plain(folder) if line.startswith("alarm")] == [
+        f"{said} algorithm.truncated=mask leaves them out of the loss.",
+        "alarm cleared: truncated",
+    ]
+    assert read_progress(folder).where() == "step 17, update_weights"
+    page = write_report(folder)[1].read_text(encoding="utf-8")
+    assert said.replace("alarm: ", "") in page
 
 
 def test_each_line_is_printed_once_however_often_it_polls(tmp_path: Path) -> None:
@@ -110,6 +132,13 @@ def test_panel_shows_step_phase_time_left_and_every_reward(tmp_path: Path) -> No
         assert re.search(rf"{reward} +{mean:.3f} +[▲▼·] [+-]0\.\d+ +[▁▂▃▄▅▆▇█]{{12}} ", text)
     assert re.search(r"response length +\d+\.\d tok", text)
     assert re.search(r"step time +\d\.\d s", text)
+
+
+def test_panel_lines_and_report_call_a_metric_the_same(tmp_path: Path) -> None:
+    folder = recorded_run(tmp_path, steps=12, total=40, end="")
+    page = write_report(folder)[1].read_text(encoding="utf-8")
+    for name in ("response length", "step time", *REWARDS):
+        assert all(name in shown for shown in (_drawn(folder), _plain(folder)[-1], page))
 
 
 def test_panel_during_startup_shows_its_phases_with_seconds(tmp_path: Path) -> None:

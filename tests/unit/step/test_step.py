@@ -13,6 +13,7 @@ import torch
 from mrpo.advantages import compute_advantages
 from mrpo.budget.ids import content_ids, prompt_id
 from mrpo.config.load import validate
+from mrpo.record.alarms import Alarms
 from mrpo.record.metrics import reward_names
 from mrpo.record.phase import WARNINGS, Phase
 from mrpo.record.run_folder import RunFolder
@@ -56,6 +57,7 @@ def parts(seam: FaultySeam, folder: Path, phases: list[str] | None = None, **sec
         more_metrics=lambda: {"checkpoint/blocked_seconds": 0.0},
         writer=BackgroundWriter(),
         agreement=SteadyAgreement(config),
+        alarms=Alarms(config.observe.alarms),
     )
 
 
@@ -205,11 +207,10 @@ def test_truncated_responses_are_counted_and_a_run_of_mostly_these_warns_once(
     assert told == (
         [None] * len(told) if share is None else [row["sample"] < share * N for row in folder.read_rollouts(1)]
     )
-    warnings = [event for event in folder.events() if event["phase"] == Phase.TRUNCATED]
-    assert [event["step"] for event in warnings] == ([1] if share == 0.75 else [])
-    assert all(
-        event["detail"].startswith("75% of the step's responses reached data.max_response") for event in warnings
-    )
+    alarms = [event for event in folder.events() if event["phase"] == Phase.ALARM and event["alarm"] == "truncated"]
+    assert [event["step"] for event in alarms] == ([1] if share == 0.75 else [])
+    assert all(event["detail"].startswith("75% of the responses reached data.max_response") for event in alarms)
+    assert [line.get("alarm/truncated") for line in folder.metrics()] == [0.75 if share == 0.75 else None] * 2
 
 
 def test_a_run_that_learns_nothing_or_throws_away_what_teaches_says_so_once(tmp_path: Path) -> None:
