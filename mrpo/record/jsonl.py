@@ -94,6 +94,23 @@ def read(path: Path, required: Iterable[str] = ()) -> list[Record]:
     return Tail(path, required).poll()
 
 
+def stream(path: Path, required: Iterable[str] = ()) -> Iterator[Record]:
+    """As ``read``, one line at a time: a file of any size takes the memory of its longest line.
+
+    Raises:
+        CorruptLineError: a complete line isn't a JSON object, or lacks one of the ``required`` keys.
+    """
+    try:
+        file = open(path, "rb")  # noqa: SIM115  (closed below)
+    except FileNotFoundError:
+        return
+    required = tuple(required)
+    with file:
+        for number, line in enumerate(file, 1):
+            if line.endswith(b"\n"):  # else torn
+                yield _parse(line[:-1], f"{path}:{number}", required)
+
+
 def read_input(path: Path) -> Iterator[tuple[int, Record]]:
     """Line number and object of each line of a file that a user made: blank lines are skipped, and the last line may
     end without a newline.
