@@ -2,7 +2,7 @@
 import { byId, el, shown, whole } from "./dom.js";
 import { difference } from "./diffs.js";
 
-const FIELDS = { failures: "Causes of failed rewards", details: "What reward functions returned beside scores", messages: "Messages", versions: "First and last step whose weights sampled it", data_source: "Data source" };
+const MORE = { failures: "Causes of failed rewards", details: "What reward functions returned beside scores", messages: "Messages", data_source: "Data source" };
 
 export class Group {
   /** weights(run, step): each reward's, promised; only(uid): shows that prompt alone; closed() and chosen(row) are told. */
@@ -71,8 +71,10 @@ export class Group {
     const head = ["reward", "weight", "effective", "mean", ...rows.map((row) => `sample ${c.sample[row]}`)];
     const line = (name, weight, effective, values, cell, digits) => {
       const known = values.filter(Number.isFinite);
-      const mean = known.length ? known.reduce((a, b) => a + b, 0) / known.length : NaN;
       const [low, high] = [Math.min(...known), Math.max(...known)];
+      const average = known.length ? known.reduce((a, b) => a + b, 0) / known.length : NaN;
+      const mean = Math.abs(average) < 1e-9 * Math.max(Math.abs(low), Math.abs(high)) ? 0 : average; // but for rounding
+
       return el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, weight), el("td", {}, effective), el("td", {}, shown(mean, digits)),
         rows.map((row, i) => {
           const td = el("td", { "data-row": row }, cell(row, values[i]));
@@ -86,13 +88,14 @@ export class Group {
       line(name, shown(weights[name]?.weight, 2), shown(weights[name]?.effective, 2), rows.map((row) => store.scores[place][row]),
         (row, value) => (store.hasFailed(place, row) ? el("span", { class: "failed" }, "failed") : shown(value))));
     const plain = (name, column, digits) => line(name, "", "", rows.map((row) => column[row]), (_, value) => shown(value, digits), digits);
-    const words = (name, word) => el("tr", {}, el("th", { scope: "row" }, name), el("td", { colspan: 3 }), rows.map((row) => el("td", { "data-row": row }, word(row))));
+    const words = (name, word) => el("tr", {}, el("th", { scope: "row" }, name), el("td", { colspan: 3 }), rows.map((row, i) => el("td", { "data-row": row }, word(row, i))));
     return el("table", { class: "scores" },
       el("caption", {}, "Scores of the group, darker for larger within a line; weight in the sum, and effective weight: the reward's share of the contributions' size in that step"),
       el("thead", {}, el("tr", {}, head.map((title, i) => el("th", { scope: "col", "data-row": i > 3 ? rows[i - 4] : null }, title)))),
       el("tbody", {}, body, plain("advantage", c.advantage, 3), plain("tokens", c.tokens, 0),
         words("kept", (row) => ["dropped", "kept", "–"][c.keep[row]]),
-        words("truncated", (row) => (c.truncated[row] ? "truncated" : "no"))));
+        words("truncated", (row) => (c.truncated[row] ? "truncated" : "no")),
+        words("sampled by the weights of step", (_, i) => [...new Set(this.texts[i]?.versions ?? [])].join(" to ") || "–")));
   }
 
   card(row, text) {
@@ -102,7 +105,7 @@ export class Group {
       Number.isNaN(advantage) ? null : el("span", { class: advantage > 0 ? "chip up" : advantage < 0 ? "chip down" : "chip" }, `advantage ${shown(advantage)}`),
       c.keep[row] === 0 ? el("span", { class: "chip" }, "dropped") : null, c.truncated[row] ? el("span", { class: "chip" }, "truncated") : null);
     const left = text?.left_out ?? {};
-    const more = Object.entries(FIELDS).filter(([name]) => text && (name in text || name in left)).map(([name, label]) =>
+    const more = Object.entries(MORE).filter(([name]) => text && (name in text || name in left)).map(([name, label]) =>
       el("details", { open: name === "failures" }, el("summary", {}, label),
         el("pre", { dir: "auto" }, name in left ? `${whole(left[name])} characters, left out here: see the run's folder` : JSON.stringify(text[name], null, 1))));
     const node = el("article", { role: "listitem", "data-row": row, tabindex: "-1", click: () => this.choose(row) }, title,

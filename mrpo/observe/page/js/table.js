@@ -123,19 +123,19 @@ export function columnsOf(store, runs) {
   const many = (name) => columns[name].some((value) => value !== columns[name][0]);
   const mark = (place) => (row) => (store.hasFailed(place, row) ? "failed" : "");
   const rewards = store.rewards.map((name, place) => ({
-    title: name, key: String(place), width: Math.min(150, Math.max(76, 8 * name.length + 26)), numeric: true, hint: name, mark: mark(place),
+    title: name, key: String(place), width: Math.min(160, Math.max(84, 8 * name.length + 40)), numeric: true, hint: name, mark: mark(place),
     text: (row) => (store.hasFailed(place, row) ? "failed" : shown(store.scores[place][row])),
   }));
   return [
     ...(runs.length > 1 ? [{ title: "run", key: "run", width: 130, text: (row) => runs[columns.run[row]].name }] : []),
-    { title: "step", key: "step", width: 64, numeric: true, text: (row) => String(columns.step[row]) },
-    ...(many("validation") ? [{ title: "kind", key: "validation", width: 86, text: (row) => (columns.validation[row] ? "validation" : "training") }] : []),
-    { title: "prompt", key: "uid", width: 104, text: (row) => store.uid(row) },
-    { title: "sample", key: "sample", width: 74, numeric: true, text: (row) => String(columns.sample[row]) },
+    { title: "step", key: "step", width: 78, numeric: true, text: (row) => String(columns.step[row]) },
+    ...(many("validation") ? [{ title: "kind", key: "validation", width: 96, text: (row) => (columns.validation[row] ? "validation" : "training") }] : []),
+    { title: "prompt", key: "uid", width: 108, text: (row) => store.uid(row) },
+    { title: "sample", key: "sample", width: 92, numeric: true, text: (row) => String(columns.sample[row]) },
     ...rewards,
-    { title: "advantage", key: "advantage", width: 96, numeric: true, text: (row) => shown(columns.advantage[row]) },
-    { title: "kept", key: "keep", width: 62, text: (row) => ["dropped", "kept", "–"][columns.keep[row]] },
-    { title: "tokens", key: "tokens", width: 74, numeric: true, text: (row) => shown(columns.tokens[row], 0) },
+    { title: "advantage", key: "advantage", width: 116, numeric: true, text: (row) => shown(columns.advantage[row]) },
+    { title: "kept", key: "keep", width: 80, text: (row) => ["dropped", "kept", "–"][columns.keep[row]] },
+    { title: "tokens", key: "tokens", width: 88, numeric: true, text: (row) => shown(columns.tokens[row], 0) },
     { title: "response", later: async (row) => preview(await store.text(row)) },
   ];
 }
