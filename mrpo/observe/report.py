@@ -36,7 +36,9 @@ MAX_ROWS = 1000
 """Steps in the table of steps: the last ones."""
 
 
-def write_report(folder: RunFolder, reader: RolloutReader | None = None, notify: Notify | None = None) -> tuple[Path, Path]:
+def write_report(
+    folder: RunFolder, reader: RolloutReader | None = None, notify: Notify | None = None
+) -> tuple[Path, Path]:
     """Write ``report.png`` and ``report.html`` into the run's folder, at any time in its life.
 
     A run with its estimator's diagnostics gets a second picture, ``report_details.png``.
@@ -80,7 +82,9 @@ def write_report_page(
     for name, folder in zip(names, folders, strict=True):
         progress, records = read_progress(folder), folder.metrics()
         runs.append(_shown(name, folder, progress, records))
-        weights = {reward: weight for reward, weight in reward_weights(folder).items() if not isinstance(weight, Schedule)}
+        weights = {
+            reward: weight for reward, weight in reward_weights(folder).items() if not isinstance(weight, Schedule)
+        }
         curves = curves_of(records, folder.events(), progress.rewards)
         drawn.append({"name": name, "rewards": progress.rewards, "weights": weights, **curves})
     title = names[0] if len(names) == 1 else f"{len(names)} runs: {', '.join(names)}"
@@ -142,7 +146,9 @@ def _timeline(records: Sequence[Record], events: Sequence[Record]) -> dict[str, 
     if step is None:
         return None
     lanes = [("engines", step.engines), ("ranks", step.ranks)]
-    bars = [(who, lane, *bar, PHASE_COLOURS.get(bar.phase, "#BBBBBB")) for lane, (who, of) in enumerate(lanes) for bar in of]
+    bars = [
+        (who, lane, *bar, PHASE_COLOURS.get(bar.phase, "#BBBBBB")) for lane, (who, of) in enumerate(lanes) for bar in of
+    ]
     legend = {phase: colour for _, _, phase, _, _, colour in bars}
     return {"step": step.step, "seconds": step.seconds, "bars": bars, "idle": step.idle, "legend": legend}
 

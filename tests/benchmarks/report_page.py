@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.report_page [ROLLOUTS]
 
-Writes a run of that size, with prompts and responses of words, makes its page in a process of its own, and opens it from
-disk. A filter's time is from the input's event until the rows that match are in the page; a browser's own wait for
-further typing (0.12 s) isn't in it.
+Writes a run of that size, with prompts and responses of words, makes its page in a process of its own, and opens it
+from disk. A filter's time is what the page works until the rows that match are in it; its wait for further typing
+(0.12 s) isn't part of that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -48,10 +48,18 @@ def _rows(step: int, words: list[str], chance: random.Random, needle: bool) -> I
         question = " ".join(chance.choices(words, k=60))
         for sample in range(SAMPLES):
             response = " ".join(chance.choices(words, k=chance.randrange(10, 400)))
-            rewards = {name: round(chance.random(), 4) if place else float(chance.random() < 0.5) for place, name in enumerate(REWARDS)}
+            rewards = {
+                name: round(chance.random(), 4) if place else float(chance.random() < 0.5)
+                for place, name in enumerate(REWARDS)
+            }
             row = {"uid": f"{prompt:016x}-{step}", "sample": sample, "prompt": question, "ground_truth": "7"}
             row |= {"response": f"{response} {NEEDLE}" if needle and not prompt and not sample else response}
-            yield row | {"rewards": rewards, "advantage": chance.gauss(0, 1), "keep": chance.random() < 0.8, "tokens": len(response) // 4}
+            yield row | {
+                "rewards": rewards,
+                "advantage": chance.gauss(0, 1),
+                "keep": chance.random() < 0.8,
+                "tokens": len(response) // 4,
+            }
 
 
 MAKE = """
@@ -66,15 +74,30 @@ print(json.dumps([time.perf_counter() - began, before, resource.getrusage(resour
 """
 
 
-def timed(window: Browser, selector: str, value: str, event: str = "input") -> float:
-    """Milliseconds that the page works on a change of one filter: it measures itself, from change to drawn rows."""
-    before = window.run("return performance.getEntriesByName('filter').length")
-    window.run(
-        "const field = document.querySelector(arguments[0]); field.value = arguments[1];"
-        "field.dispatchEvent(new Event(arguments[2], {bubbles: true}))", selector, value, event
-    )  # fmt: skip
-    window.wait(lambda: window.run("return performance.getEntriesByName('filter').length") > before, 60)
-    return float(window.run("return performance.getEntriesByName('filter').at(-1).duration"))
+SHOWN, PAINT = "rollouts-shown", "first-contentful-paint"
+_ENTRY = "performance.getEntriesByName('%s')[0].startTime"
+FILTERS = (
+    ("reward range", '[data-range="1"][data-end="0"]', "0.9"),
+    ("uid", "#uid", "00000007"),
+    ("steps", "#step-low", "100"),
+    ("no steps", "#step-low", ""),
+    ("dropped", "#keep", "0"),
+    ("all", "#keep", ""),
+)
+CHANGE = """
+const field = document.querySelector(arguments[0]);
+field.value = arguments[1];
+field.dispatchEvent(new Event("input", { bubbles: true }));
+"""
+
+
+def worked(window: Browser, act: Callable[[], object]) -> float:
+    """Milliseconds that the page works on what ``act`` does to it, as it measures itself: until rows are drawn."""
+    entries = "performance.getEntriesByName('filter')"
+    before = window.run(f"return {entries}.length")
+    act()
+    window.wait(lambda: window.run(f"return {entries}.length") > before, 60)
+    return float(window.run(f"return {entries}.at(-1).duration"))
 
 
 def main(rollouts: int) -> None:
@@ -84,33 +107,35 @@ def main(rollouts: int) -> None:
         began = time.perf_counter()
         folder, page = write_run(Path(tmp), rollouts), Path(tmp, "report.html")
         size = sum(file.stat().st_size for file in folder.rollouts.iterdir())
-        print(f"{rollouts} rollouts, {size / 1e6:.0f} MB of JSON lines (written in {time.perf_counter() - began:.0f} s)")
-        made = subprocess.run([sys.executable, "-c", MAKE, folder.path, page], check=True, capture_output=True, text=True)
+        print(
+            f"{rollouts} rollouts, {size / 1e6:.0f} MB of JSON lines (written in {time.perf_counter() - began:.0f} s)"
+        )
+        made = subprocess.run(
+            [sys.executable, "-c", MAKE, folder.path, page], check=True, capture_output=True, text=True
+        )
         seconds, before, after = json.loads(made.stdout)
-        print(f"page      {page.stat().st_size / 1e6:8.1f} MB, made in {seconds:.1f} s, with {after / 1024:.0f} MiB at most ({before / 1024:.0f} MiB of them imports)")
+        print(
+            f"page      {page.stat().st_size / 1e6:8.1f} MB, made in {seconds:.1f} s, "
+            f"with {after / 1024:.0f} MiB at most ({before / 1024:.0f} MiB of them imports)"
+        )
         with browser() as window:
             for tab in ("overview", "rollouts"):
                 window.open("about:blank")
                 window.open(f"{page.as_uri()}#tab={tab}")
-                shown = window.wait(lambda: window.run("return performance.getEntriesByName('rollouts-shown')[0]?.startTime"), 60)
-                paint = window.run("return performance.getEntriesByName('first-contentful-paint')[0]?.startTime")
+                shown, paint = window.wait(lambda: window.run(f"return [{_ENTRY % SHOWN}, {_ENTRY % PAINT}]"), 60)
                 print(f"{tab:9} first paint {paint:6.0f} ms, rollouts can be used after {shown:6.0f} ms")
-            for title, selector, value in (
-                ("reward range", '[data-range="1"][data-end="0"]', "0.9"), ("uid", "#uid", "00000007"), ("steps", "#step-low", "100"),
-                ("no steps", "#step-low", ""), ("dropped", "#keep", "0"), ("all", "#keep", ""),
-            ):  # fmt: skip
-                print(f"filter    {title:14} {timed(window, selector, value):6.1f} ms   {window.text('#count')}")
+            for title, selector, value in FILTERS:
+                took = worked(window, lambda s=selector, v=value: window.run(CHANGE, s, v))
+                print(f"filter    {title:14} {took:6.1f} ms   {window.text('#count')}")
             window.run("document.querySelector('#filters').reset()")
             window.wait(lambda: "of" not in window.text("#count"))
-            for name, place in (("first time", 5), ("turned round", 5), ("turned back", 5)):
-                before = window.run("return performance.getEntriesByName('filter').length")
-                window.click(f"#table thead th:nth-child({place}) button")
-                window.wait(lambda before=before: window.run("return performance.getEntriesByName('filter').length") > before)
-                print(f"sort      {name:14} {window.run('''return performance.getEntriesByName('filter').at(-1).duration'''):6.1f} ms")
-            frames = window.run(SCROLL)
-            print(f"scroll    {len(frames)} frames: median {sorted(frames)[len(frames) // 2]:.1f} ms, longest {max(frames):.1f} ms")
+            for title in ("first time", "turned round", "turned back"):
+                took = worked(window, lambda: window.click("#table thead th:nth-child(5) button"))
+                print(f"sort      {title:14} {took:6.1f} ms")
+            frames = sorted(window.run(SCROLL))
+            median = frames[len(frames) // 2]
+            print(f"scroll    {len(frames)} frames: median {median:.1f} ms, longest {frames[-1]:.1f} ms")
             began = time.perf_counter()
-            window.run("performance.clearMarks('searched')")
             window.type("#text", NEEDLE)
             window.wait(lambda: window.run("return performance.getEntriesByName('searched').length"), 120)
             print(f"search    {time.perf_counter() - began:.1f} s for all texts   {window.text('#count')}")

@@ -24,14 +24,24 @@ FLAGS = (
     *("--disable-component-update", "--disable-sync", "--hide-scrollbars"),
 )
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
-KEYS = {"Enter": "\ue007", "Escape": "\ue00c", "Down": "\ue015", "End": "\ue010", "Home": "\ue011", "PageDown": "\ue00f", "Tab": "\ue004"}
+KEYS = {
+    "Enter": "\ue007",
+    "Escape": "\ue00c",
+    "Down": "\ue015",
+    "End": "\ue010",
+    "Home": "\ue011",
+    "PageDown": "\ue00f",
+    "Tab": "\ue004",
+}
 _open = build_opener(ProxyHandler({})).open  # never through a proxy: it is this machine
 
 
 def missing() -> str:
     """Why there is no browser to test with; empty if there is one."""
     absent = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
-    return f"no {' and no '.join(absent)} on this machine (Debian: apt install chromium chromium-driver)" if absent else ""
+    return (
+        f"no {' and no '.join(absent)} on this machine (Debian: apt install chromium chromium-driver)" if absent else ""
+    )
 
 
 class WebDriverError(Exception):
@@ -43,7 +53,10 @@ class Browser:
 
     def __init__(self, server: str, profile: str, size: tuple[int, int]):
         arguments = [*FLAGS, f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}"]
-        wanted = {"browserName": "chrome", "goog:chromeOptions": {"binary": shutil.which("chromium"), "args": arguments}}
+        wanted = {
+            "browserName": "chrome",
+            "goog:chromeOptions": {"binary": shutil.which("chromium"), "args": arguments},
+        }
         wanted["goog:loggingPrefs"] = {"browser": "ALL"}
         self.server = server
         answer = self._ask("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})

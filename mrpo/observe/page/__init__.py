@@ -3,7 +3,8 @@
 ``columns``  typed columns as text, exact in both directions
 ``texts``    prompts and responses in compressed blocks, which the browser opens when one is shown or searched
 ``rollouts`` a run's files of rollouts, streamed into columns and blocks
-``curves``   a run's metrics as columns, and which charts are drawn of them
+``charts``   which charts are drawn of a run's metrics
+``curves``   a run's metrics as columns, and what is drawn of them
 ``assemble`` the template, our scripts and styles and two libraries, made into one file
 ``serve``    the page of runs that go on, on this machine alone
 

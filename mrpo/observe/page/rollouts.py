@@ -180,8 +180,9 @@ def table_of(parts_by_run: Sequence[Sequence[Part]]) -> Table:
 
     Returns:
         ``values`` has: ``rows``; ``rewards``, names of all runs'; ``uids``; ``columns`` by name, of which ``uid`` holds
-        places in ``uids``; ``scores`` and ``failed``, a column each by the reward's place (``failed`` only of those that
-        failed somewhere); ``starts``, each block's first row; ``shortened`` and ``withoutText``, numbers of rollouts.
+        places in ``uids``; ``scores`` and ``failed``, a column each by the reward's place (``failed`` only of those
+        that failed somewhere); ``starts``, each block's first row; ``shortened`` and ``withoutText``, numbers of
+        rollouts.
     """
     parts = [(run, part) for run, of_run in enumerate(parts_by_run) for part in of_run]
     rewards = list(dict.fromkeys(name for _, part in parts for name in (*part.scores, *part.failed)))
@@ -198,7 +199,13 @@ def table_of(parts_by_run: Sequence[Sequence[Part]]) -> Table:
             blocks.append(block)
             row += size
             without += size if block is None else 0
-    plain = {"sample": "samples", "advantage": "advantages", "tokens": "tokens", "keep": "keep", "truncated": "truncated"}
+    plain = {
+        "sample": "samples",
+        "advantage": "advantages",
+        "tokens": "tokens",
+        "keep": "keep",
+        "truncated": "truncated",
+    }
     for name, attribute in plain.items():
         columns[name] = _joined([getattr(part, attribute) for _, part in parts])
     values = {
