@@ -194,11 +194,13 @@ def table_of(parts_by_run: Sequence[Sequence[Part]]) -> Table:
         columns["step"].extend([whole(part.step)] * len(part))
         columns["validation"].extend([part.is_validation] * len(part))
         columns["uid"].extend(uids.setdefault(uid, len(uids)) for uid in part.uids)
+        within = 0
         for size, block in zip(part.sizes, part.blocks, strict=True):
-            starts.append(row)
+            starts.append(row + within)
             blocks.append(block)
-            row += size
+            within += size
             without += size if block is None else 0
+        row += len(part)
     plain = {
         "sample": "samples",
         "advantage": "advantages",
