@@ -81,8 +81,8 @@ def serve(folders: list[RunFolder], reader: RolloutReader, port: int = 0) -> Non
     with usable("--port", port):
         server = ReportServer(folders, lambda path, live: write_report_page(path, folders, reader, live=live), port)
     with server:
-        print(f"{server.address}\nOn this machine alone; Ctrl-C ends it.", flush=True)
         try:
+            print(f"{server.address}\nOn this machine alone; Ctrl-C ends it.", flush=True)
             server.serve_forever(poll_interval=0.2)
         except KeyboardInterrupt:
             print(file=sys.stderr)

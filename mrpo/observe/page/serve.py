@@ -63,11 +63,11 @@ class ReportServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, folders: Sequence[RunFolder], write: Write, port: int = 0) -> None:
-        super().__init__((HOST, port), _Handler)
+        self._scratch = TemporaryDirectory(prefix="mrpo-report-")
+        super().__init__((HOST, port), _Handler)  # closes what it has opened if the port is in use
         self.folders, self.write = list(folders), write
         self.secret = secrets.token_urlsafe(16)
         self.hosts = {f"{HOST}:{self.server_port}", f"localhost:{self.server_port}"}
-        self._scratch = TemporaryDirectory(prefix="mrpo-report-")
         self._writing, self._written = threading.Lock(), ""
 
     @property

@@ -34,9 +34,7 @@ def test_integers_come_back(code: str, low: int, high: int, data: st.DataObject)
 @given(st.one_of(st.none(), st.text(), st.booleans(), st.floats(), st.integers(), st.lists(st.integers())))
 def test_what_is_no_number_is_nan_and_never_zero(value: Any) -> None:
     found = number(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        assert found != found
-    elif value != value:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
         assert found != found
     else:
         assert found == value or abs(value) > 2**53
@@ -51,7 +49,7 @@ def test_only_integers_that_fit_are_kept(value: Any, kept: int) -> None:
     assert whole(value, missing=-1) == (kept or -1)
 
 
-@given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+@given(st.dictionaries(st.text(), st.lists(st.text(), max_size=3), max_size=3))
 def test_json_in_a_page_ends_no_element_and_reads_the_same(value: Any) -> None:
     text = json_for_html([value, "</script><!--", "\ud800", "\x00"])
     assert "<" not in text
