@@ -86,9 +86,8 @@ def shown(window: Browser) -> list[list[str]]:
 
 
 def _cells(window: Browser) -> list[list[str]]:
-    found: list[list[str]] = window.run(
-        "return [...document.querySelectorAll('#table tr[data-place]')].map(tr => [...tr.cells].map(td => td.textContent))"
-    )
+    rows = "[...document.querySelectorAll('#table tr[data-place]')]"
+    found: list[list[str]] = window.run(f"return {rows}.map(tr => [...tr.cells].map(td => td.textContent))")
     return found
 
 
@@ -278,7 +277,8 @@ def test_what_a_screen_reader_is_told(window: Browser, page: Path) -> None:
     window.wait(lambda: window.all("#group article"))
     nameless = window.run("""
       const named = node => node.ariaLabel || node.labels?.length || node.textContent.trim() || node.title;
-      return [...document.querySelectorAll('input, select, button, summary')].filter(n => !named(n)).map(n => n.outerHTML)
+      const nodes = [...document.querySelectorAll('input, select, button, summary')];
+      return nodes.filter(node => !named(node)).map(node => node.outerHTML);
     """)
     assert nameless == []
     untitled = "return [...document.querySelectorAll('#rollouts table')].filter(t => !t.caption && !t.ariaLabel).length"
@@ -298,7 +298,7 @@ def test_several_runs_lie_over_each_other_and_apart(window: Browser, run: RunFol
     window.choose("#run", second)
     window.wait(lambda: count(window) == f"{ROLLOUTS} of {2 * ROLLOUTS} rollouts")
     assert {cells[0] for cells in shown(window)} == {second}
-    window.press("2")
+    window.click("#tab-curves")
     window.wait(lambda: window.all("#charts canvas"))
     assert window.texts("#charts figure b")[0] == "correct"
     window.choose("#run", "all, overlaid")
@@ -327,7 +327,7 @@ def test_a_served_page_takes_new_steps_and_keeps_what_is_shown(window: Browser, 
             open_page(window, server.address)
             assert window.text("#live") == "live"
             window.choose("#keep", "dropped")
-            window.wait(lambda: count(window) == f"19 of {ROLLOUTS} rollouts" or count(window))
+            window.wait(lambda: count(window) == f"21 of {ROLLOUTS} rollouts")
             window.run("document.activeElement.blur()")
             folder.write_rollouts(STEPS + 1, [row(STEPS + 1, 0, s) for s in range(SAMPLES)])
             window.wait(lambda: count(window).endswith(f"of {ROLLOUTS + SAMPLES} rollouts"))

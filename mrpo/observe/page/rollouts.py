@@ -63,13 +63,13 @@ class Part:
         self.keep.append(int(keep) if isinstance(keep, bool) else UNKNOWN)
         self.truncated.append(int(record.get("truncated") is True))
         rewards = record["rewards"] if isinstance(record["rewards"], dict) else {}
-        for name in rewards.keys() - self.scores.keys():
+        for name in [name for name in rewards if name not in self.scores]:
             self.scores[name] = array("d", [float("nan")]) * row
         for name, scores in self.scores.items():
             scores.append(number(rewards.get(name)))
         failures = record.get("failures")
         failures = failures if isinstance(failures, dict) else {}
-        for name in failures.keys() - self.failed.keys():
+        for name in [name for name in failures if name not in self.failed]:
             self.failed[name] = array("B", [0]) * row
         for name, marks in self.failed.items():
             marks.append(int(name in failures))

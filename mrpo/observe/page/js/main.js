@@ -82,6 +82,7 @@ function setUpFilters() {
     state.set({ ...Object.fromEntries(Object.entries(FIELDS).map(([id, name]) => [name, byId(id).value.trim()])), ranges });
   }, 120);
   form.addEventListener("input", apply);
+  form.addEventListener("change", apply); // some ways of filling in a field tell only this
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(() => state.reset()));
 }

@@ -60,6 +60,12 @@ def test_scores_are_exact_by_row_and_reward(steps: list[list[tuple[int, dict[str
     assert column(table, "advantage") == [of[2] / 3 for of in expected]
 
 
+def test_rewards_keep_the_order_in_which_the_run_names_them(tmp_path: Path) -> None:
+    folder, names = new_run(tmp_path), [f"reward {place}" for place in range(20)]
+    folder.write_rollouts(1, [row("p", 0, rewards=dict.fromkeys(names, 1.0))])
+    assert read(folder).values["rewards"] == names
+
+
 def test_failed_is_told_from_not_applicable_and_dropped_from_unknown(tmp_path: Path) -> None:
     folder = new_run(tmp_path)
     none = {"rewards": {"a": None, "b": None}}
