@@ -80,7 +80,7 @@ def count(window: Browser) -> str:
 
 
 def shown(window: Browser) -> list[list[str]]:
-    """Cells of the rows in view: step, kind, prompt, sample, the three rewards, advantage, kept, tokens, response."""
+    """Cells of the rows in view: step, kind, prompt, sample, advantage, the three rewards, kept, tokens, response."""
     window.wait(lambda: "…" not in [cells[-1] for cells in _cells(window)])
     return _cells(window)
 
@@ -116,7 +116,7 @@ def test_filters_narrow_the_rollouts_and_reset_brings_them_back(window: Browser,
     window.type('[data-range="1"][data-end="0"]', "0.25")
     window.type('[data-range="1"][data-end="1"]', "0.5")
     window.wait(lambda: count(window) == f"35 of {ROLLOUTS} rollouts")  # samples 1 and 2, but for the failed one
-    assert {cells[5] for cells in shown(window)} == {"0.250", "0.500"}
+    assert {cells[6] for cells in shown(window)} == {"0.250", "0.500"}
     no_problems(window)
 
 
@@ -125,7 +125,7 @@ def test_a_failed_reward_is_found_and_says_so(window: Browser, page: Path) -> No
     window.choose("#only", "a reward failed")
     window.wait(lambda: count(window) == f"1 of {ROLLOUTS} rollouts")
     (cells,) = shown(window)
-    assert cells[:6] == ["4", "training", "p1-4", "2", "0.000", "failed"]
+    assert cells[:7] == ["4", "training", "p1-4", "2", "0.500", "0.000", "failed"]
     window.click("#table tr[data-place]")
     window.wait(lambda: len(window.all("#group article")) == SAMPLES)
     assert "timeout: </script><script>" in window.text("#group article.chosen details")
@@ -134,16 +134,16 @@ def test_a_failed_reward_is_found_and_says_so(window: Browser, page: Path) -> No
 
 def test_columns_sort_in_both_directions_with_missing_scores_last(window: Browser, page: Path) -> None:
     open_page(window, page.as_uri())
-    for title, place in (("advantage", 7), ("correct", 4)):
-        for direction, best in (("descending", 1.5 if place == 7 else 1), ("ascending", -1.5 if place == 7 else 0)):
+    for title, place in (("advantage", 4), ("correct", 5)):
+        for direction, best in (("descending", 1.5 if place == 4 else 1), ("ascending", -1.5 if place == 4 else 0)):
             window.click(f"#table th:nth-child({place + 1}) button")
             window.wait(lambda p=place, d=direction: window.all(f'#table th:nth-child({p + 1})[aria-sort="{d}"]'))
             assert float(shown(window)[0][place].replace("−", "-")) == best, title
     for _ in range(2):
-        window.click("#table th:nth-child(6) button")  # format, which failed once
+        window.click("#table th:nth-child(7) button")  # format, which failed once
         time.sleep(0.1)
         window.run("const box = document.querySelector('#table'); box.scrollTop = box.scrollHeight")
-        window.wait(lambda: shown(window)[-1][5] == "failed")
+        window.wait(lambda: shown(window)[-1][6] == "failed")
     no_problems(window)
 
 

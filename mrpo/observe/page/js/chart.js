@@ -65,14 +65,15 @@ function dataOf(chart, steps, smooth) {
 }
 
 function optionsOf(chart, steps, marks, smooth, width) {
-  const series = [{ label: "step" }], bands = [];
-  const value = (_, given) => shown(given);
+  // Without a cursor the legend has the last step's values.
+  const series = [{ label: "step", value: (_, given) => String(given ?? steps.at(-1)) }], bands = [];
+  const value = (plot, given, place, at) => shown(at === null ? last(plot.data[place]) : given);
   const colour = (line) => () => line.colour ?? colourOf(line.place);
   const smoothing = smooth && windowOf(steps.length) > 1;
   if (chart.stack) {
     [...chart.lines].reverse().forEach((line) => series.push({
       label: line.label, stroke: colour(line), fill: colour(line), width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [1, 40], gap: 1 }),
-      value: (_, __, ___, at) => shown(at === null ? null : line.values[at], 2) }));
+      value: (_, __, ___, at) => shown(at === null ? last(line.values) : line.values[at], 2) }));
   } else {
     for (const line of chart.lines) {
       const few = steps.length < 60;
@@ -94,7 +95,7 @@ function optionsOf(chart, steps, marks, smooth, width) {
   };
   return {
     width, height: 210, series, bands, cursor: { sync: { key: "steps" }, drag: { x: true, y: false }, points: { size: 6 } },
-    scales: { x: { time: false, range: (_, low, high) => (low === high ? [low - 0.5, high + 0.5] : [low, high]) }, y: { range } },
+    scales: { x: { time: false, range: (_, low, high) => (low === high || chart.stack ? [low - 0.5, high + 0.5] : [low, high]) }, y: { range } },
     axes: [{ ...axis, size: 28, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] }, { ...axis, size: 52, values: (_, ticks) => ticks.map(tick) }],
     legend: { live: true, markers: { width: 2 } },
     hooks: { draw: [(plot) => drawMarks(plot, marks)] },

@@ -49,7 +49,7 @@ export class Group {
         el("span", { class: "note" }, about), el("span", { class: "spring" }),
         el("button", { type: "button", click: () => this.only(store.uid(first).split("-")[0]), title: "All its draws, in every step" }, "Only this prompt"),
         el("button", { type: "button", click: () => this.close(), title: "Esc" }, "Close")),
-      ...this.text("Prompt", any?.prompt, any?.left_out?.prompt), ...this.text("Wanted", any?.ground_truth, any?.left_out?.ground_truth),
+      el("div", { class: "pair" }, this.text("Prompt", any?.prompt, any?.left_out?.prompt), this.text("Wanted", any?.ground_truth, any?.left_out?.ground_truth)),
       any ? "" : el("p", { class: "note" }, "The page had no room for these texts. They are in the run's folder: see mrpo report --max-texts."),
       el("div", { class: "scroll" }, this.scores(weights)),
       el("div", { class: "cards", role: "list", "aria-label": "Responses" }, rows.map((row, i) => this.card(row, texts[i]))),
@@ -59,9 +59,9 @@ export class Group {
   }
 
   text(title, text, missing) {
-    if (text === undefined) return [];
+    if (text === undefined) return null;
     const note = missing ? el("span", { class: "note" }, ` ${whole(missing)} characters left out at […]`) : null;
-    return [el("h3", {}, title, note), el("pre", { dir: "auto" }, text)];
+    return el("div", {}, el("h3", {}, title, note), el("pre", { dir: "auto" }, text));
   }
 
   /** Rewards down, rollouts across: scores, weights, and what became of them. */

@@ -1,5 +1,5 @@
 // The table of rollouts: as many rows in the page as fit into view, whatever their number.
-import { el, shown, visible } from "./dom.js";
+import { el, settled, shown, visible } from "./dom.js";
 
 const ROW = 30; // pixels, as in page.css
 const HIGHEST = 12_000_000; // browsers place nothing below some 17 million pixels
@@ -8,6 +8,7 @@ export class Table {
   /** columns: {title, key, width, text(row), title(row), numeric}; one without `key` can't be sorted by. */
   constructor(root, store, columns, { opened, sorted }) {
     Object.assign(this, { root, store, columns, opened, sorted, rows: new Uint32Array(0), active: -1, pool: [] });
+    this.read = settled(() => this.pool.forEach((tr) => this.readTexts(tr)), 60);
     this.grid = root.querySelector("table");
     this.body = root.querySelector("tbody");
     this.above = el("tr", { "aria-hidden": "true", role: "presentation" });
@@ -68,6 +69,17 @@ export class Table {
     const place = this.active >= from && this.active < from + count ? `place-${this.active}` : "";
     if (place) this.grid.setAttribute("aria-activedescendant", place);
     else this.grid.removeAttribute("aria-activedescendant");
+    this.read();
+  }
+
+  /** Opens the texts of a row that is in view and stays there: those that are scrolled past aren't opened. */
+  readTexts(tr) {
+    if (!tr.waits || !tr.isConnected) return;
+    tr.waits = false;
+    const { row } = tr;
+    this.columns.forEach((column, i) => {
+      if (column.later) column.later(row).then((text) => { if (tr.row === row) tr.children[i].textContent = visible(text); });
+    });
   }
 
   fill(tr, place) {
@@ -83,7 +95,7 @@ export class Table {
       const cell = tr.children[i];
       if (column.later) {
         cell.textContent = "…";
-        column.later(row).then((text) => { if (tr.row === row) cell.textContent = visible(text); });
+        tr.waits = true;
       } else {
         cell.textContent = visible(column.text(row));
         if (column.mark) cell.dataset.mark = column.mark(row);
@@ -132,8 +144,8 @@ export function columnsOf(store, runs) {
     ...(many("validation") ? [{ title: "kind", key: "validation", width: 96, text: (row) => (columns.validation[row] ? "validation" : "training") }] : []),
     { title: "prompt", key: "uid", width: 108, text: (row) => store.uid(row) },
     { title: "sample", key: "sample", width: 92, numeric: true, text: (row) => String(columns.sample[row]) },
+    { title: "advantage", key: "advantage", width: 128, numeric: true, text: (row) => shown(columns.advantage[row]) },
     ...rewards,
-    { title: "advantage", key: "advantage", width: 116, numeric: true, text: (row) => shown(columns.advantage[row]) },
     { title: "kept", key: "keep", width: 80, text: (row) => ["dropped", "kept", "–"][columns.keep[row]] },
     { title: "tokens", key: "tokens", width: 88, numeric: true, text: (row) => shown(columns.tokens[row], 0) },
     { title: "response", later: async (row) => preview(await store.text(row)) },
