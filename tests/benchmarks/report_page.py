@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -125,7 +126,7 @@ def main(rollouts: int) -> None:
                 shown, paint = window.wait(lambda: window.run(f"return [{_ENTRY % SHOWN}, {_ENTRY % PAINT}]"), 60)
                 print(f"{tab:9} first paint {paint:6.0f} ms, rollouts can be used after {shown:6.0f} ms")
             for title, selector, value in FILTERS:
-                took = worked(window, lambda s=selector, v=value: window.run(CHANGE, s, v))
+                took = worked(window, partial(window.run, CHANGE, selector, value))
                 print(f"filter    {title:14} {took:6.1f} ms   {window.text('#count')}")
             window.run("document.querySelector('#filters').reset()")
             window.wait(lambda: "of" not in window.text("#count"))

@@ -151,8 +151,11 @@ def _pair(known: set[str], metric: str, a: str, b: str) -> str:
 
 
 def _measured(chart: Chart, known: set[str]) -> Chart:
+    def there(name: str) -> str:
+        return name if name in known else ""
+
     lines = [
-        line._replace(**{end: "" for end in ("low", "high", "std", "points") if getattr(line, end) not in known})
+        line._replace(low=there(line.low), high=there(line.high), std=there(line.std), points=there(line.points))
         for line in chart.series
         if line.metric in known
     ]
