@@ -57,7 +57,8 @@ def report(
     ] = MAX_TEXTS // _MB,
     runs: Runs = "runs",
 ) -> ExitCode:
-    folders = list({f.path: f for f in (RunFolder.find(name, runs) for name in names or [None])}.values())
+    given: list[str | None] = [*(names or [None])]
+    folders = list({folder.path: folder for folder in (RunFolder.find(name, runs) for name in given)}.values())
     reader, progress = RolloutReader(max_texts * _MB), ReadingProgress()
     if watch:
         serve(folders, reader, port)

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,10 @@ def count(window: Browser) -> str:
     return window.text("#count")
 
 
+def has_count(window: Browser, wanted: str) -> bool:
+    return count(window) == wanted
+
+
 def shown(window: Browser) -> list[list[str]]:
     """Cells of the rows in view: step, kind, prompt, sample, advantage, the three rewards, kept, tokens, response."""
     window.wait(lambda: "…" not in [cells[-1] for cells in _cells(window)])
@@ -137,7 +142,7 @@ def test_columns_sort_in_both_directions_with_missing_scores_last(window: Browse
     for title, place in (("advantage", 4), ("correct", 5)):
         for direction, best in (("descending", 1.5 if place == 4 else 1), ("ascending", -1.5 if place == 4 else 0)):
             window.click(f"#table th:nth-child({place + 1}) button")
-            window.wait(lambda p=place, d=direction: window.all(f'#table th:nth-child({p + 1})[aria-sort="{d}"]'))
+            window.wait(partial(window.all, f'#table th:nth-child({place + 1})[aria-sort="{direction}"]'))
             assert float(shown(window)[0][place].replace("−", "-")) == best, title
     for _ in range(2):
         window.click("#table th:nth-child(7) button")  # format, which failed once
@@ -154,7 +159,7 @@ def test_search_finds_text_wherever_it_is_and_however_it_is_written(window: Brow
         ("NEEDLE", 1), ("σé", 1), ("Question 1 of 4", 4), ("timeout: </script>", 1), ("brown fox", 18), ("nowhere", 0)
     ):  # fmt: skip
         window.type("#text", text)
-        window.wait(lambda hits=hits: count(window) == f"{hits} of {ROLLOUTS} rollouts")
+        window.wait(partial(has_count, window, f"{hits} of {ROLLOUTS} rollouts"))
     window.type("#text", "")
     window.wait(lambda: count(window) == f"{ROLLOUTS} rollouts")
     no_problems(window)
