@@ -57,7 +57,7 @@ def report(
     ] = MAX_TEXTS // _MB,
     runs: Runs = "runs",
 ) -> ExitCode:
-    given: list[str | None] = [*(names or [None])]
+    given: list[str | None] = [*names] if names else [None]
     folders = list({folder.path: folder for folder in (RunFolder.find(name, runs) for name in given)}.values())
     reader, progress = RolloutReader(max_texts * _MB), ReadingProgress()
     if watch:
