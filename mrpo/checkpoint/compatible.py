@@ -67,6 +67,8 @@ FREE = {
     "observe.*": "what is recorded",
     "observe.rollouts.*": "what is recorded",
     "observe.metrics.*": "what is recorded",
+    "observe.alarms.*": "what is said",
+    "observe.alarms.*.*": "what is said",
 }
 """Fields that may change without a word, and why they don't change what is learned. ``*``: any one part of a name."""
 

@@ -1,23 +1,25 @@
-"""The report of a run: one picture, and one page that holds it with the numbers, the rollouts and the config.
+"""The report of a run: two pictures, and one page with its curves, all its rollouts, its numbers and its config.
 
-The page is ``report.html`` beside this file, a jinja2 template that escapes whatever it is given: names of rewards,
-texts of rollouts and error messages are anybody's.
+The page is ``report.html`` beside this file, a jinja2 template that escapes whatever it is given, and the scripts of
+``mrpo.observe.page``. Names of rewards, texts of rollouts and error messages are anybody's.
 """
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Sequence
-from importlib import resources
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
-
 from mrpo.config.observe import RolloutRecord
+from mrpo.config.schedule import Schedule
+from mrpo.observe.page.assemble import write_page
+from mrpo.observe.page.curves import curves_of
+from mrpo.observe.page.rollouts import Notify, RolloutReader, table_of
 from mrpo.observe.progress import Progress, clock, in_order
-from mrpo.observe.prompts import recent_prompts, reward_weights
+from mrpo.observe.prompts import RecentPrompts, recent_prompts, reward_weights
 from mrpo.observe.summary import quarters, samples
+from mrpo.observe.timeline import timeline
+from mrpo.observe.timing import PHASE_COLOURS
 from mrpo.record import metrics
 from mrpo.record.alarms import alarm_notes
 from mrpo.record.jsonl import Record
@@ -31,72 +33,140 @@ _COLUMNS = (
     (metrics.TITLES["train/grad_norm"], "train/grad_norm", 3),
 )
 """Columns of the table of steps beside the rewards: title, metric, decimals."""
+MAX_ROWS = 1000
+"""Steps in the table of steps: the last ones."""
 
 
-def write_report(folder: RunFolder) -> tuple[Path, Path]:
+def write_report(
+    folder: RunFolder, reader: RolloutReader | None = None, notify: Notify | None = None
+) -> tuple[Path, Path]:
     """Write ``report.png`` and ``report.html`` into the run's folder, at any time in its life.
 
-    A run with its estimator's diagnostics gets a second picture, ``report_details.png``, also in the page.
+    A run with its estimator's diagnostics gets a second picture, ``report_details.png``.
 
     Returns:
         The first two files' paths. Each is replaced in one move, so a reader never sees half of one.
     Raises:
         CorruptLineError: a complete line of one of the run's files is broken.
     """
-    # matplotlib and scipy are slow to import, and only reports need them
-    from mrpo.observe.before_after import before_after, page_values
+    # matplotlib is slow to import, and only pictures need it
     from mrpo.observe.figure import write_figure
 
     progress, records = read_progress(folder), folder.metrics()
-    state = _state(progress)
     with replacing(folder.png) as partial:
-        subtitle = f"{state}    (a → b: mean of the first and of the last quarter of the steps)"
+        subtitle = f"{_state(progress)}    (a → b: mean of the first and of the last quarter of the steps)"
         write_figure(partial, folder.name, subtitle, records, progress.rewards)
-    page = _template().render(
-        name=folder.name,
-        state=state,
-        failure="" if progress.end is None else progress.end.detail,
-        warnings=[warning.detail for warning in progress.warnings],
-        alarms=alarm_notes(records),
-        logs=folder.logs,
-        png=_base64(folder.png),
-        details=_details(folder, records, progress.rewards),
-        summary=[_summary(records, reward) for reward in progress.rewards],
-        before_after=page_values(before_after(folder)),
-        rollouts=[_rollout(label, record) for label, record in samples(folder)],
-        recorded=_recorded(folder),
-        **_steps(records, progress.rewards),
-        config=folder.config.read_text(encoding="utf-8") if folder.config.exists() else "no config.yaml",
-    )
-    with replacing(folder.html) as partial:
-        partial.write_text(page, encoding="utf-8", errors="backslashreplace")
+    _write_details(folder, records, progress.rewards)
+    write_report_page(folder.html, [folder], reader, notify)
     return folder.png, folder.html
 
 
-def _template() -> Template:
-    """A name that the template uses and that it wasn't given is an error, never an empty string."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = _number
-    return environment.from_string(resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8"))
+def write_report_page(
+    path: Path,
+    folders: Sequence[RunFolder],
+    reader: RolloutReader | None = None,
+    notify: Notify | None = None,
+    live: str = "",
+) -> None:
+    """Write the page of one run, or of several that it can lay over each other.
+
+    Args:
+        reader: keeps what it has read, for a page that is written again and again.
+        notify: is told how many files of rollouts have been read, and of how many.
+        live: the version of what is shown, for ``mrpo report --watch``.
+    Raises:
+        CorruptLineError: a complete line of one of the runs' files is broken.
+    """
+    table = table_of((reader or RolloutReader()).read(folders, notify or (lambda done, total: None)))
+    names = _names_apart(folders)
+    runs, drawn = [], []
+    for name, folder in zip(names, folders, strict=True):
+        progress, records = read_progress(folder), folder.metrics()
+        runs.append(_shown(name, folder, progress, records))
+        weights = {
+            reward: weight for reward, weight in reward_weights(folder).items() if not isinstance(weight, Schedule)
+        }
+        curves = curves_of(records, folder.events(), progress.rewards)
+        drawn.append({"name": name, "rewards": progress.rewards, "weights": weights, **curves})
+    title = names[0] if len(names) == 1 else f"{len(names)} runs: {', '.join(names)}"
+    write_page(path, title, {"runs": runs}, {"runs": drawn, "rollouts": table.values}, table, live)
 
 
-def _base64(png: Path) -> str:
-    return base64.b64encode(png.read_bytes()).decode("ascii")
+def _names_apart(folders: Sequence[RunFolder]) -> list[str]:
+    """Folders' names; the path where two would be the same."""
+    names = [folder.name for folder in folders]
+    return [str(folder.path) if names.count(folder.name) > 1 else folder.name for folder in folders]
 
 
-def _details(folder: RunFolder, records: Sequence[Record], rewards: Sequence[str]) -> dict[str, str] | None:
-    """The second picture, and a line on a uniform budget; None where there is nothing to draw."""
+def _shown(name: str, folder: RunFolder, progress: Progress, records: Sequence[Record]) -> dict[str, Any]:
+    """What the template shows of a run by itself."""
+    # scipy, which the intervals need, is slow to import
+    from mrpo.observe.before_after import before_after, page_values
+
+    return {
+        "name": name,
+        "state": _state(progress),
+        "failure": "" if progress.end is None else progress.end.detail,
+        "alarms": _alarms(progress, records),
+        "logs": folder.logs,
+        "summary": [_summary(records, reward) for reward in progress.rewards],
+        "details": _details(records),
+        "before_after": page_values(before_after(folder)),
+        "rollouts": [_rollout(label, record) for label, record in samples(folder)],
+        "recorded": _recorded(folder),
+        "timeline": _timeline(records, folder.events()),
+        "prompts": _prompts(folder, records),
+        **_steps(records, progress.rewards),
+        "config": folder.config.read_text(encoding="utf-8") if folder.config.exists() else "no config.yaml",
+    }
+
+
+def _alarms(progress: Progress, records: Sequence[Record]) -> list[dict[str, str]]:
+    """What the run has warned of, and its alarms, with what to do about them."""
+    warned = [{"name": warning.name, "detail": warning.detail, "advice": ""} for warning in progress.warnings]
+    return warned + [
+        {"name": note["name"], "detail": f"{note['when']}: {note['detail']}", "advice": note["remedy"]}
+        for note in alarm_notes(records)
+    ]
+
+
+def _details(records: Sequence[Record]) -> dict[str, str] | None:
+    """A line on a uniform budget; None where there are no diagnostics of the estimator."""
     from mrpo.observe.allocation import uniform_note
     from mrpo.observe.contributions import is_measured
+
+    return {"note": uniform_note(records) or ""} if is_measured(records) else None
+
+
+def _write_details(folder: RunFolder, records: Sequence[Record], rewards: Sequence[str]) -> None:
+    """The second picture, where there is anything to draw."""
     from mrpo.observe.details import write_details
 
-    if not is_measured(records):
-        return None
-    note = uniform_note(records)
-    recent = None if note else recent_prompts(folder, reward_weights(folder))
+    found = _details(records)
+    if found is None:
+        return
+    recent = None if found["note"] else recent_prompts(folder, reward_weights(folder))
     with replacing(folder.details_png) as partial:
         write_details(partial, records, rewards, recent, folder.events())
-    return {"note": note or "", "png": _base64(folder.details_png)}
+
+
+def _timeline(records: Sequence[Record], events: Sequence[Record]) -> dict[str, Any] | None:
+    """The last step that can be drawn as bars: who, at what, from when, until when."""
+    step = timeline(records, events)
+    if step is None:
+        return None
+    lanes = [("engines", step.engines), ("ranks", step.ranks)]
+    bars = [
+        (who, lane, *bar, PHASE_COLOURS.get(bar.phase, "#BBBBBB")) for lane, (who, of) in enumerate(lanes) for bar in of
+    ]
+    legend = {phase: colour for _, _, phase, _, _, colour in bars}
+    return {"step": step.step, "seconds": step.seconds, "bars": bars, "idle": step.idle, "legend": legend}
+
+
+def _prompts(folder: RunFolder, records: Sequence[Record]) -> RecentPrompts | None:
+    """Rollouts and variance of single prompts, of a budget that wasn't uniform."""
+    found = _details(records)
+    return None if found is None or found["note"] else recent_prompts(folder, reward_weights(folder))
 
 
 def read_progress(folder: RunFolder) -> Progress:
@@ -130,8 +200,11 @@ def _steps(records: Sequence[Record], rewards: Sequence[str]) -> dict[str, Any]:
     columns += [
         column for column in _COLUMNS if any(metrics.number(record, column[1]) is not None for record in records)
     ]
-    rows = [(r["step"], [_number(metrics.number(r, metric), digits) for _, metric, digits in columns]) for r in records]
-    return {"titles": [title for title, _, _ in columns], "steps": rows}
+    rows = [
+        (r["step"], [_number(metrics.number(r, metric), digits) for _, metric, digits in columns])
+        for r in records[-MAX_ROWS:]
+    ]
+    return {"titles": [title for title, _, _ in columns], "steps": rows, "all_steps": len(records)}
 
 
 def _recorded(folder: RunFolder) -> str:
@@ -148,7 +221,8 @@ def _rollout(label: str, record: Record) -> dict[str, Any]:
     about = [f"prompt {record['uid']}", f"sample {record['sample']}"]
     about += [f"{record['tokens']} tokens"] if record.get("tokens") is not None else []
     about += ["left out of the update"] if record.get("keep") is False else []
-    scores = {name: metrics.number(record["rewards"], name) for name in record["rewards"]}
+    rewards: Mapping[str, Any] = record["rewards"] if isinstance(record["rewards"], dict) else {}
+    scores = {name: metrics.number(rewards, name) for name in rewards}
     texts = [
         (title, record.get(key)) for key, title in (("prompt",) * 2, ("response",) * 2, ("ground_truth", "wanted"))
     ]

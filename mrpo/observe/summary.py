@@ -45,16 +45,18 @@ def samples(folder: RunFolder) -> list[tuple[str, Record]]:
 
     Best and worst go by the plain sum of rewards, then by advantage. A rollout is listed once.
     """
-    steps = [step for step in folder.rollout_steps() if folder.read_rollouts(step)]
-    if not steps:
+    steps = folder.rollout_steps()
+    first = next(((step, rows) for step in steps if (rows := folder.read_rollouts(step))), None)
+    last = next(((step, rows) for step in reversed(steps) if (rows := folder.read_rollouts(step))), None)
+    if first is None or last is None:
         return []
-    earliest, latest = folder.read_rollouts(steps[0]), folder.read_rollouts(steps[-1])
+    (first_step, earliest), (last_step, latest) = first, last
     ranked = sorted(latest, key=lambda rollout: (total_reward(rollout), number(rollout, "advantage") or 0.0))
     chosen = [
-        (f"Best of step {steps[-1]}", ranked[-1]),
-        (f"Worst of step {steps[-1]}", ranked[0]),
-        (f"First of step {steps[0]}", earliest[0]),
-        (f"Last of step {steps[-1]}", latest[-1]),
+        (f"Best of step {last_step}", ranked[-1]),
+        (f"Worst of step {last_step}", ranked[0]),
+        (f"First of step {first_step}", earliest[0]),
+        (f"Last of step {last_step}", latest[-1]),
     ]
     unique: dict[tuple[object, ...], tuple[str, Record]] = {}
     for label, rollout in chosen:

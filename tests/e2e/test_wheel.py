@@ -95,6 +95,10 @@ def test_only_what_is_needed_is_in_the_wheel(wheel: Path) -> None:
         expected = {f"mrpo/_resources/{file.relative_to(ROOT)}" for file in shipped if file.suffix != ".png"}
         assert expected == {entry for entry in names if entry.startswith(f"mrpo/_resources/{name}/")}
     assert {"mrpo/observe/report.html", "mrpo/py.typed"} <= set(names)
+    page = {
+        file for file in (ROOT / "mrpo/observe/page").rglob("*") if file.is_file() and "__pycache__" not in file.parts
+    }
+    assert {str(file.relative_to(ROOT)) for file in page} <= set(names)  # its scripts, libraries and their licences
     assert wheel.stat().st_size < 1_000_000
 
 

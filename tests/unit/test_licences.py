@@ -13,6 +13,7 @@ import pytest
 
 pytestmark = pytest.mark.unit
 LOCKS = Path(__file__).parents[2] / "requirements"
+VENDOR = Path(__file__).parents[2] / "mrpo" / "observe" / "page" / "vendor"
 RULES: dict[str, Any] = tomllib.loads((LOCKS / "licences.toml").read_text())
 
 
@@ -70,6 +71,14 @@ def test_what_the_rules_name_is_locked_and_has_a_reason() -> None:
     assert {*excepted, *RULES["unstated"], *RULES["elsewhere"]} <= locked("cpu", "gpu")
     assert len(excepted) == len({*excepted})
     assert all(len(exception["why"]) > 20 for exception in RULES["exceptions"])
+
+
+def test_every_library_in_a_page_has_an_allowed_licence_and_its_text() -> None:
+    assert [
+        name for name, library in RULES["inlined"].items() if not is_allowed(library["licence"], RULES["allowed"])
+    ] == []
+    texts = {name: (VENDOR / library["text"]).read_text() for name, library in RULES["inlined"].items()}
+    assert all("Copyright (c)" in text for text in texts.values())
 
 
 @pytest.mark.parametrize(
