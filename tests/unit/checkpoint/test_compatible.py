@@ -164,8 +164,15 @@ def test_every_free_field_is_one(recipe: Path) -> None:
     fields = list(described(recipe, rewards=served))
     for section, config in (("checkpoint", CheckpointConfig), ("resume", ResumeConfig), ("interrupt", InterruptConfig)):
         fields += [f"{section}.{field}" for field in config.model_fields]
+    fields.append("observe.alarms.truncated")  # switched off
     for pattern in FREE:
         assert any(matches(field, pattern) for field in fields), pattern
+
+
+def test_nothing_of_what_is_observed_keeps_a_run_from_going_on(recipe: Path) -> None:
+    fields = [field for field in described(recipe) if field.startswith("observe.")]
+    assert "observe.alarms.truncated.at" in fields
+    assert [field for field in (*fields, "observe.alarms", "observe.alarms.truncated") if not is_free(field)] == []
 
 
 def test_free_name_says_nothing_about_what_lies_below_it() -> None:

@@ -96,7 +96,8 @@ def test_an_alarm_is_told_as_it_is_raised_and_cleared_and_shown_while_it_is(tmp_
     ]
     assert read_progress(folder).where() == "step 17, update_weights"
     page = write_report(folder)[1].read_text(encoding="utf-8")
-    assert said.replace("alarm: ", "") in page
+    detail, remedy = said.removeprefix("alarm: ").split(". ")
+    assert re.search(rf"truncated</strong>: \S+ \S+: {detail}<p>{remedy}", page)
 
 
 def test_each_line_is_printed_once_however_often_it_polls(tmp_path: Path) -> None:
