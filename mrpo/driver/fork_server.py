@@ -118,6 +118,7 @@ def serve(address: str, before_ray: Sequence[str], with_ray: Sequence[str]) -> N
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(address)
     listener.listen(256)
+    os.environ[ENV] = address  # verl's plugin looks for it as it is imported
     _import_modules(before_ray, with_ray)
     request = Forks(listener).request_of_this_child()
     become(request)

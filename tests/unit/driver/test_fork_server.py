@@ -107,6 +107,20 @@ def test_proxies_that_are_killed_while_the_server_is_busy_leave_it_serving(
         server.stop()
 
 
+def test_what_is_imported_knows_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else verl's plugin wouldn't have vLLM fork its engine from it."""
+    monkeypatch.delenv(ENV, raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "looks.py").write_text(f"import os\nseen = os.environ.get('{ENV}')")
+    tmp_path.chmod(0o700)
+    server = ForkServer(tmp_path, tmp_path / "log", before_ray=["json"], with_ray=["looks"])
+    server.join_ray("01000000", os.getpid())
+    try:
+        assert run(str(server.executable), "-c", "import looks; print(looks.seen)").stdout == f"{server.address}\n"
+    finally:
+        server.stop()
+
+
 def test_a_server_is_forked_from_one_that_has_imported_already(python: str, tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     outer = os.environ[ENV]
