@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mrpo.driver.attempt import environment
+from mrpo.driver.environment import environment
 from mrpo.driver.fork_server import ForkServer
 from mrpo.driver.private_folder import PrivateFolder, remove_left_behind, temporary_folder
 

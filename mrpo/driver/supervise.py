@@ -17,7 +17,8 @@ from mrpo.checkpoint.store import CheckpointStore, Found
 from mrpo.config.checked_run import CheckedRun
 from mrpo.config.checkpoint import ResumeConfig
 from mrpo.config.controller import Attempt, begin
-from mrpo.driver.attempt import environment, run_attempt
+from mrpo.driver.attempt import run_attempt
+from mrpo.driver.environment import environment
 from mrpo.driver.final_model import write_model
 from mrpo.driver.interruption import Interruption
 from mrpo.driver.prepare import is_prepared, prepare

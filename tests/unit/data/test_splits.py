@@ -12,7 +12,7 @@ import pytest
 from mrpo.checkpoint.compatible import describe
 from mrpo.config.check import check_files
 from mrpo.config.data_files import Split, files_of, is_there, split_of
-from mrpo.config.load import load_run_config
+from mrpo.config.load import load_run_config, prepared_folder
 from mrpo.data import files
 from mrpo.data.cached import folder_of
 from mrpo.data.check import Job, check
@@ -141,7 +141,7 @@ def test_rows_and_the_resume_check_follow_the_repositorys_content(repository: Pa
     given = job(train, f"{repository}:main:test")
     names = [f"data.train_files=['{train}']", f"data.val_files=['{repository}:main:test']"]
     config, recipe = load_run_config(["recipe=quickstart", *names])
-    check_files(config, recipe, tmp_path)
+    check_files(config, recipe, prepared_folder(recipe, config.prepare, config.seed))
     sources = dict.fromkeys(config.rewards, recipe.folder / "rewards.py")
     before = folder_of(given), describe(config, sources)["data.train_files"]
     assert before[1][0][0] == train
@@ -156,4 +156,4 @@ def test_a_name_without_a_split_says_how_to_give_one(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"no such file: openai/gsm8k\. A data set of the hub .* openai/gsm8k:train\."
     ):
-        check_files(config, recipe, tmp_path)
+        check_files(config, recipe, prepared_folder(recipe, config.prepare, config.seed))

@@ -143,8 +143,9 @@ def test_a_port_in_use_is_bad_input(folder: RunFolder) -> None:
 def test_ctrl_c_ends_the_command_well_and_leaves_nothing(folder: RunFolder, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mrpo.cli.main", "report", str(folder.path), "--watch"]
     watching = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)}
-    )
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )  # fmt: skip
     try:
         assert watching.stdout is not None
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{22}/\n", watching.stdout.readline())
