@@ -39,11 +39,10 @@ class ActorWorker(DetachActorWorker):
         padded_vocabulary.apply()
         if get_device_name() == "cpu":  # verl's default, "cpu:gloo,cpu:gloo", names the device twice and is refused
             initialize_global_process_group_ray(backend="cpu:gloo")
+        seed = self.config.actor.data_loader_seed
+        _seed(seed)  # an adapter begins with random numbers, the same for all ranks
         super().init_model()
-        seed = self.config.actor.data_loader_seed + self.rank
-        random.seed(seed)
-        numpy.random.seed(seed)
-        torch.manual_seed(seed)
+        _seed(seed + self.rank)
         if getattr(self, "actor", None) is not None:  # a reference policy's rank has nothing to save
             engine: Any = self.actor.engine  # type: ignore[union-attr]
             self.sharded = ShardedState(engine.module, engine.optimizer, engine.lr_scheduler)
@@ -121,6 +120,12 @@ class ActorWorker(DetachActorWorker):
         super().save_model_to_cpu(n)
         if get_device_name() == "cpu":
             self.cpu_saved_models[n] = _cloned(self.cpu_saved_models[n])
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def _weights_of(model: str, engine: Any) -> dict[str, Any]:
