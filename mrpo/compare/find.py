@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 from mrpo.compare.equal import EqualBudget, read_budget
@@ -48,9 +49,9 @@ def _read(word: str, group: str | None, rewards: Mapping[str, str], runs: str) -
     if (path / CELLS).is_dir():
         entries = (path / CELLS).iterdir()
         cells = [RunFolder(entry) for entry in entries if (entry / "events.jsonl").is_file()]
-        begun = sorted((cell.events()[0]["time"], cell.name, cell) for cell in cells if cell.events())  # as in the grid
+        cells.sort(key=lambda cell: (next((event["time"] for event in cell.events()), inf), cell.name))  # the grid's
         budget = read_budget(path)
-        return [replace(read_cell(cell, budget), group=group) for *_, cell in begun]
+        return [replace(read_cell(cell, budget), group=group) for cell in cells]
     if (path / "metrics.jsonl").is_file() and not (path / "events.jsonl").is_file():
         path = path / "metrics.jsonl"
     if path.is_file() or has_events(path):
