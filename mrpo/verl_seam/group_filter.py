@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from math import isnan, nan
 
 import torch
-import transfer_queue as tq
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from mrpo.advantages import informative_groups
@@ -20,6 +19,7 @@ from mrpo.config.advantage import AdvantageConfig
 from mrpo.step.outcome import INFORMATIVE_SHARE
 from mrpo.step.rollouts import BatchRow, Rollouts, RowKey, select_rollouts
 from mrpo.step.seam import Metrics
+from mrpo.verl_seam.columns import get
 from mrpo.verl_seam.rows import PARTITION, row_components, seen_rollouts, truncated
 
 
@@ -87,7 +87,7 @@ class GroupFilter:
             del decided[uid]
         new = finished - decided.keys()
         if keys := [key for key in self.buffer.partitions[partition] if RowKey.parse(key).uid in new]:
-            data = tq.kv_batch_get(keys=keys, partition_id=partition, select_fields=["extra_fields"])
+            data = get(partition, keys, ["extra_fields"])
             components, seen = row_components(data, (), len(keys)), seen_rollouts(data, len(keys))
             about = components, [0] * len(keys), [False] * len(keys), seen, truncated(data)
             config = self.config()

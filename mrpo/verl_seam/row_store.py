@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import transfer_queue as tq
 
-from mrpo.verl_seam import column_put
+from mrpo.verl_seam import columns
 from mrpo.verl_seam.batched import Batcher, Call
 
 FIELDS = "fields"
@@ -119,7 +119,7 @@ async def _put(calls: Sequence[Call[Rows, None]]) -> None:
     for (partition, *_), rows in alike.items():
         keys, fields, tags = zip(*rows, strict=True)
         mark = {FIELDS: fields_mark(fields[0])}
-        await column_put.put(partition, keys, fields, [tag | mark for tag in tags])
+        await columns.put(partition, keys, fields, [tag | mark for tag in tags])
 
 
 async def _put_alone(call: Call[Rows, None]) -> None:

@@ -12,10 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
-import transfer_queue as tq
-from tensordict import NonTensorData
 from transfer_queue import KVBatchMeta
 
 from mrpo.rewards.wire import (
@@ -36,14 +33,10 @@ from mrpo.step.policy_sums import PolicySums
 from mrpo.step.rollouts import BatchRow, RowKey
 from mrpo.step.seam import PromptContent, RolloutText, ValidationRow
 from mrpo.step.token_advantages import TokenAdvantages
+from mrpo.verl_seam.columns import PIECE, Columns, get, plain
 from mrpo.verl_seam.text import ResponseDecoder
 
 PARTITION, VALIDATION = "train", "val"
-PIECE = 1024
-"""Rows that are read or written at a time."""
-
-Columns = dict[str, list[Any]]
-"""Fields of rows, by name: a value a row, tensors for what is ragged."""
 
 
 @dataclass
@@ -81,23 +74,13 @@ def pieces(rows: Sequence[int], size: int = PIECE) -> Iterator[Sequence[int]]:
 
 
 def fetch(batch: KVBatchMeta, fields: Sequence[str], rows: Sequence[int]) -> Columns:
-    """These fields of these rows, or those of the fields that the rows have. TransferQueue drops unknown keys with a
-    mere warning.
+    """These fields of these rows, or those of the fields that the rows have.
 
     Raises:
         RuntimeError: rows are missing.
     """
     fields = [name for name in fields if batch.fields is None or name in batch.fields]
-    columns: Columns = {}
-    for some in pieces(rows) if fields else ():
-        keys = [batch.keys[row] for row in some]
-        data = tq.kv_batch_get(keys=keys, partition_id=str(batch.partition_id), select_fields=fields)
-        if len(data) != len(keys):
-            raise RuntimeError(f"TransferQueue returned {len(data)} of {len(keys)} rows of {batch.partition_id}")
-        for name in fields:
-            if name in data:
-                columns.setdefault(name, []).extend(items(data[name]))
-    return columns
+    return get(str(batch.partition_id), [batch.keys[row] for row in rows], fields)
 
 
 def fetch_scored(batch: KVBatchMeta, names: Sequence[str]) -> Columns:
@@ -165,20 +148,6 @@ def seen_rollouts(data: Any, size: int) -> list[Sequence[dict[str, Any]]]:
 def truncated(data: Any) -> list[bool | None]:
     """Of each row, as ``agent_loop.SeededAgentLoopWorker`` left it; None: another agent loop, which doesn't say."""
     return [plain(item).get(TRUNCATED) for item in data["extra_fields"]]
-
-
-def items(column: Any) -> list[Any]:
-    """The rows of a field, of any of the shapes that TransferQueue returns."""
-    if isinstance(column, torch.Tensor):
-        return list(column.unbind())
-    return list(map(plain, column))
-
-
-def plain(value: Any) -> Any:
-    """verl's non-tensor fields come wrapped or bare, by TransferQueue backend; numbers also as 0-d arrays."""
-    if isinstance(value, NonTensorData):
-        value = value.data
-    return value.item() if isinstance(value, torch.Tensor | np.generic | np.ndarray) and value.ndim == 0 else value
 
 
 def texts(batch: VerlBatch, rows: Sequence[int], decoder: ResponseDecoder) -> Callable[[], list[RolloutText]]:

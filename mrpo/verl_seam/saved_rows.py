@@ -9,15 +9,15 @@ from typing import Any, cast
 
 import torch
 import transfer_queue as tq
-from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from mrpo.checkpoint.manifest import CheckpointError
 from mrpo.checkpoint.plain import UNREADABLE, load_state, save_state
 from mrpo.step.rollouts import RowKey
+from mrpo.verl_seam import columns
 from mrpo.verl_seam.row_store import FIELDS
-from mrpo.verl_seam.rows import PARTITION, items
+from mrpo.verl_seam.rows import PARTITION
 
 Row = dict[str, Any]
 
@@ -31,10 +31,7 @@ def store(batch: KVBatchMeta, metrics: Mapping[str, Any], file: Path) -> None:
     """
     rows: dict[int, Row] = {}
     for numbers in alike(tag.get(FIELDS) for tag in batch.tags):
-        data = tq.kv_batch_get(keys=[batch.keys[i] for i in numbers], partition_id=PARTITION)
-        if len(data) != len(numbers):
-            raise RuntimeError(f"TransferQueue returned {len(data)} of {len(numbers)} rows to save")
-        rows |= zip(numbers, rows_in(data), strict=True)
+        rows |= zip(numbers, rows_in(columns.get(PARTITION, [batch.keys[i] for i in numbers])), strict=True)
     named = {"keys": list(batch.keys), "tags": list(batch.tags), "metrics": dict(metrics)}
     save_state(file, named | columns_of([rows[i] for i in range(len(rows))]))
 
@@ -73,10 +70,9 @@ def alike(marks: Iterable[Hashable]) -> list[list[int]]:
     return list(found.values())
 
 
-def rows_in(data: TensorDict) -> list[Row]:
-    """The rows that TransferQueue returned."""
-    columns = {name: items(data[name]) for name in map(str, data.keys())}
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+def rows_in(fields: columns.Columns) -> list[Row]:
+    """Rows of the same fields."""
+    return [dict(zip(fields, row, strict=True)) for row in zip(*fields.values(), strict=True)]
 
 
 def columns_of(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 import transfer_queue as tq
-from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.protocol import DataProto
 from verl.trainer.ppo.rollout_corr_helper import compute_rollout_correction_and_add_to_batch
@@ -27,8 +26,9 @@ from mrpo.rewards.wire import LOSS_LENGTH
 from mrpo.step.policy_sums import entropy, off_policy, probs_diff
 from mrpo.step.rollouts import Rollouts
 from mrpo.step.token_advantages import TokenAdvantages
+from mrpo.verl_seam.columns import PIECE, add
 from mrpo.verl_seam.rank_rows import ADVANTAGE
-from mrpo.verl_seam.rows import PARTITION, PIECE, VerlBatch, fetch, is_padding, pieces
+from mrpo.verl_seam.rows import PARTITION, VerlBatch, fetch, is_padding, pieces
 
 PADDED = 2**19
 """Tokens that are modulated at a time, padding included: rows of about the same length together."""
@@ -103,9 +103,7 @@ def write(
     else:
         batch.advantages = _modulated(batch, advantages_M, keep_M, modulation)
     of_rows_M2 = torch.stack((advantages_M, keep_M.float()), dim=1)
-    for some in pieces(range(len(of_rows_M2))):
-        fields = _put(batch.handle, some, {ADVANTAGE: of_rows_M2[some[0] : some[-1] + 1]})
-    batch.handle.fields = fields
+    batch.handle.fields = _put(batch.handle, range(len(of_rows_M2)), {ADVANTAGE: of_rows_M2})
 
 
 def mask_of(batch: VerlBatch, rows: Sequence[int], lengths_M: torch.Tensor) -> torch.Tensor | None:
@@ -121,11 +119,9 @@ def _ragged(values_S: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     return torch.nested.nested_tensor_from_jagged(values_S, offsets)
 
 
-def _put(batch: KVBatchMeta, rows: Sequence[int], fields: Mapping[str, torch.Tensor]) -> list[str] | None:
+def _put(batch: KVBatchMeta, rows: Sequence[int], fields: Mapping[str, torch.Tensor]) -> list[str]:
     """Returns the names of all fields that the rows have then."""
-    keys = [batch.keys[row] for row in rows]
-    stored = tq.kv_batch_put(keys=keys, partition_id=PARTITION, fields=TensorDict(dict(fields), batch_size=len(keys)))
-    return stored.fields
+    return add(PARTITION, [batch.keys[row] for row in rows], fields)
 
 
 def _modulated(
@@ -206,6 +202,6 @@ def correct_rollouts(batch: VerlBatch, config: Any) -> dict[str, Any]:
     corrected = {"response_mask": response_to_nested(padded.batch["response_mask"], mask)}
     if "rollout_is_weights" in padded.batch:
         corrected["rollout_is_weights"] = response_to_nested(padded.batch["rollout_is_weights"], mask)
-    tq.kv_batch_put(keys=handle.keys, partition_id=PARTITION, fields=TensorDict(corrected, batch_size=len(handle)))
+    add(PARTITION, handle.keys, corrected)
     batch.masks = {row: of.bool() for row, of in enumerate(corrected["response_mask"].unbind())}
     return metrics

@@ -139,7 +139,7 @@ def fill(first: int, lengths_N: list[int], tools: float) -> int:
     from mrpo.rewards.outcome import Outcome
     from mrpo.rewards.wire import RESPONSE, TRUNCATED, encode
     from mrpo.step.policy_sums import policy_sums
-    from mrpo.verl_seam import column_put
+    from mrpo.verl_seam import columns
     from mrpo.verl_seam.agent_loop import SeededAgentLoopWorker
     from mrpo.verl_seam.rank_rows import SUMS
 
@@ -150,6 +150,7 @@ def fill(first: int, lengths_N: list[int], tools: float) -> int:
     for start in range(0, len(lengths_N), GROUP):
         rows: list[Any] = []
         log_probs, entropies = [], []
+        prompt_ids = random.integers(0, 256, PROMPT).tolist()
         for sample, length in enumerate(lengths_N[start : start + GROUP]):
             number = first + start + sample
             uid = uid_of(number)
@@ -161,7 +162,7 @@ def fill(first: int, lengths_N: list[int], tools: float) -> int:
             extra = {"reward_extra_info": encode(scores), RESPONSE: text, TRUNCATED: False}
             extra |= {"min_global_steps": 0, "max_global_steps": 0, "turn_scores": [], "tool_rewards": []}
             output = AgentLoopOutput(
-                prompt_ids=random.integers(0, 256, PROMPT).tolist(),
+                prompt_ids=prompt_ids,
                 response_ids=random.integers(0, 256, length).tolist(),
                 response_mask=mask,
                 response_logprobs=random.random(length).tolist(),
@@ -184,7 +185,7 @@ def fill(first: int, lengths_N: list[int], tools: float) -> int:
             size += len(text) + 8 * length
         keys, fields, tags = map(list, zip(*rows, strict=True))
         left: Any = fields
-        asyncio.run(column_put.put("train", keys, fields, tags))
+        asyncio.run(columns.put("train", keys, fields, tags))
         jagged = {
             name: torch.nested.as_nested_tensor(values, layout=torch.jagged)
             for name, values in (("old_log_probs", log_probs), ("entropy", entropies))

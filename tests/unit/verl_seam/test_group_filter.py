@@ -8,7 +8,6 @@ from collections import Counter
 from typing import Any
 
 import pytest
-import transfer_queue as tq
 from omegaconf import OmegaConf
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
@@ -16,6 +15,7 @@ from mrpo.advantages import as_config
 from mrpo.rewards.wire import FAILURES, SEEN, TRUNCATED
 from mrpo.step.outcome import INFORMATIVE_SHARE
 from mrpo.step.rollouts import BatchRow, select_rollouts
+from mrpo.verl_seam import group_filter
 from mrpo.verl_seam.group_filter import GroupFilter, shared_scores, without_advantage
 
 pytestmark = pytest.mark.unit
@@ -92,11 +92,11 @@ def test_of_what_the_total_throws_away_the_share_that_would_have_taught_is_count
     }
     stored = {f"{uid}_{i}_0": pair for uid, pairs in scores.items() for i, pair in enumerate(pairs)}
 
-    def get(keys: list[str], **_: Any) -> Any:
+    def get(partition: str, keys: list[str], fields: list[str]) -> Any:
         rows = [{"score_a": stored[key][0], "score_b": stored[key][1], FAILURES: ""} for key in keys]
         return {"extra_fields": [{"reward_extra_info": row, SEEN: (), TRUNCATED: False} for row in rows]}
 
-    monkeypatch.setattr(tq, "kv_batch_get", get)
+    monkeypatch.setattr(group_filter, "get", get)
     config, weighted = OmegaConf.create({}), as_config({"names": NAMES, "weights": {"a": 2.0, "b": 1.0}})
     how: dict[str, Any] = {"max_off_policy_threshold": None, "max_off_policy_strategy": "drop"}
     for what, dropped, share in (
@@ -126,7 +126,7 @@ def test_of_a_group_the_truncated_are_not_compared_and_one_that_is_left_with_les
         for i, (score, mark) in enumerate(re.findall(r"(\d)(t?)", text))
     }
 
-    def get(keys: list[str], **_: Any) -> Any:
+    def get(partition: str, keys: list[str], fields: list[str]) -> Any:
         rows = [
             {"score_a": None if failed else score, FAILURES: json.dumps({"a": "timeout: late"}) if failed else ""}
             for score, _, failed in map(stored.__getitem__, keys)
@@ -138,7 +138,7 @@ def test_of_a_group_the_truncated_are_not_compared_and_one_that_is_left_with_les
             ]
         }
 
-    monkeypatch.setattr(tq, "kv_batch_get", get)
+    monkeypatch.setattr(group_filter, "get", get)
     config = OmegaConf.create({})
     how: dict[str, Any] = {"max_off_policy_threshold": None, "max_off_policy_strategy": "drop"}
     for truncated, dropped in (("keep", set[str]()), ("mask", {"u2", "u3", "u4"})):
@@ -162,7 +162,7 @@ def test_verls_buffer_asks_once_for_each_finished_group(monkeypatch: pytest.Monk
     truncated = {"u3_0_0": True}
     asked: list[str] = []
 
-    def stored(keys: list[str], **_: Any) -> Any:
+    def stored(partition: str, keys: list[str], fields: list[str]) -> Any:
         """Faulty where verl's own decision fails: some rollouts have no score."""
         asked.extend(keys)
         return {
@@ -176,7 +176,7 @@ def test_verls_buffer_asks_once_for_each_finished_group(monkeypatch: pytest.Monk
             ]
         }
 
-    monkeypatch.setattr(tq, "kv_batch_get", stored)
+    monkeypatch.setattr(group_filter, "get", stored)
     config = OmegaConf.create({})
     how: dict[str, Any] = {"max_off_policy_threshold": None, "max_off_policy_strategy": "drop"}
     buffer = ReplayBuffer("sync", config, sampler_kwargs=config, refill_fn=print, filter_groups_metric="score_a", **how)

@@ -20,7 +20,7 @@ class FaultyQueue:
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         self.deaf = False
         self.events: list[tuple[str, list[str]]] = []
-        monkeypatch.setattr(row_store.column_put, "put", self.put)
+        monkeypatch.setattr(row_store.columns, "put", self.put)
         monkeypatch.setattr(row_store.tq, "async_kv_batch_put", self.put_ends)
 
     async def put(self, partition: str, keys: Sequence[str], rows: Sequence[Mapping[str, Any]], tags: Any) -> None:

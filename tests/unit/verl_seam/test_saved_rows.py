@@ -16,6 +16,7 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 from mrpo.checkpoint.manifest import CheckpointError
 from mrpo.checkpoint.plain import load_state, save_state
 from mrpo.verl_seam import saved_rows
+from mrpo.verl_seam.columns import Columns, items
 from mrpo.verl_seam.row_store import FIELDS, fields_mark
 from mrpo.verl_seam.saved_rows import columns_of, restore, rows_in, rows_of, store
 
@@ -38,11 +39,17 @@ def row(uid: str, prompt: int, response: int, **more: Any) -> dict[str, Any]:
     }
 
 
+def stored(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As they are after verl has made a tensordict of them."""
+    fields = list_of_dict_to_tensordict(rows)
+    return rows_in({name: items(column) for name, column in fields.items()})
+
+
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 9)), min_size=1, max_size=6))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20)
 def test_rows_come_back_as_they_were(tmp_path: Path, lengths: list[tuple[int, int]]) -> None:
     rows = [row(f"uid-{i}", *of, number=np.float32(i)) for i, of in enumerate(lengths)]
-    save_state(tmp_path / "rows.npz", columns_of(rows_in(list_of_dict_to_tensordict(rows))))
+    save_state(tmp_path / "rows.npz", columns_of(stored(rows)))
     back = rows_of(load_state(tmp_path / "rows.npz"), len(rows))
     assert len(back) == len(rows)
     for before, after in zip(rows, back, strict=True):
@@ -62,11 +69,11 @@ class CommonFields:
         self.rows: dict[str, dict[str, Any]] = {}
 
     def kv_batch_put(self, keys: list[str], fields: Any, tags: Any, partition_id: str) -> None:
-        self.rows |= zip(keys, rows_in(fields), strict=True)
+        self.rows |= zip(keys, rows_in({name: items(column) for name, column in fields.items()}), strict=True)
 
-    def kv_batch_get(self, keys: list[str], partition_id: str) -> Any:
+    def get(self, partition: str, keys: list[str]) -> Columns:
         common = set.intersection(*(set(self.rows[key]) for key in keys))
-        return list_of_dict_to_tensordict([{n: v for n, v in self.rows[k].items() if n in common} for k in keys])
+        return {name: [self.rows[key][name] for key in keys] for name in common}
 
 
 def test_a_field_that_only_some_rows_have_is_saved_and_put_back(
@@ -80,7 +87,7 @@ def test_a_field_that_only_some_rows_have_is_saved_and_put_back(
     before, after = CommonFields(), CommonFields()
     before.rows = rows
     tags = [{FIELDS: fields_mark(of), "status": "success"} for of in rows.values()]
-    monkeypatch.setattr(saved_rows, "tq", before)
+    monkeypatch.setattr(saved_rows.columns, "get", before.get)
     store(KVBatchMeta(partition_id="train", keys=list(rows), tags=tags), {"a": 1.0}, tmp_path / "rows.npz")
     monkeypatch.setattr(saved_rows, "tq", after)
     batch, metrics = restore(tmp_path / "rows.npz")
@@ -95,12 +102,12 @@ def test_a_field_that_only_some_rows_have_is_saved_and_put_back(
 def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     rows = [row("uid-0", 1, 2, judge=object())]
     with pytest.raises(TypeError, match=r"extra_fields\[0\]\.judge: can't save a object without pickle"):
-        save_state(tmp_path / "rows.npz", columns_of(rows_in(list_of_dict_to_tensordict(rows))))
+        save_state(tmp_path / "rows.npz", columns_of(stored(rows)))
 
 
 @pytest.mark.parametrize("broken", ["no keys", "other keys", "a row less", "not a row"])
 def test_a_file_of_something_else_is_no_batch(broken: str, tmp_path: Path) -> None:
-    state: dict[str, Any] = columns_of(rows_in(list_of_dict_to_tensordict([row(f"uid-{i}", 1, 2) for i in range(3)])))
+    state: dict[str, Any] = columns_of(stored([row(f"uid-{i}", 1, 2) for i in range(3)]))
     state |= {"keys": [f"uid-{i}_0_0" for i in range(3)], "tags": [{}] * 3, "metrics": {}}
     match broken:
         case "no keys":
