@@ -1,11 +1,11 @@
 """Kill a run at random instants, again and again, and compare what it comes to with a run that nobody touched.
 
 ``python tests/faults/kill_resume.py KILLS [--steps S] [--seed SEED] --out FOLDER [-- key=value …]`` trains the
-quickstart once undisturbed and then until KILLS attempts were killed: SIGKILL to the whole process tree, every third
-one inside a save, the others at any time, start-up included. The same command is given again after each kill. A run
-that reaches its end is compared, and another one begun: every metric of every step but times and memory, every rollout
-with its text, scores and advantage, and every byte of the last checkpoint (weights, optimizer, schedule, random states,
-prompt history, place in the data). Exits with 1 at the first difference.
+quickstart (or ``recipe=NAME``) once undisturbed and then until KILLS attempts were killed: SIGKILL to the whole
+process tree, every third one inside a save, the others at any time, start-up included. The same command is given
+again after each kill. A run that reaches its end is compared, and another one begun: every metric of every step but
+times and memory, every rollout with its text, scores and advantage, and every byte of the last checkpoint (weights,
+optimizer, schedule, random states, prompt history, place in the data). Exits with 1 at the first difference.
 
 With ``rollout.on_sync=continue`` texts may differ, and what follows from them. Compared are then every step's prompts
 and number of rollouts: nothing is lost and nothing trained on twice.
@@ -37,8 +37,9 @@ def can_be_repeated(overrides: list[str]) -> bool:
 
 
 def command(run_dir: Path, steps: int, overrides: list[str]) -> list[str]:
+    recipe = [] if any(one.startswith("recipe=") for one in overrides) else ["recipe=quickstart"]
     return [
-        *(sys.executable, "-m", "mrpo.cli.main", "train", "recipe=quickstart", f"run_dir={run_dir}"),
+        *(sys.executable, "-m", "mrpo.cli.main", "train", *recipe, f"run_dir={run_dir}"),
         *(
             f"trainer.total_training_steps={steps}",
             "checkpoint.every=1",
