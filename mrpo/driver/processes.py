@@ -94,7 +94,7 @@ class Processes:
 
     def _ask_where_logs_are(self) -> None:
         if ray.is_initialized():
-            self.logs = _ray_logs()
+            self.logs = ray_logs()
             self.job = None if self.own_ray else ray.get_runtime_context().get_job_id()
 
     def _collect_logs_elsewhere(self) -> None:
@@ -113,7 +113,8 @@ class Processes:
             collect_actor_logs(logs, self.folder.logs, self.job)
 
 
-def _ray_logs() -> Path:
+def ray_logs() -> Path:
+    """Where this node's Ray keeps what its workers print."""
     return Path(_ray_node().get_logs_dir_path())
 
 
@@ -131,7 +132,7 @@ def _collect_logs_here(logs: Path, job: str) -> None:
     """The logs of the node that this runs on, into a folder of its own; run folders are on a shared file system."""
     context = ray.get_runtime_context()
     name = next(node["NodeName"] for node in ray.nodes() if node["NodeID"] == context.get_node_id())
-    collect_actor_logs(_ray_logs(), logs / name, job)
+    collect_actor_logs(ray_logs(), logs / name, job)
 
 
 def _ray_node() -> Any:

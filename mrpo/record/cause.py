@@ -11,7 +11,7 @@ import re
 from typing import NamedTuple
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_CHAIN = re.compile(r"^(The above exception was the direct cause of|During handling of the above exception).*$", re.M)
+CHAIN = re.compile(r"^(The above exception was the direct cause of|During handling of the above exception).*$", re.M)
 _FRAME = re.compile(r'^\s*File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<function>.+)$', re.MULTILINE)
 _RAY_CALL = re.compile(r"ray::(?P<call>[\w.<>]+)\([^)]*\) \(pid=(?P<pid>\d+)")
 _ERROR_LINE = re.compile(r"^(?P<type>[A-Za-z_][\w.]*)(?:: .*)?$", re.MULTILINE)
@@ -46,7 +46,7 @@ def root_cause(text: str) -> str:
 
 
 def _chain(text: str) -> _Chain:
-    pieces = _CHAIN.split(_ANSI.sub("", text))  # error, the words that join it to the next one, error, …
+    pieces = CHAIN.split(_ANSI.sub("", text))  # error, the words that join it to the next one, error, …
     errors, joints = [_read(piece) for piece in pieces[::2]], pieces[1::2]
     root = len(errors) - 1
     while root and joints[root - 1].startswith("The above"):

@@ -52,12 +52,13 @@ class TrainingRun:
     Args:
         config: what the command handed over.
         dump_stacks: writes the stacks of the run's processes to their logs, before the run gives up.
+        errors: the last errors that the run's processes have written, for a run that stands still.
     """
 
-    def __init__(self, config: ControllerConfig, dump_stacks: Callable[[], None]):
+    def __init__(self, config: ControllerConfig, dump_stacks: Callable[[], None], errors: Callable[[], list[str]]):
         self.config, self.attempt = config.run, config.attempt
         self.folder = RunFolder(config.run_dir)
-        self.dump_stacks = dump_stacks
+        self.dump_stacks, self.errors = dump_stacks, errors
         self.writer = BackgroundWriter()
         self.owners = Owners()
         self.checkpoints = RunCheckpoints(
@@ -255,7 +256,8 @@ class TrainingRun:
             raise StopRequested
 
     def waits_for(self) -> str:
-        return self.phase if self.seam is None else self.seam.waits_for(self.phase)
+        what = self.phase if self.seam is None else self.seam.waits_for(self.phase)
+        return "; ".join((what, *(f"last error of {error}" for error in self.errors())))
 
     def _report_stall(self, what: str) -> None:
         self.folder.event(Phase.STALLED, step=self.step, detail=what)

@@ -18,7 +18,7 @@ from mrpo.verl_seam import node_roles
 from mrpo.verl_seam.plugin import require_loaded
 from mrpo.verl_seam.recovery import RestartedRewardWorkers
 from mrpo.verl_seam.seam import VerlSeam
-from mrpo.verl_seam.stacks import dump_stacks
+from mrpo.verl_seam.stacks import dump_stacks, errors_in_logs
 
 
 def run_controller(config: DictConfig) -> None:
@@ -35,7 +35,7 @@ def run_controller(config: DictConfig) -> None:
     tq.init(config.transfer_queue)
     seam, succeeded = None, False
     try:
-        run = TrainingRun(ours, dump_stacks)
+        run = TrainingRun(ours, dump_stacks, lambda: errors_in_logs(run.folder.logs))
         seam = VerlSeam(config, ours, run.note, lambda what, detail: run.folder.event(what, detail=detail))
         seam.track(agent_loops(config, seam))
         (run.evaluate if ours.attempt.evaluate else run.train)(seam)

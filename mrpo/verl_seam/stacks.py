@@ -1,4 +1,5 @@
-"""Where a run's actors are, and what each of its processes is doing: for a run that stands still."""
+"""Where a run's actors are, what each of its processes is doing, and what went wrong in them: for a run that stands
+still."""
 
 from __future__ import annotations
 
@@ -11,6 +12,9 @@ from pathlib import Path
 import ray
 
 from mrpo.driver.other_nodes import on_other_nodes
+from mrpo.driver.processes import ray_logs
+from mrpo.record.last_errors import last_errors
+from mrpo.record.logs import collect_actor_logs
 
 
 def located(actors: list[ray.actor.ActorHandle]) -> str:
@@ -30,6 +34,14 @@ def dump_stacks() -> None:
     faulthandler.dump_traceback(all_threads=True)
     on_other_nodes(_ask_for_stacks, pids, seconds=20)
     time.sleep(2)  # they write it by themselves
+
+
+def errors_in_logs(logs: Path) -> list[str]:
+    """Bring the logs of this node's processes into ``logs``, as they are now, and say which errors they end with."""
+    try:
+        return last_errors(collect_actor_logs(ray_logs(), logs, ray.get_runtime_context().get_job_id()))
+    except OSError as error:
+        return [f"nobody knows, as logs could not be read: {type(error).__name__}: {error}"]
 
 
 def _ask_for_stacks(pids: dict[str, list[int]]) -> None:

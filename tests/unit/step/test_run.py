@@ -35,6 +35,7 @@ def start(path: Path, seam: FaultySeam, attempt: Attempt | None = None, **sectio
     return TrainingRun(
         ControllerConfig(run=validate(content), recipe_folder=path, run_dir=path, attempt=attempt or Attempt()),
         no_stacks,
+        lambda: ["engine-1: KeyError: 'x'"],
     )
 
 
