@@ -51,11 +51,13 @@ class ActorWorker(DetachActorWorker):
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="actor"))
     def compute_log_prob(self, data: TensorDict) -> TensorDict | None:
         whose = tu.pop(data, rank_rows.OF_RESPONSES, default=None)
+        threshold = tu.pop(data, rank_rows.THRESHOLD, default=None)
         output: TensorDict | None = super().compute_log_prob(data)
         if output is None or whose is None:
             return output
-        stored = rank_rows.policy_rows if whose == rank_rows.POLICY else rank_rows.reference_rows
-        return stored(output, data)
+        if whose == rank_rows.REFERENCE:
+            return rank_rows.reference_rows(output, data)
+        return rank_rows.policy_rows(output, data, threshold)
 
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="ref"))
     def compute_ref_log_prob(self, data: TensorDict) -> TensorDict | None:

@@ -11,8 +11,9 @@ import torch
 import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 
+from mrpo.step.importance import Threshold, WeightSums
 from mrpo.step.policy_sums import PolicySums
-from mrpo.verl_seam.rank_rows import OF_RESPONSES, POLICY, REFERENCE, SUMS, for_ranks
+from mrpo.verl_seam.rank_rows import OF_RESPONSES, POLICY, REFERENCE, SUMS, THRESHOLD, WEIGHT_SUMS, for_ranks
 from mrpo.verl_seam.rows import VerlBatch, fetch
 
 
@@ -30,10 +31,15 @@ def sent_to_ranks(batch: KVBatchMeta, **more: Any) -> KVBatchMeta:
     return sent
 
 
-def leave_log_probs(ranks: Any, batch: VerlBatch) -> None:
-    """Have the policy's ranks leave the responses' log-probabilities, entropies and ``batch.sums``."""
-    _call(ranks.compute_log_prob, batch.handle, calculate_entropy=True, **{OF_RESPONSES: POLICY})
-    batch.sums = PolicySums.of(torch.stack(fetch(batch.handle, [SUMS], range(len(batch.handle)))[SUMS]))
+def leave_log_probs(ranks: Any, batch: VerlBatch, threshold: Threshold | None = None) -> None:
+    """Have the policy's ranks leave the responses' log-probabilities, entropies and ``batch.sums``; with a
+    ``threshold`` importance weights and ``batch.weight_sums``, where the engine's log-probabilities were kept."""
+    more = {} if threshold is None else {THRESHOLD: threshold}
+    _call(ranks.compute_log_prob, batch.handle, calculate_entropy=True, **{OF_RESPONSES: POLICY, **more})
+    left = fetch(batch.handle, [SUMS, WEIGHT_SUMS], range(len(batch.handle)))
+    batch.sums = PolicySums.of(torch.stack(left[SUMS]))
+    if WEIGHT_SUMS in left:
+        batch.weight_sums = WeightSums.of(torch.stack(left[WEIGHT_SUMS]))
 
 
 def leave_reference(compute: Callable[[KVBatchMeta], KVBatchMeta], batch: KVBatchMeta, **more: Any) -> None:

@@ -15,6 +15,7 @@ from tensordict import TensorDict
 from verl.workers.utils.padding import response_from_nested
 
 from mrpo.advantages import write_ragged
+from mrpo.step.importance import Threshold, token_weights
 from mrpo.step.policy_sums import policy_sums
 
 OF_RESPONSES = "of_responses"
@@ -23,9 +24,13 @@ OF_RESPONSES = "of_responses"
 POLICY, REFERENCE = "policy", "reference"
 SUMS = "policy_sums"
 """Field of a row: ``PolicySums``, in their order."""
+THRESHOLD = "weight_threshold"
+"""Key in ``extra_info``: the policy's ranks are to leave importance weights, too, cut as this says."""
+WEIGHTS, WEIGHT_SUMS = "rollout_is_weights", "weight_sums"
+"""Fields of a row: the weight of each token, and ``WeightSums``, in their order."""
 ADVANTAGE = "row_advantage"
 """Field of a row: the advantage of each of its tokens, and 0 if it leaves the loss, else 1."""
-CONTROLLERS = frozenset({"uid", "extra_fields", "raw_prompt", "num_turns", "rm_scores", SUMS})
+CONTROLLERS = frozenset({"uid", "extra_fields", "raw_prompt", "num_turns", "rm_scores", SUMS, WEIGHT_SUMS})
 """Fields that no rank reads."""
 
 
@@ -34,8 +39,9 @@ def for_ranks(fields: Sequence[str]) -> list[str]:
     return [name for name in fields if name not in CONTROLLERS]
 
 
-def policy_rows(output: TensorDict, data: TensorDict) -> TensorDict:
-    """What is stored of the policy's forward pass, from verl's ``output`` of whole sequences and the rows' fields."""
+def policy_rows(output: TensorDict, data: TensorDict, threshold: Threshold | None = None) -> TensorDict:
+    """What is stored of the policy's forward pass, from verl's ``output`` of whole sequences and the rows' fields; with
+    a ``threshold`` importance weights, where the engine's log-probabilities were kept."""
     mask: Any = data["response_mask"]
     old, entropy = (response_from_nested(output[name], mask) for name in ("log_probs", "entropy"))
     engine: Any = data.get("rollout_log_probs", None)
@@ -43,9 +49,13 @@ def policy_rows(output: TensorDict, data: TensorDict) -> TensorDict:
     sums = policy_sums(
         old.values(), None if engine is None else engine.values(), entropy.values(), mask.values().bool(), lengths_R
     )
-    return TensorDict(
-        {"old_log_probs": old, "entropy": entropy, SUMS: torch.stack(sums, dim=1)}, batch_size=len(lengths_R)
-    )
+    left = {"old_log_probs": old, "entropy": entropy, SUMS: torch.stack(sums, dim=1)}
+    if threshold is not None and engine is not None:
+        log_ratio_S = old.values() - engine.values()
+        weights_S, of_weights = token_weights(log_ratio_S, mask.values().bool(), lengths_R, threshold)
+        weights = torch.nested.nested_tensor_from_jagged(weights_S, mask.offsets())
+        left |= {WEIGHTS: weights, WEIGHT_SUMS: torch.stack(of_weights, dim=1)}
+    return TensorDict(left, batch_size=len(lengths_R))
 
 
 def reference_rows(output: TensorDict, data: TensorDict) -> TensorDict:

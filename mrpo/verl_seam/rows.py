@@ -29,6 +29,7 @@ from mrpo.rewards.wire import (
     TRUNCATED,
     decode,
 )
+from mrpo.step.importance import WeightSums
 from mrpo.step.policy_sums import PolicySums
 from mrpo.step.rollouts import BatchRow, RowKey
 from mrpo.step.seam import PromptContent, RolloutText, ValidationRow
@@ -48,6 +49,8 @@ class VerlBatch:
     columns: Columns = field(default_factory=dict)
     sums: PolicySums | None = None
     """What the ranks have left of each row; None: they weren't asked for log-probabilities."""
+    weight_sums: WeightSums | None = None
+    """The same of its importance weights; None: they weren't asked for them."""
     masks: dict[int, torch.Tensor] | None = None
     """Of rows with tokens outside the loss, bool[T] each; of any other row all tokens are in it. None: not read,
     as what the ranks have left is enough."""

@@ -293,7 +293,7 @@ class VerlSeam:
                 # with one mini-batch the policy is the old policy: no copy of the model to keep and restore
                 several = self.mini_batches > 1
                 with old_policy(self.ranks, trainer.local_trigger_step) if several else nullcontext():
-                    leave_log_probs(self.ranks, batch)
+                    leave_log_probs(self.ranks, batch, token_rows.weight_threshold(self.config))
                 metrics |= token_rows.policy_metrics(batch, self.config.actor_rollout_ref.actor)
         if trainer.use_reference_policy:
             with self.timed("ref"):

@@ -2,7 +2,7 @@
 rows, N rollouts, T tokens of each, S tokens of a piece's rows, one row after another.
 
 A row gets one number, which the trainer ranks give to its tokens (``rank_rows``). Only what looks at all tokens of a
-batch at once, token modulation and the rules of ``rollout_correction``, goes through the controller token by token:
+batch at once, token modulation and most rules of ``rollout_correction``, goes through the controller token by token:
 ragged, and a piece of the rows at a time. A row's mask is read only if some of its tokens are outside the loss, which
 its tag says.
 """
@@ -23,6 +23,7 @@ from mrpo.advantages import modulate_tokens, write_tokens
 from mrpo.advantages.token_modulation import token_maxima
 from mrpo.config.advantage import TokenModulation
 from mrpo.rewards.wire import LOSS_LENGTH
+from mrpo.step.importance import Threshold, weight_metrics
 from mrpo.step.policy_sums import entropy, off_policy, probs_diff
 from mrpo.step.rollouts import Rollouts
 from mrpo.step.token_advantages import TokenAdvantages
@@ -182,15 +183,30 @@ def by_length(lengths_M: torch.Tensor, tokens: int) -> list[list[int]]:
     return groups
 
 
+def weight_threshold(config: Any) -> Threshold | None:
+    """By which the ranks can weigh the tokens of their rows by themselves; None: there are no weights, or a rule that
+    looks at more than a token."""
+    correction = config.algorithm.get("rollout_correction", None) or {}
+    alone = correction.get("rollout_is") == "token" and not correction.get("rollout_is_batch_normalize", False)
+    if not alone or correction.get("rollout_rs") is not None or correction.get("bypass_mode", False):
+        return None
+    threshold: Threshold | None = correction.get("rollout_is_threshold")
+    return threshold
+
+
 def correct_rollouts(batch: VerlBatch, config: Any) -> dict[str, Any]:
     """verl's importance correction between rollout engine and trainer (``algorithm.rollout_correction``). Returns its
-    metrics. With a rule for weights or for rejection it changes the masks and writes the weights, too: verl's function
-    does that, on the whole batch, padded. Without one, as by default, there is nothing but metrics to it."""
+    metrics. Without a rule, as by default, there is nothing else to it, and weights of single tokens lie there already
+    (``weight_threshold``). Another rule for weights, and one for rejection, writes them and changes the masks: verl's
+    function does that, on the whole batch, padded."""
     correction, handle = config.algorithm.get("rollout_correction", None), batch.handle
     if correction is None or correction.get("bypass_mode", False):
         return {}
-    if correction.get("rollout_is") is None and correction.get("rollout_rs") is None:
+    threshold = weight_threshold(config)
+    if threshold is not None or (correction.get("rollout_is") is None and correction.get("rollout_rs") is None):
         found = {} if batch.sums is None else off_policy(batch.sums)
+        if threshold is not None and batch.weight_sums is not None and batch.sums is not None:
+            found |= weight_metrics(batch.weight_sums, batch.sums.tokens, threshold)
         return {f"rollout_corr/{name}": value for name, value in found.items()}
     fields = ["response_mask", "rollout_log_probs", "old_log_probs"]
     data = tq.kv_batch_get(keys=handle.keys, partition_id=PARTITION, select_fields=fields)

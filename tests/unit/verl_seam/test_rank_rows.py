@@ -8,11 +8,22 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from mrpo.step.importance import WeightSums
 from mrpo.step.policy_sums import PolicySums
-from mrpo.verl_seam.rank_rows import ADVANTAGE, SUMS, for_ranks, policy_rows, reference_rows, spread_advantages
+from mrpo.verl_seam.rank_rows import (
+    ADVANTAGE,
+    SUMS,
+    WEIGHT_SUMS,
+    WEIGHTS,
+    for_ranks,
+    policy_rows,
+    reference_rows,
+    spread_advantages,
+)
 
 pytestmark = pytest.mark.unit
 
+RATIOS = [[-2.0, -3.0, -4.0, -5.0], [0.0], [-1.0, -2.0, -3.0]]
 PROMPTS, MASKS = [3, 1, 2], [[1, 1, 0, 1], [1], [1, 0, 1]]
 
 
@@ -52,6 +63,18 @@ def test_log_probabilities_are_those_of_the_responses_tokens() -> None:
     assert sums.tokens.tolist() == [3, 1, 2]
     assert sums.trainer.tolist() == [-13, -1, -6]
     assert sums.engine.tolist() == [-3, -1, -2]
+
+
+def test_tokens_are_weighed_if_asked_and_if_the_engine_said_how_it_sampled_them() -> None:
+    """A ratio of e^-2 for the first token, and so on: none is above 2, so that only the mask shows."""
+    left = policy_rows(whole_sequences(), rows_of_a_rank(), threshold=2.0)
+    expected = [torch.tensor(of).exp() * torch.tensor(mask) for of, mask in zip(RATIOS, MASKS, strict=True)]
+    for found, row in zip(rows_of(left, WEIGHTS), expected, strict=True):
+        assert found == pytest.approx(row.tolist())
+    assert WeightSums.of(left[WEIGHT_SUMS]).highest.tolist() == pytest.approx([float(row.max()) for row in expected])
+    assert left[WEIGHTS].offsets().tolist() == left["old_log_probs"].offsets().tolist()
+    for asked, data in ((None, rows_of_a_rank()), (2.0, rows_of_a_rank().exclude("rollout_log_probs"))):
+        assert not {WEIGHTS, WEIGHT_SUMS} & policy_rows(whole_sequences(), data, asked).keys()
 
 
 def test_the_reference_policy_leaves_nothing_else() -> None:

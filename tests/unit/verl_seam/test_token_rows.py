@@ -8,11 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from transfer_queue import KVBatchMeta
 
 from mrpo.advantages import modulate_tokens, write_tokens
 from mrpo.advantages.token_modulation import token_maxima
 from mrpo.rewards.wire import LOSS_LENGTH
+from mrpo.step.importance import WeightSums
 from mrpo.step.policy_sums import PolicySums
 from mrpo.verl_seam import token_rows
 from mrpo.verl_seam.rows import VerlBatch, pieces
@@ -111,3 +113,37 @@ def test_tokens_are_modulated_in_parts_as_at_once() -> None:
         part_RT = modulate_tokens(*arrays(rows), None, maxima)
         for row, values_T in zip(rows, part_RT, strict=True):
             torch.testing.assert_close(values_T[: lengths[row]], whole_MT[row, : lengths[row]], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("rule", "threshold"),
+    [
+        ({"rollout_is": "token", "rollout_is_threshold": 2.0}, 2.0),
+        ({"rollout_is": "token", "rollout_is_threshold": "0.5_5"}, "0.5_5"),
+        ({"rollout_is": "token", "rollout_is_threshold": 2.0, "rollout_is_batch_normalize": True}, None),
+        ({"rollout_is": "token", "rollout_is_threshold": 2.0, "rollout_rs": "token_k1"}, None),
+        ({"rollout_is": "token", "rollout_is_threshold": 2.0, "bypass_mode": True}, None),
+        ({"rollout_is": "sequence", "rollout_is_threshold": 2.0}, None),
+        ({"rollout_is": None, "rollout_is_threshold": 2.0}, None),
+        (None, None),
+    ],
+)
+def test_ranks_weigh_tokens_where_no_rule_looks_at_more_than_one(rule: Any, threshold: Any) -> None:
+    config = OmegaConf.create({"algorithm": {"rollout_correction": rule}})
+    assert token_rows.weight_threshold(config) == threshold
+
+
+def test_metrics_of_weights_that_ranks_have_left_need_no_token() -> None:
+    """No row of this batch can be read."""
+    tokens = torch.tensor([2.0, 1.0])
+    ones = torch.ones(2)
+    sums = PolicySums(*(tokens if name == "tokens" else ones for name in PolicySums._fields))
+    batch = VerlBatch(KVBatchMeta(keys=["a_0_0", "a_1_0"], tags=[{}, {}]), {}, sums=sums)
+    batch.weight_sums = WeightSums(*(ones for _ in WeightSums._fields))
+    rule = {"rollout_is": "token", "rollout_is_threshold": 2.0}
+    metrics = token_rows.correct_rollouts(batch, OmegaConf.create({"algorithm": {"rollout_correction": rule}}))
+    assert metrics["rollout_corr/rollout_is_mean"] == pytest.approx(2 / 3)
+    assert metrics["rollout_corr/kl"] == pytest.approx(-2 / 3)
+    batch.weight_sums = None  # engines that don't say how they sampled
+    metrics = token_rows.correct_rollouts(batch, OmegaConf.create({"algorithm": {"rollout_correction": rule}}))
+    assert not any("rollout_is" in name for name in metrics)
