@@ -36,10 +36,11 @@ def step_metrics(batches: Sequence[VerlBatch], timings: Mapping[str, float], ste
     scores, turns = (np.concatenate(of) for of in zip(*map(rewards_and_turns, batches), strict=True))
     real = np.array([not is_padding(tag) for tag in tags], dtype=bool)
     real = real if real.any() else ~real
-    prompt, response, oldest, newest = (
-        np.array([tag[name] for tag in tags])
-        for name in ("prompt_len", "response_len", "min_global_steps", "max_global_steps")
-    )
+    prompt, response = (np.array([tag[name] for tag in tags]) for name in ("prompt_len", "response_len"))
+    oldest, newest = (
+        np.array([tag.get(name) for tag in tags], dtype=float) for name in ("min_global_steps", "max_global_steps")
+    )  # NaN of an agent loop that doesn't hand on what the engine says
+    known = real & ~np.isnan(oldest + newest)
     written, there = np.array([model_tokens(tag) for tag in tags]), real & (response > 0)
     advantages = TokenAdvantages()
     for batch in batches:
@@ -53,9 +54,9 @@ def step_metrics(batches: Sequence[VerlBatch], timings: Mapping[str, float], ste
         ("prompt_length", prompt[real]),
         ("num_turns", turns[real]),
         ("training/num_turns", turns[real]),
-        ("training/off_policy/trajectory_spans", (newest - oldest + 1)[real]),
-        ("training/off_policy/trajectory_staleness", (step - 1 - newest)[real]),
-        ("training/off_policy/trajectory_staleness_worst", (step - 1 - oldest)[real]),
+        ("training/off_policy/trajectory_spans", (newest - oldest + 1)[known]),
+        ("training/off_policy/trajectory_staleness", (step - 1 - newest)[known]),
+        ("training/off_policy/trajectory_staleness_worst", (step - 1 - oldest)[known]),
     ):
         metrics |= {f"{name}/{statistic}": value for statistic, value in spread_of(values).items()}
     for name in ("critic/advantages", "critic/returns"):  # without a critic they are one

@@ -129,3 +129,16 @@ def test_advantages_of_two_parts_are_those_of_the_whole(rows: list[tuple[float, 
         assert whole.metrics() == pytest.approx(
             {"mean": float(each.mean()), "max": float(each.max()), "min": float(each.min())}, abs=1e-6
         )
+
+
+def test_ages_are_those_of_the_rows_whose_weights_are_known() -> None:
+    """An agent loop of one's own may not hand on what its engine has said."""
+    some = part([0, 1, 2])
+    some.handle.tags[0] |= {"min_global_steps": None, "max_global_steps": None}
+    del some.handle.tags[1]["min_global_steps"]
+    found = step_metrics([some], TIMINGS, 4, 2)
+    assert found["training/off_policy/trajectory_staleness/mean"] == 4 - 1 - 2
+    assert found["training/off_policy/trajectory_spans/max"] == 2
+    for tag in some.handle.tags:
+        tag |= {"min_global_steps": None}
+    assert math.isnan(step_metrics([some], TIMINGS, 4, 2)["training/off_policy/trajectory_spans/max"])
