@@ -26,7 +26,8 @@ import sys
 import tempfile
 import time
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,7 +36,7 @@ from mrpo.driver.private_folder import require_private
 
 BEFORE_RAY = ("torch.distributed.fsdp", "transformers", "tensordict", "datasets", "peft", "vllm")
 WITH_RAY = (
-    "ray._private.workers.default_worker",
+    "ray._private.workers.default_worker",  # first: what follows declares actor classes (``_ids_of_the_system``)
     "vllm.v1.engine.core",
     "vllm.v1.worker.cpu_worker",
     "verl.trainer.main_ppo",
@@ -131,12 +132,26 @@ def _import_modules(before_ray: Sequence[str], with_ray: Sequence[str]) -> None:
     assert "ray" not in sys.modules, "Ray was loaded before its job was known"
     os.environ.update(json.loads(sys.stdin.readline()))
     for module in with_ray:
-        importlib.import_module(module)
+        with _ids_of_the_system() if "ray" in sys.modules else nullcontext():
+            importlib.import_module(module)
     threads = len(os.listdir("/proc/self/task"))
     print(f"fork server ready: {len(sys.modules)} modules, {threads} threads", flush=True)
     gc.collect()
     gc.enable()
     gc.freeze()  # children's collections must not touch, and so copy, the shared pages
+
+
+@contextmanager
+def _ids_of_the_system() -> Iterator[None]:
+    """In which a declared actor class gets its id from the system. Ray draws it from a generator that is seeded once in
+    a process, so that every child would go on with it and draw the ids of its siblings: of tasks, and so of objects."""
+    actor: Any = importlib.import_module("ray.actor")
+    kind = actor.ActorClassID
+    actor.ActorClassID = types.SimpleNamespace(from_random=lambda: kind(os.urandom(kind.size())))
+    try:
+        yield
+    finally:
+        actor.ActorClassID = kind
 
 
 class Forks:

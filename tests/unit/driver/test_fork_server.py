@@ -45,6 +45,28 @@ def test_garbage_is_collected_again_after_the_imports(python: str) -> None:
     assert run(python, "-c", "import gc; print(gc.isenabled())").stdout == "True\n"
 
 
+def test_siblings_draw_ids_of_their_own_though_the_server_has_imported_an_actor_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two tasks with one id, one would find the other's objects in Ray's store."""
+    monkeypatch.delenv(ENV, raising=False)
+    (tmp_path / "with_actor.py").write_text("import ray\n\n@ray.remote\nclass Actor:\n    pass\n")
+    folder = tmp_path / "fork"
+    folder.mkdir(mode=0o700)
+    path = {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    server = ForkServer(folder, tmp_path / "log", path, before_ray=["json"], with_ray=["ray", "with_actor"])
+    try:
+        server.join_ray("01000000", os.getpid())
+        draw = (
+            "import ray, with_actor; print(ray._raylet.WorkerID.from_random().hex(), ray.ActorClassID.nil().is_nil())"
+        )
+        drawn = [run(str(server.executable), "-c", draw).stdout for _ in range(2)]
+    finally:
+        server.stop()
+    assert all(one.endswith(" True\n") for one in drawn), drawn
+    assert drawn[0] != drawn[1]
+
+
 def test_a_script_gets_arguments_environment_and_directory(python: str, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("import os, sys; print(__name__, sys.argv[1:], os.environ['MARK'], os.getcwd())")
