@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -72,9 +72,10 @@ def test_tokens_are_weighed_if_asked_and_if_the_engine_said_how_it_sampled_them(
     for found, row in zip(rows_of(left, WEIGHTS), expected, strict=True):
         assert found == pytest.approx(row.tolist())
     assert WeightSums.of(left[WEIGHT_SUMS]).highest.tolist() == pytest.approx([float(row.max()) for row in expected])
-    assert left[WEIGHTS].offsets().tolist() == left["old_log_probs"].offsets().tolist()
+    weights, log_probs = (cast(Any, left[name]) for name in (WEIGHTS, "old_log_probs"))
+    assert weights.offsets().tolist() == log_probs.offsets().tolist()
     for asked, data in ((None, rows_of_a_rank()), (2.0, rows_of_a_rank().exclude("rollout_log_probs"))):
-        assert not {WEIGHTS, WEIGHT_SUMS} & policy_rows(whole_sequences(), data, asked).keys()
+        assert not {WEIGHTS, WEIGHT_SUMS} & set(policy_rows(whole_sequences(), data, asked).keys())
 
 
 def test_the_reference_policy_leaves_nothing_else() -> None:
