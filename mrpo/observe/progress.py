@@ -11,7 +11,7 @@ from statistics import fmean, median_low
 from mrpo.record import metrics
 from mrpo.record.alarms import Alarm, raised
 from mrpo.record.jsonl import Record
-from mrpo.record.phase import ALARMS, ENDS, WARNINGS, Phase
+from mrpo.record.phase import ALARMS, ENDS, MEASUREMENTS, WARNINGS, Phase
 
 _RECENT = 9
 """Steps that the time left is judged by: enough for a median, few enough to follow a run that changes its pace."""
@@ -84,7 +84,7 @@ class Progress:
         if name in ENDS:
             self.end = now
             return
-        if name in ALARMS:  # what is raised is in the step's line
+        if name in ALARMS or name in MEASUREMENTS:  # what is raised is in the step's line
             return
         if name in WARNINGS:
             self.warnings.append(now)

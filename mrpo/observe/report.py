@@ -155,11 +155,12 @@ def _timeline(records: Sequence[Record], events: Sequence[Record]) -> dict[str, 
     step = timeline(records, events)
     if step is None:
         return None
-    lanes = [("engines", step.engines), ("ranks", step.ranks)]
     bars = [
-        (who, lane, *bar, PHASE_COLOURS.get(bar.phase, "#BBBBBB")) for lane, (who, of) in enumerate(lanes) for bar in of
+        (who, lane, *bar, PHASE_COLOURS.get(bar.phase, "#BBBBBB"))
+        for lane, (who, of) in enumerate(step.lanes.items())
+        for bar in of
     ]
-    legend = {phase: colour for _, _, phase, _, _, colour in bars}
+    legend = {phase: colour for _, _, phase, _, _, _, colour in bars}
     return {"step": step.step, "seconds": step.seconds, "bars": bars, "idle": step.idle, "legend": legend}
 
 

@@ -1,8 +1,9 @@
-"""One step as it went: who was at work when, engines above ranks, so that idle time is seen."""
+"""One step as it went: who was at work when, engines above reward workers above ranks, so that idle time is seen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from mrpo.observe.axes import GREY, INK
@@ -23,6 +24,8 @@ class Bar(NamedTuple):
     phase: str
     began: float
     ended: float
+    share: float = 1.0
+    """Of those who have the lane, how many were at work."""
 
 
 class StepTimeline(NamedTuple):
@@ -32,12 +35,22 @@ class StepTimeline(NamedTuple):
     seconds: float
     engines: list[Bar]
     ranks: list[Bar]
+    reward_workers: list[Bar] | None = None
+    """None: nobody knows."""
+
+    @property
+    def lanes(self) -> dict[str, list[Bar]]:
+        """By name, from the top down."""
+        scoring = {} if self.reward_workers is None else {"rewards": self.reward_workers}
+        return {"engines": self.engines, **scoring, "ranks": self.ranks}
 
     @property
     def idle(self) -> dict[str, float]:
-        """The share of the step in which each side had nothing to do."""
-        busy = {"engines": self.engines, "ranks": self.ranks}
-        return {who: 1 - sum(bar.ended - bar.began for bar in bars) / self.seconds for who, bars in busy.items()}
+        """The share of the step in which each of the lanes had nothing to do."""
+        return {
+            who: 1 - sum(bar.share * (bar.ended - bar.began) for bar in bars) / self.seconds
+            for who, bars in self.lanes.items()
+        }
 
 
 def timeline(records: Sequence[Record], events: Sequence[Record]) -> StepTimeline | None:
@@ -60,8 +73,22 @@ def timeline(records: Sequence[Record], events: Sequence[Record]) -> StepTimelin
             if event["phase"] in _RANKS and until > event["time"] - start:
                 ranks.append(Bar(event["phase"], event["time"] - start, until))
         engines = [Bar(Phase.ROLLOUT, 0.0, seconds - idle)] if seconds > idle else []
-        return StepTimeline(int(record["step"]), seconds, engines, ranks)
+        return StepTimeline(int(record["step"]), seconds, engines, ranks, _scoring(of_step[began:], seconds))
     return None
+
+
+def _scoring(events: Sequence[Record], seconds: float) -> list[Bar] | None:
+    """The reward workers' bars: as high as the share of them that was at work, neighbours of one height as one."""
+    shares = next((event["busy"] for event in reversed(events) if event["phase"] == Phase.SCORED), None)
+    if shares is None:
+        return None
+    bars, place = [], 0
+    for share, alike in groupby(shares):
+        width = len(list(alike))
+        began, ended = (seconds * at / len(shares) for at in (place, place + width))
+        bars += [Bar(Phase.REWARD, began, ended, share)] if share > 0 else []
+        place += width
+    return bars
 
 
 def _begins(of_step: Sequence[Record], place: int) -> bool:
@@ -71,12 +98,14 @@ def _begins(of_step: Sequence[Record], place: int) -> bool:
 
 
 def draw_timeline(panel: Axes, drawn: StepTimeline) -> None:
-    lanes = {"ranks": drawn.ranks, "engines": drawn.engines}
+    lanes = dict(reversed(drawn.lanes.items()))
     for height, (who, bars) in enumerate(lanes.items()):
         panel.barh([height], [drawn.seconds], color="#F2F2F2", height=0.62, linewidth=0)
         for bar in bars:
             colour = PHASE_COLOURS.get(bar.phase, GREY)
-            panel.barh([height], [bar.ended - bar.began], left=[bar.began], color=colour, height=0.62, label=bar.phase)
+            below = height - 0.31 * (1 - bar.share)  # its middle: bars stand on the lane's floor
+            spans = {"left": [bar.began], "height": 0.62 * bar.share}
+            panel.barh([below], [bar.ended - bar.began], color=colour, label=bar.phase, **spans)
         panel.text(drawn.seconds * 1.01, height, f"idle {drawn.idle[who]:.0%}", va="center", color=INK)
     panel.set_yticks(range(len(lanes)), lanes)
     panel.set_xlim(0, drawn.seconds * 1.1)

@@ -65,6 +65,11 @@ class Phase(StrEnum):
     INFORMATIVE_DROPPED = "informative groups dropped"
     """Dynamic sampling throws away groups that the estimator learns from; its detail says how many."""
 
+    # Measurements, which are no part of what a run does.
+    SCORED = "scored"
+    """How busy the reward workers were in a step that has ended; ``busy`` has it, a share for each of its equal parts
+    (``mrpo.record.busy``)."""
+
     # Faults.
     ENGINE_DIED = "engine died"
     ENGINE_REPLACED = "engine replaced"
@@ -84,6 +89,8 @@ class Phase(StrEnum):
 WARNINGS = (Phase.TRUNCATED, Phase.NO_ADVANTAGE, Phase.INFORMATIVE_DROPPED)
 
 ALARMS = (Phase.ALARM, Phase.ALARM_CLEARED)
+
+MEASUREMENTS = (Phase.SCORED,)
 
 ENDS = (Phase.DONE, Phase.FAILED, Phase.STOPPED)
 

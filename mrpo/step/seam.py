@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from mrpo.config.advantage import TokenModulation
+from mrpo.record.busy import Interval
 from mrpo.step.checkpointing import Ranks
 from mrpo.step.rollouts import BatchRow, Rollouts
 
@@ -166,6 +167,9 @@ class Seam(Protocol):
     def update_weights(self) -> Metrics:
         """Give the engines the weights that the ranks have now, by which rollouts under way go on. Replaces engines
         that died idle before."""
+
+    def scored(self) -> list[list[Interval]]:
+        """Of each reward worker that says it, when it was at work since it was last asked."""
 
     def combine(self, parts: Sequence[tuple[Metrics, int]]) -> Metrics:
         """One mapping of the metrics of a step's mini-batches, each with its number of rollouts."""

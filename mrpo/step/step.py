@@ -37,6 +37,7 @@ from functools import partial
 import torch
 
 from mrpo.advantages import compute_advantages
+from mrpo.record.busy import busy_shares
 from mrpo.record.jsonl import as_read
 from mrpo.record.metrics import rename
 from mrpo.record.phase import Phase
@@ -87,6 +88,7 @@ def run_step(number: int, run: Parts) -> Metrics:
                 complete(one, run)
         note(Phase.UPDATE_WEIGHTS)
         metrics = seam.combine([(batch.metrics, batch.size) for batch in step.batches]) | seam.update_weights()
+    note_scoring(step, run)
     sampled_at = [step.sampled_at, *(one.sampled_at or math.inf for one in growing)]
     metrics |= idle_seconds(step.timings, sampled_at, began)
     if is_validated(run, number):
@@ -137,6 +139,13 @@ def idle_seconds(timings: Mapping[str, float], sampled_at: Iterable[float | None
     sampling = max((at - began for at in sampled_at if at is not None), default=0.0)
     at_work = sum(timings.get(part, 0.0) for part in RANKS_PARTS)
     return {"time/rank_idle": max(0.0, whole - at_work), "time/engine_idle": max(0.0, whole - max(0.0, sampling))}
+
+
+def note_scoring(step: Step, run: Parts) -> None:
+    """Record how busy the reward workers were in the step that has just ended, where its metrics are recorded."""
+    workers = run.seam.scored()
+    if has_line(run, step.number) and (shares := busy_shares(workers, step.timings.get("step", 0.0))):
+        run.folder.event(Phase.SCORED, step=step.number, busy=[round(share, 2) for share in shares])
 
 
 def is_validated(run: Parts, number: int) -> bool:

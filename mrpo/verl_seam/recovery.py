@@ -23,6 +23,7 @@ from verl.utils.fs import copy_to_local
 from verl.workers.rollout.llm_server import LLMServerManager
 from verl.workers.rollout.replica import RolloutReplica
 
+from mrpo.record.busy import BusyTimes, Interval
 from mrpo.record.phase import Phase
 from mrpo.verl_seam.batched import as_they_end
 from mrpo.verl_seam.node_roles import REWARD_NODE, in_turn
@@ -130,6 +131,11 @@ class RewardLoopWorker(VerlRewardLoopWorker):
         """The scores of a rollout, or with ``rollouts`` those of a group."""
         of_group = "rollouts" in what
         return await (self.reward_manager.score_group if of_group else self.reward_manager.score)(**what)
+
+    async def take_busy(self) -> list[Interval] | None:
+        """When it was at work since the last call; None of a reward manager that doesn't know."""
+        busy: BusyTimes | None = getattr(self.reward_manager, "busy", None)
+        return None if busy is None else busy.take()
 
     async def score_batch(self, rollouts: Sequence[dict[str, Any]]) -> AsyncIterator[list[tuple[int, Any]]]:
         """The scores of each, or of each group, as they are there: a slow one keeps none of the others."""

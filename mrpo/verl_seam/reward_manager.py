@@ -14,6 +14,7 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 from mrpo.config.controller import received
 from mrpo.config.run import RewardConfig
 from mrpo.config.schedule import at
+from mrpo.record.busy import BusyTimes
 from mrpo.record.run_folder import RunFolder
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.scorer import Scorer
@@ -37,6 +38,7 @@ class MultiRewardManager(RewardManagerBase):
         logs = RunFolder(ours.run_dir).reward_logs
         require_loadable(rewards, ours.recipe_folder, logs)
         self.scorer = Scorer(rewards, ours.recipe_folder, logs=logs)
+        self.busy = BusyTimes()
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """verl's way to ask: score the last sequence of ``data``."""
@@ -65,7 +67,8 @@ class MultiRewardManager(RewardManagerBase):
         else:
             response = self.decode(ids)
         given = list(rollout["raw_prompt"]), response, rollout["reward_model"]["ground_truth"]
-        outcomes = await self.scorer.score(*given, extra_of(rollout, response, step))
+        with self.busy.at_work():
+            outcomes = await self.scorer.score(*given, extra_of(rollout, response, step))
         total = self._weighted_sum(outcomes, step)
         return {"reward_score": total, "reward_extra_info": encode(outcomes), RESPONSE: response}
 
@@ -79,7 +82,8 @@ class MultiRewardManager(RewardManagerBase):
             {name: Outcome(score) for name, score in decode(one).items() if name in self.weights} for one in fields
         ]
         given = list(first["raw_prompt"]), [one[RESPONSE] for one in rollouts], first["reward_model"]["ground_truth"]
-        found = await self.scorer.score_group(*given, extras, scored)
+        with self.busy.at_work():
+            found = await self.scorer.score_group(*given, extras, scored)
         return [
             {
                 "reward_score": one["reward_score"] + self._weighted_sum(outcomes, step),

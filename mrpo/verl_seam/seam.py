@@ -26,6 +26,7 @@ read, texts, write TransferQueue's, in ``rows``, ``token_rows``
 update_actor                                                                  ``_update_actor``
 update_weights     ``on_step_end``                                            ``_stop_profiling``,
                                                                               ``_consume_sync_metrics``
+scored             (methods of our own worker, in ``recovery``)
 combine            ``MetricsAggregator``
 finish             ``tq.kv_clear``, (``step_metrics``)                        ``_get_n_gpus_for_throughput``,
                                                                               ``_log_rollout_data``
@@ -42,7 +43,7 @@ all of it with another version of verl.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ import ray
 import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf
+from ray.exceptions import RayActorError
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import DAPO_FILTERED_REWARD_COUNTS_KEY
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
@@ -62,6 +64,7 @@ from verl.utils.tracking import DapoFilteredRewardTableLogger, Tracking, Validat
 from mrpo.config.advantage import TokenModulation
 from mrpo.config.controller import ControllerConfig
 from mrpo.errors import ConfigError
+from mrpo.record.busy import Interval
 from mrpo.record.phase import Phase
 from mrpo.step.outcome import tool_metrics
 from mrpo.step.rollouts import BatchRow, Rollouts
@@ -80,6 +83,9 @@ from mrpo.verl_seam.text import ResponseDecoder
 from mrpo.verl_seam.trackers import begin_at
 from mrpo.verl_seam.trainer import TRAINERS
 from mrpo.verl_seam.validation import renamed
+
+SCORED_SECONDS = 1.0
+"""In which reward workers must say when they were at work; of one that is starting again nobody knows it."""
 
 
 class VerlSeam:
@@ -342,6 +348,14 @@ class VerlSeam:
             self.engines.look(self.trainer.global_steps, at_once=True)
         self.trainer.on_step_end()
         return self.trainer._consume_sync_metrics()
+
+    def scored(self) -> list[list[Interval]]:
+        asked = [worker.take_busy.options(max_task_retries=0).remote() for worker in self._reward_workers()]
+        told = []
+        for answer in ray.wait(asked, num_returns=len(asked), timeout=SCORED_SECONDS)[0] if asked else ():
+            with suppress(RayActorError):  # it has died, and starts again
+                told.append(ray.get(answer))
+        return [intervals for intervals in told if intervals is not None]
 
     def combine(self, parts: Sequence[tuple[Metrics, int]]) -> Metrics:
         aggregator = MetricsAggregator()

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from mrpo.checkpoint.plain import load_state, save_state
+from mrpo.record.busy import Interval
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.wire import decode, encode
 from mrpo.step.checkpointing import Ranks
@@ -93,6 +94,10 @@ class FaultySeam:
         """Called in each wait of a step."""
         self.in_update: Callable[[], None] = lambda: None
         """Called in each update of the ranks."""
+        self.step_seconds: float | None = None
+        """How long each step takes."""
+        self.scoring: list[list[Interval]] = []
+        """When each reward worker was at work, in seconds before a step's end."""
         self.in_validation: Callable[[int], None] = lambda step: None
 
     def load(self, folder: Path | None, step: int) -> bool:
@@ -121,6 +126,7 @@ class FaultySeam:
     def timed_step(self, step: int, timings: dict[str, float]) -> Iterator[None]:
         self.step, self.calls = step, []
         yield
+        timings |= {} if self.step_seconds is None else {"step": self.step_seconds}
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
@@ -230,6 +236,9 @@ class FaultySeam:
         self.calls.append("update_weights")
         self.engine_weights = self.weights.weights
         return {}
+
+    def scored(self) -> list[list[Interval]]:
+        return self.scoring
 
     def combine(self, parts: Sequence[tuple[Metrics, int]]) -> Metrics:
         total = sum(n for _, n in parts)

@@ -230,6 +230,18 @@ def test_a_run_that_learns_nothing_or_throws_away_what_teaches_says_so_once(tmp_
     assert len([event for event in folder.events() if event["phase"] in WARNINGS]) == 2
 
 
+def test_a_step_records_how_busy_reward_workers_were_where_its_metrics_are(tmp_path: Path) -> None:
+    seam = FaultySeam(total_steps=5)
+    seam.step_seconds, seam.scoring = 60.0, [[(70.0, 30.0)], [(1.0, 0.0)]]
+    run = parts(seam, tmp_path, observe={"metrics": {"every": 3}})
+    for number in (1, 2, 3):
+        run_step(number, run)
+    run.writer.settle()
+    told = [event for event in RunFolder(tmp_path).events() if event["phase"] == Phase.SCORED]
+    assert [event["step"] for event in told] == [1, 3]
+    assert told[0]["busy"] == [0.5] * 30 + [0.0] * 29 + [0.5]
+
+
 def test_masked_rollouts_are_in_no_loss_and_teach_the_budget_nothing(tmp_path: Path) -> None:
     seam = FaultySeam()
     seam.truncated = 0.5
