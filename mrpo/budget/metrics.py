@@ -12,6 +12,8 @@
 | budget/variance/correlation | of the two, over prompts: is the history any good |
 | budget/variance/gain | Σσ²/n over its value at uniform n, with the variances before the step; 1 gains nothing |
 | budget/effective_sample_size | rollouts of equal weight that the 1/n-weighted mean is worth |
+| budget/committed | pilot_commit: share of the prompts that got more than their pilot |
+| budget/unspent | pilot_commit: rollouts of the step's total that no prompt was to get |
 """
 
 from __future__ import annotations

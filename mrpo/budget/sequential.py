@@ -110,36 +110,3 @@ class ReinforceAda:
         above = observed.reward_N > self.rounds.threshold
         below = ~above & ~np.isnan(observed.reward_N)
         return self._prompts.count(index, above), self._prompts.count(index, below)
-
-
-class PilotCommit(ReinforceAda):
-    """Pilot-Commit (arXiv 2605.26606): a round for every prompt, then all others for those that vary in it, none for
-    the rest. What is kept, and that all that was seen counts, is as for ``ReinforceAda``.
-
-    The pilot decides and counts, which biases: a prompt of a small success rate p goes on only if its pilot of n hits,
-    and then the pilot's mean is p / (1 - (1 - p)^n) on average, too high; the mean of all m rounds is so by an mth of
-    that. Prompts that are given up are given up by chance, too: hard ones are tried less than they could be learned.
-
-    >>> sampler = PilotCommit(prompts=[7, 8], round_size=2, rounds=RoundsConfig(stop="pilot_commit", max_rounds=4))
-    >>> keys, prompts = np.arange(4), np.array([7, 7, 8, 8], dtype=np.uint64)
-    >>> sampler.next_round(Observed(keys, prompts, np.array([0.0, 1.0, 0.0, 0.0]))).tolist()
-    [6, 0]
-    """
-
-    def next_round(self, observed: Observed) -> IntArray:
-        """The pilot, then all other rounds at once of those prompts whose pilot varies."""
-        index, size = self._prompts.index(observed.prompt_N), self._prompts.round_size
-        made = self._prompts.count(index, np.ones(len(index), dtype=bool))
-        scored = ~np.isnan(observed.reward_N)
-        count = self._prompts.count(index, scored)
-        reward_N, prompt_N = observed.reward_N[scored], index[scored]
-        mean = np.bincount(prompt_N, reward_N, minlength=len(size)) / np.maximum(count, 1)
-        square = np.bincount(prompt_N, (reward_N - mean[prompt_N]) ** 2, minlength=len(size))
-        varies = square >= self.rounds.min_variance * np.maximum(count - 1, 1)
-        others = np.where(varies & (count > 1), self.rounds.max_rounds * size - made, 0)
-        return np.where(made < size, size - made, np.maximum(others, 0))
-
-
-def sampler_of(prompts: npt.ArrayLike, round_size: npt.ArrayLike, rounds: RoundsConfig) -> ReinforceAda:
-    """The sampler that ``rounds.stop`` asks for."""
-    return (PilotCommit if rounds.stop == "pilot_commit" else ReinforceAda)(prompts, round_size, rounds)

@@ -56,8 +56,9 @@ class EqualBudget:
         each = rollouts_per_step(dict(flatten(config.model_dump(mode="json"))))
         if each is None:
             raise ConfigError(
-                f"--budget: given {self}, but with budget.rounds, budget.filter_groups or budget.unit=tokens a step's "
-                "rollouts vary, so cells can't be made equal in them. Allowed: tokens=N or seconds=N."
+                f"--budget: given {self}, but with budget.rounds, budget.filter_groups, budget.unit=tokens or "
+                "budget.method=pilot_commit a step's rollouts vary, so cells can't be made equal in them. Allowed: "
+                "tokens=N or seconds=N."
             )
         if self.amount % each:
             near = max(1, round(self.amount / each)) * each

@@ -187,6 +187,8 @@ def rollouts_per_step(settings: Mapping[str, Any]) -> int | None:
     """Rollouts of each step, where the settings make it the same in all; None where they don't, or are unknown."""
     if varies(settings, "rollouts") or settings.get("budget.unit", "tokens") != "rollouts":
         return None
+    if settings.get("budget.method") == "pilot_commit":  # what no prompt is to get is not sampled
+        return None
     prompts, each = settings.get("data.train_batch_size"), settings.get("budget.rollouts_per_prompt")
     return prompts * each if isinstance(prompts, int) and isinstance(each, int) else None
 

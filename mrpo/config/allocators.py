@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from mrpo.config.base import StrictModel, config_errors
 from mrpo.config.budget import BudgetConfig, Predictor
@@ -77,7 +77,40 @@ class HoraBudget(BudgetConfig):
     """How history is read: ``beta`` keeps a doubt of prompts that have never hit, so that they are tried again."""
 
 
-_WITH_OPTIONS: tuple[type[BudgetConfig], ...] = (DynamoBudget, VipBudget, KnapsackBudget, GvmBudget, HoraBudget)
+class PilotCommitBudget(BudgetConfig):
+    """Pilot-Commit (arXiv 2605.26606): ``low`` rollouts of each prompt, the pilot, and when all of a step are there the
+    rest of its total to those that vary. Two rollouts are the fewest that can."""
+
+    min_low: ClassVar[int] = 2
+    has_pilot: ClassVar[bool] = True
+
+    method: Literal["pilot_commit"] = "pilot_commit"
+    min_variance: float = Field(default=0.1, gt=0)
+    """Unbiased variance of ``reward`` in the pilot from which a prompt gets more."""
+    reward: str = "total"
+    """The reward that decides, or the weighted sum of those a rollout has (``total``)."""
+
+    @property
+    def deciding(self) -> tuple[str, str] | None:
+        return "budget.reward", self.reward
+
+    @model_validator(mode="after")
+    def _samples_in_no_other_rounds(self) -> PilotCommitBudget:
+        if self.rounds is not None:
+            raise ConfigError(
+                "budget.rounds: given with method pilot_commit, which has rounds of its own, allowed: none"
+            )
+        return self
+
+
+_WITH_OPTIONS: tuple[type[BudgetConfig], ...] = (
+    DynamoBudget,
+    VipBudget,
+    KnapsackBudget,
+    GvmBudget,
+    HoraBudget,
+    PilotCommitBudget,
+)
 
 METHODS: dict[str, type[BudgetConfig]] = {
     **dict.fromkeys(module_names("mrpo.budget.allocators"), BudgetConfig),

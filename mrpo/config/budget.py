@@ -20,21 +20,16 @@ Signal = Literal["bernoulli", "total_variance", "per_reward", "estimator"]
 
 
 class RoundsConfig(StrictModel):
-    """Sample a prompt in rounds: until it has what it needs to teach (Reinforce-Ada, arXiv 2510.04996), or one for all
-    and the others where that one varies (Pilot-Commit, arXiv 2605.26606)."""
+    """Sample a prompt in rounds until it has what it needs to teach (Reinforce-Ada, arXiv 2510.04996)."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"most": "max_rounds"}
-    WITHOUT_EFFECT: ClassVar = {"min_variance": ("stop", ("balanced", "positive"))}
 
     max_rounds: int = Field(default=4, ge=1)
     """Most rounds of a prompt. A round has as many rollouts as the allocator gives the prompt."""
     keep: int = Field(default=4, ge=2, multiple_of=2)
     """Rollouts of a prompt that are trained on, half above ``threshold`` and half not, as far as there are."""
-    stop: Literal["balanced", "positive", "pilot_commit"] = "balanced"
-    """Enough is: ``keep``/2 on each side, or one above; or the first round alone (``pilot_commit``), unless its
-    variance says that the prompt gets all its rounds."""
-    min_variance: float = Field(default=0.1, gt=0)
-    """``pilot_commit``: unbiased variance of ``reward`` in the first round from which a prompt gets the others."""
+    stop: Literal["balanced", "positive"] = "balanced"
+    """Enough is: ``keep``/2 on each side, or one above."""
     reward: str = "total"
     """The reward that decides, or the weighted sum of those a rollout has (``total``). A prompt that it scores no
     rollout of is sampled in one round."""
@@ -53,9 +48,11 @@ class BudgetConfig(StrictModel):
     }
     needs_success_rates: ClassVar[bool] = False
     """Whether the method reads the signal's mean as a chance, which only the bernoulli signal gives."""
+    has_pilot: ClassVar[bool] = False
+    """Whether ``low`` rollouts of all of a step's prompts are sampled before the rest is divided."""
 
     method: str = "uniform"
-    """Allocator: uniform, neyman, dynamo, vip, knapsack, gvm or hora."""
+    """Allocator: uniform, neyman, dynamo, vip, knapsack, gvm, hora or pilot_commit."""
     rollouts_per_prompt: int = Field(default=8, ge=1)
     """Mean rollouts per prompt. Prompts times this is the total of a step, whatever the allocation."""
     low: int = Field(default=2, ge=0)
@@ -104,12 +101,10 @@ class BudgetConfig(StrictModel):
         return self
 
     def _require_as_many_as_are_kept(self, rounds: RoundsConfig) -> None:
-        pilot = rounds.stop == "pilot_commit"  # after which a prompt may be given up
-        if self.low * (1 if pilot else rounds.max_rounds) < rounds.keep:
-            of = "of the first round" if pilot else f"x max_rounds={rounds.max_rounds} rollouts"
+        if self.low * rounds.max_rounds < rounds.keep:
             raise ConfigError(
-                f"budget.rounds.keep: given {rounds.keep}, allowed: at most low={self.low} {of}, the fewest that a "
-                "prompt may get"
+                f"budget.rounds.keep: given {rounds.keep}, allowed: at most low={self.low} x "
+                f"max_rounds={rounds.max_rounds} rollouts, the fewest that a prompt may get"
             )
 
     def require_low(self, low: int) -> None:
@@ -121,6 +116,11 @@ class BudgetConfig(StrictModel):
     def trained_per_prompt(self) -> int:
         """Mean rollouts of a prompt that a step trains on."""
         return self.rounds.keep if self.rounds is not None else self.rollouts_per_prompt
+
+    @property
+    def deciding(self) -> tuple[str, str] | None:
+        """The reward by which it is decided in a step who gets more, after the name of the field that says it."""
+        return None if self.rounds is None else ("budget.rounds.reward", self.rounds.reward)
 
     @classmethod
     def own_options(cls) -> list[str]:

@@ -31,15 +31,15 @@ def require_known_in_rounds(rewards: Mapping[str, RewardConfig], budget: BudgetC
     Raises:
         ConfigError: rounds are decided by what isn't known before a prompt has all of its rollouts.
     """
-    if budget.rounds is None:
+    if budget.deciding is None:
         return
-    given = budget.rounds.reward
+    field, given = budget.deciding
     of_groups = [name for name, reward in rewards.items() if reward.scope == "group"]
     weigh = [name for name in of_groups if max(values(rewards[name].weight)) > 0]
     if found := weigh if given == "total" else [name for name in of_groups if name == given]:
         allowed = ", ".join(name for name in rewards if name not in of_groups)
         includes = f", which includes {found[0]}" if given == "total" else ""
         raise ConfigError(
-            f"budget.rounds.reward: given {given}{includes}; a reward of scope group is known when a prompt has all of "
-            f"its rollouts, after its last round. Allowed: {allowed or 'a reward of scope rollout'}."
+            f"{field}: given {given}{includes}; a reward of scope group is known when a prompt has all of its "
+            f"rollouts, after its last round. Allowed: {allowed or 'a reward of scope rollout'}."
         )

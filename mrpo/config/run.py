@@ -334,8 +334,14 @@ class RunConfig(StrictModel):
                 f"budget.filter_groups: given {self.budget.filter_groups} with algorithm.shrinkage, by which groups "
                 "that don't vary have an advantage, too. Allowed: none."
             )
-        if self.budget.rounds is not None and self.budget.rounds.reward not in known:
-            raise unknown_name("budget.rounds.reward", self.budget.rounds.reward, known)
+        field, deciding = self.budget.deciding or ("", "total")
+        if deciding not in known:
+            raise unknown_name(field, deciding, known)
+        if self.budget.has_pilot and self.budget.unit != "rollouts":
+            raise ConfigError(
+                f"budget.unit: given {self.budget.unit} with method {self.budget.method}, allowed: rollouts. What "
+                "is left after the pilots is counted in rollouts."
+            )
         _ = self.advantage  # is checked as it is made
         require_a_weight_in_every_step(self.rewards, self.trainer.total_training_steps)
         require_known_in_rounds(self.rewards, self.budget)

@@ -4,7 +4,7 @@ rollouts, ``G`` prompt groups, ``K`` rewards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,10 +17,12 @@ from mrpo.budget.allocate import allocate
 from mrpo.budget.history import PromptHistory
 from mrpo.budget.ids import content_ids
 from mrpo.budget.metrics import allocation_metrics, outcome_metrics
+from mrpo.budget.pilot import commit
 from mrpo.budget.signal import simulated
 from mrpo.budget.stats import FloatArray, IntArray, PromptStats
 from mrpo.budget.weights import rollout_weights
 from mrpo.config.advantage import AdvantageConfig
+from mrpo.config.allocators import PilotCommitBudget
 from mrpo.config.budget import BudgetConfig
 from mrpo.step.baseline import Baseline, totals
 from mrpo.step.rollouts import Rollouts
@@ -78,12 +80,34 @@ class RolloutBudget:
     def plan(self, plan: BatchPlan, uids: Sequence[str], step: int = 1) -> IntArray:
         """Enter prompts of ``step`` into ``plan``. Returns the rollouts of each, int64[G]."""
         stats = self._stats(uids, self.rewards_at(step))
-        total = self._total(plan, uids, stats)
-        options = self.config.options()
-        n_G = allocate(self.config.method, stats, total, self.config.low, self.config.high, **options)
+        if self.config.has_pilot:
+            n_G = np.full(len(uids), self.config.low)
+        else:
+            total = self._total(plan, uids, stats)
+            options = self.config.options()
+            n_G = allocate(self.config.method, stats, total, self.config.low, self.config.high, **options)
         plan.n_by_uid |= dict(zip(uids, n_G.tolist(), strict=True))
         plan.stats |= {uid: stats.take(np.array([i])) for i, uid in enumerate(uids)}
         return n_G
+
+    def commit(self, plan: BatchPlan, variance_of: Mapping[str, float]) -> dict[str, int]:
+        """Divide what is left of the step's total over prompts whose pilots are there, by the variance of these, and
+        enter it into ``plan``. Returns how many rollouts more each gets."""
+        assert isinstance(self.config, PilotCommitBudget)
+        uids = [uid for uid in plan.n_by_uid if uid in variance_of]  # as they were submitted, whoever came in first
+        others = sum(n for uid, n in plan.n_by_uid.items() if uid not in variance_of)
+        left = self.config.total(self.prompts_per_step) - others
+        n_G = commit([variance_of[uid] for uid in uids], left, self.config)
+        more = {uid: n - plan.n_by_uid[uid] for uid, n in zip(uids, n_G.tolist(), strict=True)}
+        plan.n_by_uid |= dict(zip(uids, n_G.tolist(), strict=True))
+        return more
+
+    def again(self, plan: BatchPlan, uids: Sequence[str]) -> list[int]:
+        """Rollouts of prompts of ``plan`` that are sampled once more from the beginning: as many as they had, or their
+        pilots, since their texts may differ."""
+        if self.config.has_pilot:
+            plan.n_by_uid |= dict.fromkeys(uids, self.config.low)
+        return [plan.n_by_uid[uid] for uid in uids]
 
     def _stats(self, uids: Sequence[str], rewards: AdvantageConfig) -> PromptStats:
         stats = self.history.stats(
@@ -133,7 +157,12 @@ class RolloutBudget:
             outcome_N = np.where(np.isnan(total_N), np.nan, advantages_N.double().numpy())
         else:
             outcome_N = total_N
-        return allocation_metrics(n_G, stats) | outcome_metrics(n_G, stats, group_N, outcome_N)
+        pilots = self._pilot_metrics(plan, n_G) if self.config.has_pilot else {}
+        return allocation_metrics(n_G, stats) | outcome_metrics(n_G, stats, group_N, outcome_N) | pilots
+
+    def _pilot_metrics(self, plan: BatchPlan, n_G: IntArray) -> dict[str, float]:
+        unspent = self.config.total(self.prompts_per_step) - sum(plan.n_by_uid.values())
+        return {"budget/committed": float((n_G > self.config.low).mean()), "budget/unspent": float(unspent)}
 
     def loss_weights(self, rollouts: Rollouts, masked_N: torch.Tensor) -> torch.Tensor:
         """Weight of each rollout in the loss: 1/n if asked for, so that all prompts count alike; else 1.

@@ -24,7 +24,7 @@ from functools import partial
 
 from mrpo.checkpoint.manifest import CheckpointError
 from mrpo.step.parts import Parts, Step
-from mrpo.step.seam import Batch
+from mrpo.step.seam import Batch, Commit
 
 MAX_REFILLS = 8
 """A step may ask for this many times its prompts before the run stops: failed and filtered groups would be replaced for
@@ -72,8 +72,9 @@ def resubmit(run: Parts) -> None:
         for step in begun:
             chosen = {i: uid for i, uid in fetched if wanted.get(uid) is step}
             if chosen:
-                n_G = [step.plan.n_by_uid[uid] for uid in chosen.values()]
-                run.seam.submit(run.seam.select(prompts, list(chosen)), list(chosen.values()), n_G, step.number)
+                uids = list(chosen.values())
+                n_G = run.budget.again(step.plan, uids)
+                run.seam.submit(run.seam.select(prompts, list(chosen)), uids, n_G, step.number)
         for _, uid in fetched:
             wanted.pop(uid, None)
     if wanted:
@@ -117,12 +118,17 @@ def submit(step: Step, run: Parts, count: int) -> None:
     run.seam.submit(prompts, uids, n_G.tolist(), step.number)
 
 
+def commit_of(step: Step, run: Parts) -> Commit | None:
+    """How the rest of the step's rollouts is divided when its pilots are there; None: the budget has no pilots."""
+    return partial(run.budget.commit, step.plan) if run.config.budget.has_pilot else None
+
+
 def next_batch(step: Step, run: Parts) -> Batch:
     """The next mini-batch of ``step``: one that is ready, or waited for."""
     if step.ready:
         return step.ready.pop(0)
     prompts = run.config.data.train_batch_size // run.seam.mini_batches
-    batch = run.seam.wait(step.number, prompts, refill=partial(submit, step, run))
+    batch = run.seam.wait(step.number, prompts, partial(submit, step, run), commit_of(step, run))
     if step.sampled_at is None:
         step.sampled_at = time.monotonic()
     return batch
@@ -147,7 +153,7 @@ def tended(steps: Sequence[Step], run: Parts) -> Iterator[None]:
         growing = [step for step in steps if not step.ready]
         while growing and not done.wait(TEND_SECONDS):
             for step in growing:
-                if run.seam.tend(step.number, partial(submit, step, run)) == 0:
+                if run.seam.tend(step.number, partial(submit, step, run), commit_of(step, run)) == 0:
                     step.sampled_at = time.monotonic()
             growing = [step for step in growing if step.sampled_at is None]
 

@@ -19,6 +19,8 @@ from mrpo.step.checkpointing import Ranks
 from mrpo.step.rollouts import BatchRow, Rollouts
 
 Metrics = dict[str, Any]
+Commit = Callable[[Mapping[str, float]], Mapping[str, int]]
+"""From the variance of each prompt's pilot to how many rollouts more it gets, by uid."""
 
 
 class PromptContent(NamedTuple):
@@ -124,15 +126,17 @@ class Seam(Protocol):
 
     def submit(self, prompts: Prompts, uids_G: Sequence[str], n_G: Sequence[int], step: int) -> None:
         """Start the rollouts that ``step`` trains on: ``n_G[i]`` of the prompt ``uids_G[i]``. Rewards are computed as
-        each ends."""
+        each ends. Where the budget has pilots, these are them."""
 
-    def wait(self, step: int, prompts: int, refill: Callable[[int], None]) -> Batch:
+    def wait(self, step: int, prompts: int, refill: Callable[[int], None], commit: Commit | None) -> Batch:
         """The next batch of so many prompt groups of ``step``. ``refill(count)`` is asked to submit others for groups
-        that failed or were filtered out."""
+        that failed or were filtered out; ``commit``, where the budget has pilots, when all of the step's prompts
+        without an end have theirs."""
 
-    def tend(self, step: int, refill: Callable[[int], None]) -> int:
-        """Replace the groups of ``step`` that have failed or are filtered out by now. Returns how many of its prompts
-        have no end yet. May be called while the ranks are at work, from another thread."""
+    def tend(self, step: int, refill: Callable[[int], None], commit: Commit | None) -> int:
+        """Replace the groups of ``step`` that have failed or are filtered out by now, and go on with its prompts whose
+        pilots are there. Returns how many of its prompts have no end yet. May be called while the ranks are at work,
+        from another thread."""
 
     def store(self, batch: Batch, file: Path) -> None:
         """Write a batch that ``wait`` has given, tokens, scores and all, as plain tensors and JSON."""

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, cast
 from uuid import uuid4
@@ -24,7 +24,8 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
 from mrpo.budget.ids import as_ids
-from mrpo.budget.sequential import Observed, sampler_of
+from mrpo.budget.sequential import Observed, ReinforceAda
+from mrpo.config.budget import BudgetConfig
 from mrpo.config.controller import received
 from mrpo.rewards.wire import (
     INDEX,
@@ -249,7 +250,7 @@ class RoundsWorker(SeededAgentLoopWorker):
     ) -> dict[int, list[AgentLoopOutput]]:
         if trajectory["validate"]:
             return await super()._sample(prompt, sampling_params, trajectory)
-        sampler = sampler_of([0], int(prompt.pop("__rollout_n__")), self.rounds)
+        sampler = ReinforceAda([0], int(prompt.pop("__rollout_n__")), self.rounds)
         held: dict[int, list[AgentLoopOutput]] = {}
         while n := int(sampler.next_round(self._observed(held))[0]):
             samples = range(len(held), len(held) + n)
@@ -275,23 +276,36 @@ class RoundsWorker(SeededAgentLoopWorker):
         return selected
 
     def _observed(self, held: dict[int, list[AgentLoopOutput]]) -> Observed:
-        scores = [self._score(outputs[-1]) for outputs in held.values()]
+        last = [outputs[-1] for outputs in held.values()]
+        scores = [deciding_score(output, self.rounds.reward, self.masks_truncated) for output in last]
         return Observed(np.array(list(held), dtype=np.int64), as_ids([0] * len(held)), np.array(scores, dtype=float))
 
     def _unscored(self, held: dict[int, list[AgentLoopOutput]]) -> bool:
         return bool(np.isnan(self._observed(held).reward_N).all())
 
-    def _score(self, output: AgentLoopOutput) -> float:
-        if self.masks_truncated and output.extra_fields[TRUNCATED]:
-            return float("nan")  # no loss has it, so it is neither of those that a prompt needs
-        scores = decode(output.extra_fields["reward_extra_info"])
-        if self.rounds.reward == "total":
-            if not any(isinstance(score, int | float) for score in scores.values()):  # texts: failures, details
-                return float("nan")
-            assert output.reward_score is not None
-            return float(output.reward_score)
-        value = scores[self.rounds.reward]
-        return float("nan") if value is None else float(value)
+
+def deciding_score(output: AgentLoopOutput, reward: str, masks_truncated: bool) -> float:
+    """What a rollout has earned of ``reward``, or of all together (``total``), where that decides who gets more; NaN:
+    nothing that counts."""
+    if masks_truncated and output.extra_fields[TRUNCATED]:
+        return float("nan")  # no loss has it, so it is neither of those that a prompt needs
+    scores = decode(output.extra_fields["reward_extra_info"])
+    if reward == "total":
+        if not any(isinstance(score, int | float) for score in scores.values()):  # texts: failures, details
+            return float("nan")
+        assert output.reward_score is not None
+        return float(output.reward_score)
+    value = scores[reward]
+    return float("nan") if value is None else float(value)
+
+
+def worker_class(budget: BudgetConfig) -> type[SeededAgentLoopWorker]:
+    """The worker that samples as ``budget`` says."""
+    from mrpo.verl_seam.pilot_worker import PilotWorker  # which subclasses what this module defines
+
+    if budget.has_pilot:
+        return PilotWorker
+    return SeededAgentLoopWorker if budget.rounds is None else RoundsWorker
 
 
 class AgentLoops:
@@ -302,8 +316,7 @@ class AgentLoops:
     """
 
     def __init__(self, config: DictConfig, llm_client: Any, teacher_client: Any, reward_loop_worker_handles: Any):
-        in_rounds = received(config).run.budget.rounds is not None
-        worker = ray.remote(RoundsWorker if in_rounds else SeededAgentLoopWorker)
+        worker = ray.remote(worker_class(received(config).run.budget))
         places = in_turn(TRAINER_NODE, config.actor_rollout_ref.rollout.agent.num_workers)
         self.workers: list[Any] = [
             worker.options(name=f"agent_loop_worker_{i}_{uuid4().hex[:8]}", scheduling_strategy=place).remote(
@@ -324,8 +337,18 @@ class AgentLoops:
         parts = prompts.chunk(len(self.workers))  # fewer than workers, where there are fewer prompts
         ray.get([w.generate_sequences.remote(part) for w, part in zip(self.workers, parts, strict=False)])
 
+    def pilots(self) -> dict[str, float]:
+        """The variance of each pilot that waits for a decision, by its prompt's uid (``pilot_worker``)."""
+        of_workers: list[dict[str, float]] = ray.get([worker.pilots.remote() for worker in self.workers])
+        return {uid: variance for of_worker in of_workers for uid, variance in of_worker.items()}
+
+    def commit(self, more: Mapping[str, int]) -> None:
+        """Go on with the prompts that wait, each with so many rollouts."""
+        ray.get([worker.commit.remote(dict(more)) for worker in self.workers])
+
     def wait_for_end(self, seconds: float) -> int:
-        """Until a prompt has ended since the last call, at most ``seconds``. Returns how many have.
+        """Until a prompt has ended since the last call, or waits for a decision, at most ``seconds``. Returns how many
+        have.
 
         Raises:
             RayActorError: a worker has died, and with it what it was sampling.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, _accumulate_eviction_metrics
 
 from mrpo.step.rollouts import RowKey
-from mrpo.step.seam import Metrics
+from mrpo.step.seam import Commit, Metrics
 from mrpo.verl_seam import rows
 
 LOOK_SECONDS = 2.0
@@ -20,6 +20,14 @@ LOOK_SECONDS_A_ROW = 20e-6
 """What a look costs, about. The next is as far away: at most half of the time goes into looks."""
 PAUSE_SECONDS = 0.5
 """So often the run looks after the rest while it waits for rollouts."""
+
+
+class Pilots(Protocol):
+    """Those who sample prompts in two parts (``agent_loop.AgentLoops``)."""
+
+    def pilots(self) -> dict[str, float]: ...
+
+    def commit(self, more: Mapping[str, int]) -> None: ...
 
 
 def sleep(seconds: float) -> float:
@@ -47,6 +55,10 @@ class StepBuffer:
         """By step: verl's metrics of the groups that ``tend`` has replaced."""
         self.wait_for_end: Callable[[float], float] = sleep
         """Waits for a prompt's end, so many seconds at most; returns how many have ended."""
+        self.pilots: Pilots | None = None
+        """Who samples prompts in two parts; None: nobody does."""
+        self.commit: Commit | None = None
+        """Divides the rest of the step's rollouts over the prompts whose pilots are there."""
         self.eager = buffer.filter_groups_metric is not None or (mini_batches > 1 and not strict)
         """Whether something is to be done before all of a step's prompts have ended."""
         buffer.poll_interval = 0.0
@@ -60,9 +72,11 @@ class StepBuffer:
         of_status = [*list(self.buffer.pending_keys.values()), *list(self.buffer.running_keys.values())]
         return {uid for uids in of_status for uid in list(uids)}  # another thread may be changing them
 
-    def sample(self, step: int, prompts: int, refill: Callable[[int], None]) -> tuple[KVBatchMeta, Metrics]:
+    def sample(
+        self, step: int, prompts: int, refill: Callable[[int], None], commit: Commit | None
+    ) -> tuple[KVBatchMeta, Metrics]:
         """The next so many prompt groups of ``step``, waited for, in the order of their keys, and verl's metrics."""
-        self.step, self.buffer.refill_fn = step, refill
+        self.step, self.buffer.refill_fn, self.commit = step, refill, commit
         metrics: Metrics = self.replaced.pop(step, {})
         if self.mini_batches == 1 or not self.strict:
             meta, sampled = self.buffer.sample(step, rows.PARTITION, prompts)
@@ -78,15 +92,18 @@ class StepBuffer:
         meta.keys, meta.tags = [meta.keys[i] for i in order], [meta.tags[i] for i in order]
         return meta, metrics
 
-    def tend(self, step: int, refill: Callable[[int], None]) -> int:
-        """Replace what has failed or is filtered out of ``step`` by now; returns its prompts without an end."""
-        self.step = step
+    def tend(self, step: int, refill: Callable[[int], None], commit: Commit | None) -> int:
+        """Replace what has failed or is filtered out of ``step`` by now, or else go on with those of its prompts that
+        wait for each other; returns its prompts without an end."""
+        self.step, self.commit = step, commit
         self.buffer._sync_metadata_from_transfer_queue()
         reasons = self.buffer._terminal_eviction_reasons(step, rows.PARTITION)
         evicted, *_, metrics = self.buffer._evict_terminal_groups(step, rows.PARTITION, reasons)
         if evicted:
             _accumulate_eviction_metrics(self.replaced.setdefault(step, {}), metrics, 0)
             refill(len(evicted))
+        else:
+            self._go_on()
         of_status: tuple[Any, ...] = self.buffer.pending_keys, self.buffer.running_keys
         return len(evicted) + sum(len(uids[rows.PARTITION]) for uids in of_status)
 
@@ -98,14 +115,28 @@ class StepBuffer:
         for of_status in (buffer.pending_keys, buffer.running_keys, buffer.finished_keys, buffer.failure_keys):
             of_status[rows.PARTITION] -= others
 
+    def _go_on(self) -> int:
+        """If all of the step's prompts without an end have a pilot, have the rest divided over them. It is done where
+        nothing is left to be replaced, so that it doesn't depend on who finished first. Returns how many still wait."""
+        if self.pilots is None or self.commit is None:
+            return 0
+        buffer = self.buffer
+        unfinished = buffer.pending_keys[rows.PARTITION] | buffer.running_keys[rows.PARTITION]
+        waiting = {uid: variance for uid, variance in self.pilots.pilots().items() if uid in unfinished}
+        if not waiting or waiting.keys() != unfinished:
+            return len(waiting)
+        self.pilots.commit(self.commit(waiting))
+        return 0
+
     def _wait_and_look(self, partition: str, last_debug_time: float) -> float:
         """verl waits for rollouts in one place, in training and in validation: there, wait until those that had no end
         have ended, and look up meanwhile."""
         buffer, ended = self.buffer, 0.0
         unfinished = len(buffer.pending_keys[partition]) + len(buffer.running_keys[partition])
+        awaited = unfinished - (self._go_on() if partition == rows.PARTITION else 0)
         time.sleep(len(buffer.partitions[partition]) * LOOK_SECONDS_A_ROW)
         until = time.monotonic() + LOOK_SECONDS
-        while time.monotonic() < until and ended < (1 if self.eager else max(1, unfinished)):
+        while time.monotonic() < until and ended < (1 if self.eager else max(1, awaited)):
             self.look(partition, max(0, unfinished - int(ended)))
             ended += self.wait_for_end(PAUSE_SECONDS)
         return self._wait(partition, last_debug_time)

@@ -52,7 +52,7 @@ class RowStore:
     """Stores prompts' rows and ends. While a message to TransferQueue is under way, what comes waits for the next.
 
     Attributes:
-        ended: how many prompts' ends are stored.
+        ended: how many prompts' ends are stored, and how often one has come to a point at which it waits.
     """
 
     def __init__(self) -> None:
@@ -75,6 +75,12 @@ class RowStore:
             async with self._change:
                 self._lost.append(f"{uid} ({type(error).__name__}: {error})")
                 self._change.notify_all()
+
+    async def count(self) -> None:
+        """A prompt waits for a decision: as for an end, somebody is to look."""
+        async with self._change:
+            self.ended += 1
+            self._change.notify_all()
 
     async def wait_for_end(self, seen: int) -> int:
         """``ended``, as soon as it is more than ``seen``.

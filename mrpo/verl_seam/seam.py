@@ -68,7 +68,7 @@ from mrpo.record.busy import Interval
 from mrpo.record.phase import Phase
 from mrpo.step.outcome import tool_metrics
 from mrpo.step.rollouts import BatchRow, Rollouts
-from mrpo.step.seam import Batch, Metrics, PromptContent, Prompts, RolloutText, ValidationRow
+from mrpo.step.seam import Batch, Commit, Metrics, PromptContent, Prompts, RolloutText, ValidationRow
 from mrpo.verl_seam import engine_server, rows, saved_rows, token_rows
 from mrpo.verl_seam.buffer import StepBuffer, sleep
 from mrpo.verl_seam.engine_client import BatchedClient, PersistentClient
@@ -188,6 +188,13 @@ class VerlSeam:
         SkipManager.init(config)
         trainer.agent_loop_manager = agent_loops
         self.buffer.wait_for_end = getattr(agent_loops, "wait_for_end", sleep)  # another manager than ours may be named
+        if self.ours.run.budget.has_pilot:
+            if not hasattr(agent_loops, "pilots"):
+                raise ConfigError(
+                    f"budget.method: given {self.ours.run.budget.method} with another agent loop manager than this "
+                    "package's, which samples no pilots. Allowed: another method."
+                )
+            self.buffer.pilots = agent_loops
         trainer.logger = Tracking(default_backend=config.trainer.logger, config=resolved, **names)
         trainer.validation_generations_logger = ValidationGenerationsLogger(**names)
         self.filtered_logger = DapoFilteredRewardTableLogger(**names)
@@ -263,11 +270,11 @@ class VerlSeam:
         tq.kv_batch_put(keys=list(uids_G), partition_id=rows.PARTITION, tags=[tag] * len(uids_G))
         self.trainer.agent_loop_manager.generate_sequences(batch)
 
-    def wait(self, step: int, prompts: int, refill: Callable[[int], None]) -> VerlBatch:
+    def wait(self, step: int, prompts: int, refill: Callable[[int], None], commit: Commit | None) -> VerlBatch:
         trainer = self.trainer
         with self.timed("gen"):
             trainer.on_sample_begin()
-            meta, metrics = self.buffer.sample(step, prompts, refill)
+            meta, metrics = self.buffer.sample(step, prompts, refill, commit)
             trainer.on_sample_end()
         metrics |= self.group_filter.take_metrics() if self.group_filter is not None else {}
         if trainer.reward_loop_manager.reward_loop_worker_handles is None:
@@ -275,8 +282,8 @@ class VerlSeam:
                 meta = trainer._compute_reward_colocate(meta, metrics=metrics)
         return VerlBatch(meta, metrics)
 
-    def tend(self, step: int, refill: Callable[[int], None]) -> int:
-        return self.buffer.tend(step, refill)
+    def tend(self, step: int, refill: Callable[[int], None], commit: Commit | None) -> int:
+        return self.buffer.tend(step, refill, commit)
 
     def store(self, batch: Batch, file: Path) -> None:
         saved_rows.store(batch.handle, batch.metrics, file)

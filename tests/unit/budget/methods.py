@@ -25,6 +25,7 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("knapsack", {}),
     ("gvm", {}),
     ("hora", {}),
+    ("pilot_commit", {}),
 ]
 IDS = [" ".join([m, *map(str, o.values())]) for m, o in METHODS]
 BY_PRIORITY = [

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from mrpo.budget.allocate import allocate
 from mrpo.budget.ids import IdArray
 from mrpo.budget.offline import DapoFilter, stats_from_rates
-from mrpo.budget.sequential import Observed, ReinforceAda, sampler_of
+from mrpo.budget.sequential import Observed, ReinforceAda
 from mrpo.budget.stats import IntArray
 from mrpo.config.budget import RoundsConfig
 from mrpo.errors import ConfigError
@@ -74,38 +74,6 @@ def test_rounds_are_limited_also_by_failed_rollouts() -> None:
     sampler = ada(PROMPTS, 2, max_rounds=2)
     seen = observed({10: [0] * 4, 20: [np.nan] * 4, 30: [0, 0, 0]})
     assert sampler.next_round(seen).tolist() == [1, 0, 0]
-
-
-def pilot(prompts: npt.ArrayLike, round_size: npt.ArrayLike = 4, **rounds: Any) -> ReinforceAda:
-    return sampler_of(prompts, round_size, RoundsConfig(stop="pilot_commit", **rounds))
-
-
-def test_after_the_pilot_those_that_vary_get_all_other_rounds_and_the_rest_none() -> None:
-    sampler = pilot(PROMPTS, 4, max_rounds=3)
-    assert sampler.next_round(NOTHING).tolist() == [4, 4, 4]
-    seen = observed({10: [1, 0, 0, 1], 20: [1, 1, 1, 1], 30: [0, 0, 0, 1]})
-    assert sampler.next_round(seen).tolist() == [8, 8, 0]
-    done = observed({10: [1, 0, 0, 1] * 3, 20: [1, 1, 1, 1], 30: [0, 0, 0, 1] * 3})
-    assert sampler.next_round(done).tolist() == [0, 0, 0]
-    assert len(kept(sampler.select(done))) == 4 * 3
-
-
-def test_a_pilot_commits_from_the_variance_that_is_asked_for_on_and_failures_count_as_made() -> None:
-    seen = observed({10: [1, 0, 0, 0], 20: [0.5, 0.4, 0.5, 0.4], 30: [1, np.nan, np.nan, 0]})
-    assert pilot(PROMPTS, 4, max_rounds=2, min_variance=0.25).next_round(seen).tolist() == [4, 4, 0]
-    assert pilot(PROMPTS, 4, max_rounds=2, min_variance=0.3).next_round(seen).tolist() == [4, 0, 0]
-    assert pilot(PROMPTS, 4, max_rounds=2, min_variance=0.003).next_round(seen).tolist() == [4, 4, 4]
-
-
-def test_the_bias_of_a_pilot_that_decides_and_counts_is_what_is_stated() -> None:
-    """Of prompts at p = .1 with pilots of 4 and 3 rounds more: the mean of all is p + (p / (1 - (1 - p)^4) - p) / 4."""
-    rng, p, size = np.random.default_rng(0), 0.1, 4
-    hits = rng.binomial(size, p, 200_000)
-    committed = hits[(hits > 0) & (hits < size)]
-    means = (committed + rng.binomial(3 * size, p, len(committed))) / (4 * size)
-    pilot_mean = p / (1 - (1 - p) ** size)
-    assert (committed / size).mean() == pytest.approx(pilot_mean, rel=0.01)
-    assert means.mean() == pytest.approx(p + (pilot_mean - p) / 4, rel=0.01)
 
 
 def test_half_and_half_is_kept_as_far_as_there_is() -> None:
@@ -214,7 +182,7 @@ def test_strangers_and_doubles_are_refused() -> None:
         ada(PROMPTS, [4, 0, 4])
     with pytest.raises(ValidationError, match="multiple of 2"):
         RoundsConfig(keep=3)
-    with pytest.raises(ValidationError, match="'balanced', 'positive' or 'pilot_commit'"):
+    with pytest.raises(ValidationError, match="'balanced' or 'positive'"):
         RoundsConfig.model_validate({"stop": "never"})
     with pytest.raises(ConfigError, match="2 rollouts, 1 prompts"):
         Observed(np.arange(2), PROMPTS[:1], np.zeros(2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -126,20 +127,32 @@ def test_a_number_stays_a_number() -> None:
     assert f"{Schedule(((0, 0.5), (9, 1)), 'step')}" == "{step: {0: 0.5, 9: 1}}"
 
 
+@pytest.mark.parametrize("field", ["budget.rounds.reward", "budget.reward"])
 @pytest.mark.parametrize(
     ("reward", "weight", "message"),
     [
-        ("b", 0, r"budget\.rounds\.reward: given b; a reward of scope group is known when .* Allowed: a"),
-        ("total", 1, r"budget\.rounds\.reward: given total, which includes b; a reward of scope group"),
+        ("b", 0, r": given b; a reward of scope group is known when .* Allowed: a"),
+        ("total", 1, r": given total, which includes b; a reward of scope group"),
+        ("c", 1, r": unknown .*'c'.* Allowed: a, b, total"),
         ("total", 0, ""),
         ("a", 1, ""),
     ],
 )
-def test_rounds_are_not_decided_by_what_is_known_after_them(reward: str, weight: float, message: str) -> None:
+def test_rounds_and_pilots_are_not_decided_by_what_is_known_after_them(
+    field: str, reward: str, weight: float, message: str
+) -> None:
     given_by_user = content(a={}, b={"scope": "group", "weight": weight})
-    given_by_user["budget"] = {"rounds": {"reward": reward, "keep": 4}, "rollouts_per_prompt": 4}
+    pilot = {"method": "pilot_commit", "reward": reward}
+    by_field = {"budget.reward": pilot, "budget.rounds.reward": {"rounds": {"reward": reward, "keep": 4}}}
+    given_by_user["budget"] = {**by_field[field], "rollouts_per_prompt": 4}
     if not message:
-        assert validate(given_by_user).budget.rounds is not None
+        assert validate(given_by_user).budget.deciding == (field, reward)
         return
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=re.escape(field) + message):
+        validate(given_by_user)
+
+
+def test_pilots_are_counted_in_rollouts() -> None:
+    given_by_user = content(a={}) | {"budget": {"method": "pilot_commit", "unit": "tokens"}}
+    with pytest.raises(ConfigError, match=r"budget\.unit: given tokens with method pilot_commit, allowed: rollouts"):
         validate(given_by_user)

@@ -62,7 +62,6 @@ UNREAD = [
     (f"{OFF_POLICY}={{rollout_is: none}}", f"{OFF_POLICY}.rollout_is_batch_normalize", True, False, "rollout_is=none"),
     (f"{OFF_POLICY}={{}}", f"{OFF_POLICY}.rollout_rs_threshold", 0.5, None, "rollout_rs=none"),
     ("algorithm.shrinkage={predictor: cumulative}", "algorithm.shrinkage.decay", 0.9, 0.98, "predictor=cumulative"),
-    ("budget.rounds={stop: balanced}", "budget.rounds.min_variance", 0.2, 0.1, "stop=balanced"),
     ("budget.predictor=cumulative", "budget.decay", 0.9, 0.995, "predictor=cumulative"),
     ("budget.predictor=decayed", "budget.prior", [2.0, 1.0], [1.0, 1.0], "predictor=decayed"),
     ("rollout.placement=colocated", "rollout.replicas", 2, 1, "placement=colocated"),

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from mrpo.budget.pilot import pilot_variance
 from mrpo.checkpoint.plain import load_state, save_state
 from mrpo.record.busy import Interval
 from mrpo.rewards.outcome import Outcome
@@ -22,7 +23,7 @@ from mrpo.rewards.wire import decode, encode
 from mrpo.step.checkpointing import Ranks
 from mrpo.step.outcome import INFORMATIVE_SHARE
 from mrpo.step.rollouts import BatchRow, Rollouts
-from mrpo.step.seam import Metrics, PromptContent, Prompts, RolloutText, ValidationRow
+from mrpo.step.seam import Commit, Metrics, PromptContent, Prompts, RolloutText, ValidationRow
 
 
 @dataclass
@@ -65,6 +66,10 @@ class FaultySeam:
         """What is under way, by step and uid: the prompt, its rollouts, and the weights that began them."""
         self.planned: dict[int, dict[str, int]] = defaultdict(dict)
         """Rollouts of each prompt that was submitted, by step and uid."""
+        self.pilots: dict[int, list[dict[str, float]]] = defaultdict(list)
+        """By step, the variances of the pilots of each division, by uid."""
+        self.committed: set[str] = set()
+        """Prompts over which the rest of a step's rollouts was divided."""
         self.sampled_by: dict[int, list[float]] = {}
         """The engines' weights as each step's prompts were submitted."""
         self.calls: list[str] = []
@@ -75,6 +80,8 @@ class FaultySeam:
         # ---- faults ----
         self.failing_groups = 0
         """Prompt groups that fail before any succeeds."""
+        self.failing_after_pilots = 0
+        """Prompt groups that fail when the rest of them is sampled."""
         self.failing_ahead = 0
         """Prompt groups that fail while the ranks are at work on another step."""
         self.slow: Callable[[int], bool] = lambda step: False
@@ -158,7 +165,7 @@ class FaultySeam:
             self.queue[step][uid] = content, n, int(self.engine_weights)
             self.planned[step][uid] = n
 
-    def wait(self, step: int, prompts: int, refill: Callable[[int], None]) -> RowsInMemory:
+    def wait(self, step: int, prompts: int, refill: Callable[[int], None], commit: Commit | None) -> RowsInMemory:
         self.calls.append("wait")
         queue = self.queue[step]
         self.while_waiting(len(queue))
@@ -168,6 +175,14 @@ class FaultySeam:
             self.failing_groups -= 1
             del queue[next(iter(queue))]
             refill(1)
+        if commit is not None:
+            self._go_on(step, commit)
+        while self.failing_after_pilots:
+            self.failing_after_pilots -= 1
+            del queue[next(iter(queue))]
+            refill(1)
+            assert commit is not None
+            self._go_on(step, commit)
         rows = []
         for uid in list(queue)[:prompts]:
             content, n, begun_by = queue.pop(uid)
@@ -179,13 +194,34 @@ class FaultySeam:
         filtered = {} if self.informative_share is None else {INFORMATIVE_SHARE: self.informative_share}
         return RowsInMemory(rows, {"engine_weights": self.engine_weights, **filtered})
 
-    def tend(self, step: int, refill: Callable[[int], None]) -> int:
+    def _go_on(self, step: int, commit: Commit) -> None:
+        """Of the prompts that wait, in the order in which their pilots happen to come in, the last submitted first.
+        ``correct`` decides."""
+        waiting = {uid: of for uid, of in reversed(self.queue[step].items()) if uid not in self.committed}
+        variances = {
+            uid: pilot_variance([self._correct(content.ground_truth, i, n) for i in range(n)])
+            for uid, (content, n, _) in waiting.items()
+        }
+        if not waiting:
+            return
+        self.pilots[step].append(variances)
+        more = commit(variances)
+        for uid, (content, n, begun_by) in waiting.items():
+            self.queue[step][uid] = content, n + more[uid], begun_by
+        self.committed |= waiting.keys()
+
+    def _correct(self, number: int, sample: int, n: int) -> float:
+        return float(self._rewards(number, 0 if self.constant else sample, n)["correct"])
+
+    def tend(self, step: int, refill: Callable[[int], None], commit: Commit | None) -> int:
         if self.failing_ahead:
             self.failing_ahead -= 1
             queue = self.queue[step]
             del queue[next(iter(queue))]
             refill(1)
             return 1
+        if commit is not None:
+            self._go_on(step, commit)
         return len(self.queue[step]) if self.slow(step) else 0
 
     def store(self, batch: Any, file: Path) -> None:

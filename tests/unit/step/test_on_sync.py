@@ -16,6 +16,7 @@ from mrpo.checkpoint.plain import load_state
 from mrpo.checkpoint.store import CheckpointStore
 from mrpo.record.run_folder import RunFolder
 from mrpo.step import sampling
+from mrpo.step.seam import Commit
 from mrpo.step.step import idle_seconds, run_step
 
 from .faulty_seam import FaultySeam
@@ -131,11 +132,11 @@ def test_a_stop_does_not_wait_and_saves_the_step_as_it_was_before_its_groups_wer
     sections = going_on(2) | {"checkpoint": {"every": 100, "keep_last": 9}}
     wait = seam.wait
 
-    def wait_and_replace(step: int, prompts: int, refill: Callable[[int], None]) -> Any:
+    def wait_and_replace(step: int, prompts: int, refill: Callable[[int], None], commit: Commit | None) -> Any:
         if step == at:
             del seam.queue[step][next(iter(seam.queue[step]))]
             refill(1)
-        return wait(step, prompts, refill)
+        return wait(step, prompts, refill, commit)
 
     seam.wait = wait_and_replace  # type: ignore[method-assign]
     folder = train(path, seam, **sections)
