@@ -104,8 +104,8 @@ def draw_timeline(panel: Axes, drawn: StepTimeline) -> None:
         for bar in bars:
             colour = PHASE_COLOURS.get(bar.phase, GREY)
             below = height - 0.31 * (1 - bar.share)  # its middle: bars stand on the lane's floor
-            spans = {"left": [bar.began], "height": 0.62 * bar.share}
-            panel.barh([below], [bar.ended - bar.began], color=colour, label=bar.phase, **spans)
+            tall, seconds = 0.62 * bar.share, bar.ended - bar.began
+            panel.barh([below], [seconds], left=[bar.began], height=tall, color=colour, label=bar.phase)
         panel.text(drawn.seconds * 1.01, height, f"idle {drawn.idle[who]:.0%}", va="center", color=INK)
     panel.set_yticks(range(len(lanes)), lanes)
     panel.set_xlim(0, drawn.seconds * 1.1)

@@ -142,8 +142,10 @@ def test_rounds_and_pilots_are_not_decided_by_what_is_known_after_them(
     field: str, reward: str, weight: float, message: str
 ) -> None:
     given_by_user = content(a={}, b={"scope": "group", "weight": weight})
-    pilot = {"method": "pilot_commit", "reward": reward}
-    by_field = {"budget.reward": pilot, "budget.rounds.reward": {"rounds": {"reward": reward, "keep": 4}}}
+    by_field: dict[str, dict[str, Any]] = {
+        "budget.reward": {"method": "pilot_commit", "reward": reward},
+        "budget.rounds.reward": {"rounds": {"reward": reward, "keep": 4}},
+    }
     given_by_user["budget"] = {**by_field[field], "rollouts_per_prompt": 4}
     if not message:
         assert validate(given_by_user).budget.deciding == (field, reward)

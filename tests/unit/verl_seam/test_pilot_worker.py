@@ -46,9 +46,9 @@ class WithoutEngines(PilotWorker):
         self.scored.append(len(rollouts))
 
 
-async def gone_on_with(worker: PilotWorker, more: dict[str, int], pilot: int = 2) -> tuple[dict[str, float], Any]:
+async def gone_on_with(worker: WithoutEngines, more: dict[str, int], pilot: int = 2) -> tuple[dict[str, float], Any]:
     """The variances when all pilots are there, and then the samples of each prompt."""
-    prompts = [{"uid": uid, "__rollout_n__": pilot} for uid in worker.earns]  # type: ignore[attr-defined]
+    prompts = [{"uid": uid, "__rollout_n__": pilot} for uid in worker.earns]
     tasks = [asyncio.ensure_future(worker._sample(prompt, {}, {"validate": False})) for prompt in prompts]
     seen = 0
     while seen < len(prompts):
