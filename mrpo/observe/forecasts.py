@@ -2,9 +2,10 @@
 
 To first order an update raises reward k iff its covariance with the advantage is above 0
 (``mrpo.advantages.forecast``), and each step's line has that covariance, also in standard errors. Here it is held
-against the change of the reward's mean over the rollouts, from the ``window`` steps up to the forecast to as many after
-it. These rollouts are of other prompts and few, so a change is noisy; whoever always says what mostly happens is right
-as often as that (``base``), and a forecast is worth what it is right above it.
+against the change of the reward's mean over the rollouts, from the ``window`` steps before the forecast to as many
+after it. The step's own rollouts are in neither: their chance is in the forecast, too. Rollouts of other steps are of
+other prompts and few, so a change is noisy; whoever always says what mostly happens is right as often as that
+(``base``), and a forecast is worth what it is right above it.
 
 Intervals hold 95 %, over draws of blocks of steps that follow each other, since neighbouring steps aren't independent.
 Shapes: ``T`` steps with a forecast and a change, ``S`` those drawn in a replicate.
@@ -76,9 +77,9 @@ def forecasts(records: Sequence[Record], reward: str, window: int = 1, ahead: in
         ahead: the run's ``rollout.ahead``: so many steps later its rollouts are of the updated weights.
 
     >>> said = {"reward/a/covariance": 0.1, "reward/a/forecast": 3.0}
-    >>> lines = [{"step": i, "reward/a/mean": i, **said} for i in (1, 2, 3)]
-    >>> forecasts(lines, "a").change_T.tolist()  # after the last step nothing is known
-    [1.0, 1.0]
+    >>> lines = [{"step": i, "reward/a/mean": i, **said} for i in (1, 2, 3, 4)]
+    >>> forecasts(lines, "a").change_T.tolist()  # of the first step and the last nothing is known
+    [2.0, 2.0]
     """
     columns = (f"reward/{reward}/{name}" for name in ("mean", "covariance", "forecast"))
     mean_T, covariance_T, errors_T = (
@@ -86,10 +87,10 @@ def forecasts(records: Sequence[Record], reward: str, window: int = 1, ahead: in
     )
     steps = np.array([line["step"] for line in records])
     changes = np.full(len(records), np.nan)
-    for t in range(window - 1, len(records) - ahead - window):
-        if steps[t + ahead + window] - steps[t - window + 1] == ahead + 2 * window - 1:  # no step is without a line
+    for t in range(window, len(records) - ahead - window):
+        if steps[t + ahead + window] - steps[t - window] == ahead + 2 * window:  # no step is without a line
             after = mean_T[t + ahead + 1 : t + ahead + window + 1]
-            changes[t] = after.mean() - mean_T[t - window + 1 : t + 1].mean()
+            changes[t] = after.mean() - mean_T[t - window : t].mean()
     known = ~(np.isnan(changes) | np.isnan(covariance_T))
     return Forecasts(covariance_T[known], errors_T[known], changes[known])
 
