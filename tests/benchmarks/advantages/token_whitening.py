@@ -26,6 +26,7 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import yaml
 
 from mrpo.compare.find import CELLS
@@ -36,6 +37,8 @@ from mrpo.record.run_folder import RunFolder
 PRESETS, LOSSES = ("paper", "verl"), ("seq-mean-token-mean", "token-mean")
 TASKS = {"short": (1.0, 48), "silent": (0.0, 48), "cut": (0.0, 16)}
 """Weight of the reward for short responses, and the most tokens of a response."""
+WHOLE = f"{LENGTH}, all steps"
+"""Answers end at about four tokens, below which no reward is earned, so that the end alone may show no difference."""
 UNVALIDATED = ("trainer.test_freq=-1", "trainer.val_before_train=false")
 
 
@@ -89,7 +92,7 @@ def table(out: Path, steps: int) -> str:
     for (task, loss), presets in cells.items():
         shift = f"{fmean(shifts[task, loss]):+.3f}" if shifts[task, loss] else "–"
         seeds = sorted(presets["paper"].keys() & presets["verl"].keys())
-        for measure in (LENGTH, *(name for name in next(iter(next(iter(presets.values())).values())).rewards)):
+        for measure in (LENGTH, WHOLE, *(name for name in next(iter(next(iter(presets.values())).values())).rewards)):
             ends = {name: [last(presets[name][seed], measure, steps) for seed in seeds] for name in PRESETS}
             difference = interval([b - a for a, b in zip(*ends.values(), strict=True)])
             if difference is None:
@@ -102,6 +105,9 @@ def table(out: Path, steps: int) -> str:
 
 
 def last(run: Run, measure: str, steps: int) -> float:
+    """In the last quarter; of ``WHOLE`` over all steps."""
+    if measure == WHOLE:
+        return float(np.nanmean(run.measures[LENGTH]))
     return final(run.steps_T, run.measures[measure], steps)
 
 
