@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from mrpo.config.adapter_size import adapter_parameters
 from mrpo.config.model_size import BYTES, ModelShape, Quantity, UnknownSize, engine_memory, trainer_memory
+from mrpo.config.observe import TOKEN_BYTES
 from mrpo.config.placement import Groups, Node, group_of, misfits, pieces, place
 from mrpo.config.rollout import RolloutConfig
 from mrpo.config.run import RewardModelConfig, RunConfig
@@ -84,6 +85,16 @@ def batch_arithmetic(config: RunConfig, rows: int | None) -> dict[str, Quantity]
     return {name: Quantity(*pair) for name, pair in found.items()}
 
 
+def recorded_tokens(config: RunConfig) -> dict[str, Quantity]:
+    """Bytes that ``observe.tokens`` takes on disk if every response is as long as may be; nothing without it."""
+    observe, steps, longest = config.observe, config.trainer.total_training_steps, config.data.max_response_length
+    if not observe.tokens:
+        return {}
+    rollouts, recorded = min(observe.tokens, config.rollouts_per_step), observe.rollouts.count(steps)
+    formula = f"{recorded} steps × {rollouts} × {longest} × about {TOKEN_BYTES}"
+    return {"recorded tokens, on disk, most": Quantity(recorded * rollouts * longest * TOKEN_BYTES, formula, "B")}
+
+
 def actors_of(config: RunConfig) -> list[Actors]:
     """The processes of a run, apart from Ray's own."""
     rollout, trainer, parallel = config.rollout, config.trainer, config.rollout.tensor_model_parallel_size
@@ -135,7 +146,8 @@ def make_plan(
         except UnknownSize as unknown:
             problems.append(str(unknown))
     saved = checkpoints(config, policy, seconds, 0 if adapter is None else adapter.whole)
-    plan = Plan(device, batch_arithmetic(config, rows), actors_of(config), [], {}, saved, problems, adapter=adapter)
+    batch = batch_arithmetic(config, rows) | recorded_tokens(config)
+    plan = Plan(device, batch, actors_of(config), [], {}, saved, problems, adapter=adapter)
     if rows is not None and rows < config.data.train_batch_size:
         given = config.data.train_batch_size
         plan.problems.append(f"data.train_batch_size: given {given}, allowed: at most the {rows} rows of the files")

@@ -104,7 +104,7 @@ def lines(path: Path, required: Iterable[str] = ()) -> Iterator[Record]:
         with open(path, "rb") as file:
             for place, line in enumerate(file, 1):
                 if line.endswith(b"\n"):
-                    yield _parse(line, f"{path}:{place}", required)
+                    yield parse(line, f"{path}:{place}", required)
 
 
 def as_read(record: Mapping[str, Any]) -> Record:
@@ -113,7 +113,7 @@ def as_read(record: Mapping[str, Any]) -> Record:
     >>> as_read({"mean": math.nan, "steps": (1, 2)})
     {'mean': None, 'steps': [1, 2]}
     """
-    return _parse(encode(record), "record")
+    return parse(encode(record), "record")
 
 
 def read_input(path: Path) -> Iterator[tuple[int, Record]]:
@@ -126,7 +126,7 @@ def read_input(path: Path) -> Iterator[tuple[int, Record]]:
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                yield number, _parse(line.strip(), f"{path}:{number}")
+                yield number, parse(line.strip(), f"{path}:{number}")
 
 
 class Tail:
@@ -149,10 +149,11 @@ class Tail:
 
     def _parse(self, line: bytes) -> Record:
         self._line += 1
-        return _parse(line, f"{self.path}:{self._line}", self.required)
+        return parse(line, f"{self.path}:{self._line}", self.required)
 
 
-def _parse(line: bytes, where: str, required: Iterable[str] = ()) -> Record:
+def parse(line: bytes, where: str, required: Iterable[str] = ()) -> Record:
+    """The object of one line. Raises CorruptLineError, which says ``where``, if it is none or lacks a key."""
     try:
         record = json.loads(line.decode("utf-8"), parse_constant=lambda _: None)
     except (ValueError, RecursionError) as error:

@@ -11,6 +11,8 @@
                            (null: not applicable or failed), advantage, keep, tokens, truncated, versions (first
                            and last step whose weights sampled it); where there are any,
                            failures and details (what else reward functions returned) by reward
+      tokens/<step>.jsonl.gz  a line for some of these rollouts: each token's text, log-probability and advantage
+                           (mrpo.record.token_file; observe.tokens)
       validation_rollouts/<step>.jsonl  the same for a validation, and data_source; a prompt's uid is its content's
       logs/                what every actor printed, and in rewards/ what reward functions did
       checkpoints/         a folder a checkpoint, each with a manifest
@@ -27,13 +29,13 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mrpo.errors import ConfigError, unknown_name, usable
-from mrpo.record import jsonl
+from mrpo.record import jsonl, token_file
 from mrpo.record.jsonl import Record
 from mrpo.record.phase import Phase
 
@@ -49,7 +51,7 @@ class RunFolder:
         self.rollouts, self.logs, self.checkpoints = (self.path / n for n in ("rollouts", "logs", "checkpoints"))
         self.reward_logs, self.tool_logs = self.logs / "rewards", self.logs / "tools"
         self.model = self.path / "model"
-        self.validation_rollouts = self.path / "validation_rollouts"
+        self.validation_rollouts, self.tokens = self.path / "validation_rollouts", self.path / "tokens"
         self.scratch = self.path / "scratch"
         """Where checkpoints are that are on their way to or from an object store."""
         self.stop_file = self.path / "stop"
@@ -147,10 +149,24 @@ class RunFolder:
     def rollouts_file(self, step: int) -> Path:
         return self.rollouts / f"{step}.jsonl"
 
-    def write_rollouts(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write all rollouts of one step. A step that is run again after a resumption replaces its file."""
+    def tokens_file(self, step: int) -> Path:
+        return self.tokens / f"{step}.jsonl.gz"
+
+    def write_rollouts(
+        self, step: int, rows: Iterable[Mapping[str, Any]], tokens: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        """Write all rollouts of one step, and the single tokens of some. A step that is run again after a resumption
+        replaces its files; at no time are there tokens of others than the rollouts that are there.
+
+        Args:
+            tokens: records of ``RolloutTokens``.
+        """
         self.rollouts.mkdir(exist_ok=True)
+        self.tokens_file(step).unlink(missing_ok=True)
         jsonl.replace(self.rollouts_file(step), ({"step": step, **row} for row in rows))
+        if tokens:
+            self.tokens.mkdir(exist_ok=True)
+            token_file.write(self.tokens_file(step), tokens)
 
     def write_validation(self, name: int | str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write all rollouts of one validation: of a step, or of what an evaluation calls by ``name``."""

@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
+from mrpo.config.observe import ObserveConfig
 from mrpo.config.run import RewardConfig
 from mrpo.config.schedule import Schedule
 from mrpo.record.metrics import name_part
+from mrpo.record.token_file import RolloutTokens
 from mrpo.step.rollouts import Rollouts
 from mrpo.step.seam import RolloutText
 
@@ -107,6 +109,20 @@ def tool_metrics(calls_N: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, fl
     found |= {"failed_share": sum(failures.values()) / max(1, sum(numbers))}
     found |= {f"failed/{cause}": float(number) for cause, number in sorted(failures.items())}
     return {f"rollout/tool_calls/{name}": value for name, value in found.items()}
+
+
+def token_records(
+    rollouts: Rollouts, observe: ObserveConfig, read: Callable[[Sequence[int]], Callable[[], Sequence[RolloutTokens]]]
+) -> Callable[[], list[dict[str, Any]]]:
+    """Makes the records of the batch's rollouts whose single tokens may be recorded.
+
+    Args:
+        read: reads tokens of rows of the batch at once, and decodes them when its result is called.
+    """
+    row_of = {rollouts.keys[n][:2]: int(rollouts.row_of_N[n]) for n in rollouts.selected_N.nonzero().flatten().tolist()}
+    chosen = observe.with_tokens(row_of)
+    decode = read([row_of[key] for key in chosen])
+    return lambda: [of.record(*key) for key, of in zip(chosen, decode(), strict=True)]
 
 
 def rollout_records(

@@ -44,6 +44,8 @@ class Step:
     """By reward and data source."""
     records: list[Callable[[], list[dict[str, Any]]]] = field(default_factory=list)
     """Of each batch that the run folder gets: makes a line a rollout of it, when the line is written."""
+    tokens: list[Callable[[], list[dict[str, Any]]]] = field(default_factory=list)
+    """Of each batch: makes a record for every rollout whose single tokens the run folder may get."""
     timings: dict[str, float] = field(default_factory=dict)
 
 

@@ -15,6 +15,7 @@ import torch
 
 from mrpo.config.advantage import TokenModulation
 from mrpo.record.busy import Interval
+from mrpo.record.token_file import RolloutTokens
 from mrpo.step.checkpointing import Ranks
 from mrpo.step.rollouts import BatchRow, Rollouts
 
@@ -165,6 +166,10 @@ class Seam(Protocol):
         modulation: TokenModulation | None,
     ) -> None:
         """Give each token its advantage; tokens of rollouts that leave the loss lose their mask."""
+
+    def tokens(self, batch: Batch, rows: Sequence[int]) -> Callable[[], list[RolloutTokens]]:
+        """What the single tokens of those rows are, with the advantages that ``write`` has given them: read at once,
+        decoded when the result is called, in whatever thread."""
 
     def update_actor(self, batch: Batch) -> Metrics: ...
 

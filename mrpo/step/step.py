@@ -50,6 +50,7 @@ from mrpo.step.outcome import (
     rollout_records,
     schedule_metrics,
     source_metrics,
+    token_records,
     truncated_share,
 )
 from mrpo.step.parts import Parts, Step
@@ -188,6 +189,8 @@ def assign_advantages(step: Step, run: Parts, batch: Batch) -> None:
         advantages_N = advantages_N * result.loss_weights_N
     seam.write(batch, rollouts, advantages_N, result.keep_N, config.token_modulation)
     if recorded:
+        if (observe := run.config.observe).tokens:
+            step.tokens.append(token_records(rollouts, observe, partial(seam.tokens, batch)))
         step.records.append(partial(rollout_records, rollouts, texts, advantages_N, result.keep_N, config.names))
     # The mean of a reward is the policy's, of all rollouts; the diagnostics are of those that are compared.
     batch.metrics |= correction | result.diagnostics | reward_metrics(rollouts, config.names)
@@ -218,10 +221,12 @@ def record(step: Step, run: Parts, metrics: Metrics) -> Metrics:
     renamed |= run.alarms.metrics()
 
     def write() -> None:
-        recorded = run.config.observe.rollouts
-        if recorded.has(step.number, run.seam.total_steps):
-            rows = [row for records in step.records for row in records()]
-            run.folder.write_rollouts(step.number, recorded.of(rows))
+        observed = run.config.observe
+        if observed.rollouts.has(step.number, run.seam.total_steps):
+            rows = observed.rollouts.of(row for records in step.records for row in records())
+            tokens = {(row["uid"], row["sample"]): row for records in step.tokens for row in records()}
+            chosen = observed.with_tokens(tokens.keys() & {(row["uid"], row["sample"]) for row in rows})
+            run.folder.write_rollouts(step.number, rows, [tokens[key] for key in chosen])
         if has_line(run, step.number):
             run.folder.write_metrics(step.number, renamed)
         run.seam.log(renamed, step.number)

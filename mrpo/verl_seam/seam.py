@@ -22,7 +22,8 @@ tend               (``buffer``)                                               ``
 store, restore     TransferQueue's, in ``saved_rows``
 spread                                                                        ``_balance_batch``
 old_log_probs      (methods of our own worker, in ``rank_calls``)             ``_compute_old_log_prob``
-read, texts, write TransferQueue's, in ``rows``, ``token_rows``
+read, texts, write TransferQueue's, in ``rows``, ``token_rows``,
+tokens             ``token_records``
 update_actor                                                                  ``_update_actor``
 update_weights     ``on_step_end``                                            ``_stop_profiling``,
                                                                               ``_consume_sync_metrics``
@@ -66,6 +67,7 @@ from mrpo.config.controller import ControllerConfig
 from mrpo.errors import ConfigError
 from mrpo.record.busy import Interval
 from mrpo.record.phase import Phase
+from mrpo.record.token_file import RolloutTokens
 from mrpo.step.outcome import tool_metrics
 from mrpo.step.rollouts import BatchRow, Rollouts
 from mrpo.step.seam import Batch, Commit, Metrics, PromptContent, Prompts, RolloutText, ValidationRow
@@ -80,6 +82,7 @@ from mrpo.verl_seam.rows import VerlBatch
 from mrpo.verl_seam.stacks import located
 from mrpo.verl_seam.step_metrics import step_metrics
 from mrpo.verl_seam.text import ResponseDecoder
+from mrpo.verl_seam.token_records import read_tokens
 from mrpo.verl_seam.trackers import begin_at
 from mrpo.verl_seam.trainer import TRAINERS
 from mrpo.verl_seam.validation import renamed
@@ -339,6 +342,10 @@ class VerlSeam:
     ) -> None:
         assert isinstance(batch, VerlBatch)
         token_rows.write(batch, rollouts, advantages_N, keep_N, modulation)
+
+    def tokens(self, batch: Batch, rows_of_tokens: Sequence[int]) -> Callable[[], list[RolloutTokens]]:
+        assert isinstance(batch, VerlBatch)
+        return read_tokens(batch, rows_of_tokens, self.decoder)
 
     def update_actor(self, batch: Batch) -> Metrics:
         metrics = Metrics()

@@ -12,6 +12,9 @@ from typing import Any
 
 from mrpo.config.model_files import find_model_file
 
+INCOMPLETE = "\ufffd"
+"""What bytes decode to that are no character, or not yet."""
+
 
 class ResponseDecoder:
     """Decodes responses of one model.
@@ -37,7 +40,28 @@ class ResponseDecoder:
         end = len(ids)
         while end and int(ids[end - 1]) in self.ends:
             end -= 1
-        return str(self.tokenizer.decode(ids[:end], skip_special_tokens=False))
+        return self._decode(ids[:end])
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=False))
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token, those that end the response included. Of a character that several tokens make, the
+        last of them has it.
+
+        A token's text depends on those before it (a space that a sentence doesn't begin with, the bytes of a
+        character): it is what it adds to the text of the last ones, as text-generation-inference streams it.
+        """
+        found, start, known = list[str](), 0, 0  # texts; the tokens [start, known) are decoded anew, as context
+        for end in range(1, len(ids) + 1):
+            before, text = self._decode(ids[start:known]), self._decode(ids[start:end])
+            whole = len(text) > len(before) and not text.endswith(INCOMPLETE)
+            if whole or end == len(ids):
+                found.append(text[len(before) :])
+                start, known = known, end
+            else:
+                found.append("")
+        return found
 
 
 def is_truncated(response: Sequence[int], mask: Sequence[int], room: int, stops: Collection[int]) -> bool:

@@ -49,6 +49,21 @@ def test_which_groups_does_not_depend_on_who_finished_first(sizes: list[int], sa
     assert chosen == {row["uid"] for row in RolloutRecord(sample=sample).of(rows(sizes))}
 
 
+@settings(deadline=None)
+@given(SIZES, st.integers(0, 30), st.integers(1, 4), st.randoms())
+def test_rollouts_with_tokens_are_whole_groups_but_the_last_however_a_step_comes_in_parts(
+    sizes: list[int], tokens: int, parts: int, draw: Any
+) -> None:
+    observe, keys = ObserveConfig(tokens=tokens), [(row["uid"], row["sample"]) for row in rows(sizes)]
+    chosen = observe.with_tokens(keys)
+    assert len(chosen) == min(tokens, len(keys))
+    left_out = set(keys) - set(chosen)
+    assert len({uid for uid, _ in chosen} & {uid for uid, _ in left_out}) <= 1
+    draw.shuffle(keys)
+    of_parts = [key for part in range(parts) for key in observe.with_tokens(keys[part::parts])]
+    assert observe.with_tokens(of_parts) == chosen
+
+
 def test_what_is_left_out_is_said() -> None:
     assert str(RolloutRecord(every=10, sample=64)) == "every 10 steps, about 64 rollouts of a step"
 

@@ -398,3 +398,11 @@ def test_checkpoints_by_hand() -> None:
 def test_the_disk_holds_what_is_kept_and_one_more(kept: dict[str, Any], most: int) -> None:
     config = run_config(**{f"checkpoint__{key}": value for key, value in kept.items()}, checkpoint__every=5)
     assert planned(config).checkpoints["on disk, most"].value == most * 12 * P
+
+
+def test_what_recorded_tokens_take_is_planned_if_any_are() -> None:
+    name = "recorded tokens, on disk, most"
+    assert name not in planned(run_config()).batch
+    found = planned(run_config(observe__tokens=4, observe__rollouts={"every": 20})).batch[name]
+    assert found == Quantity(4 * 4 * 300 * 10, "4 steps × 4 × 300 × about 10", "B")
+    assert planned(run_config(observe__tokens=9999)).batch[name].value == 60 * 256 * 300 * 10

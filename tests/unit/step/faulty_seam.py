@@ -18,6 +18,7 @@ import torch
 from mrpo.budget.pilot import pilot_variance
 from mrpo.checkpoint.plain import load_state, save_state
 from mrpo.record.busy import Interval
+from mrpo.record.token_file import RolloutTokens
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.wire import decode, encode
 from mrpo.step.checkpointing import Ranks
@@ -261,6 +262,11 @@ class FaultySeam:
     ) -> None:
         self.calls.append("write")
         self.written.append(advantages_N)
+
+    def tokens(self, batch: Any, rows: Sequence[int]) -> Callable[[], list[RolloutTokens]]:
+        self.calls.append("tokens")
+        keys = [batch.handle[row].key for row in rows]
+        return lambda: [RolloutTokens([key, "<eos>"], [-0.5, -0.25], [1.0, 1.0], [True, True]) for key in keys]
 
     def update_actor(self, batch: Any) -> Metrics:
         self.calls.append("update_actor")

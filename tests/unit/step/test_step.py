@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -13,6 +14,7 @@ import torch
 from mrpo.advantages import compute_advantages
 from mrpo.budget.ids import content_ids, prompt_id
 from mrpo.config.load import validate
+from mrpo.record import token_file
 from mrpo.record.alarms import Alarms
 from mrpo.record.metrics import reward_names
 from mrpo.record.phase import WARNINGS, Phase
@@ -160,6 +162,24 @@ def test_a_run_records_the_rollouts_that_it_is_asked_for_and_measures_all(tmp_pa
     assert folder.rollout_steps() == [1, 2, 4, 5]
     assert [len(folder.read_rollouts(step)) for step in folder.rollout_steps()] == [N] * 4
     assert [one["budget/rollouts"] for one in metrics] == [PROMPTS * N] * 5
+
+
+@pytest.mark.parametrize(("mini_batches", "sample"), [(1, None), (2, None), (1, N), (2, 2 * N)])
+def test_single_tokens_are_recorded_of_whole_groups_that_are_recorded_themselves(
+    tmp_path: Path, mini_batches: int, sample: int | None
+) -> None:
+    seam, folder = FaultySeam(total_steps=2, mini_batches=mini_batches), RunFolder(tmp_path)
+    observe = {"tokens": N + 3, "rollouts": {"sample": sample}}
+    run = parts(seam, tmp_path, budget={"rollouts_per_prompt": N}, observe=observe)
+    one_step(run)
+    assert seam.calls.index("write") < seam.calls.index("tokens") < seam.calls.index("update_actor")
+    found = list(token_file.read(folder.tokens_file(1)))
+    sizes = Counter(one["uid"] for one in found)
+    assert sorted(sizes.values()) == ([N] if sample == N else [3, N])
+    assert [one["pieces"][0] for one in found] == [f"{one['uid']}_{one['sample']}_0" for one in found]
+    assert {(one["uid"], one["sample"]) for one in found} <= {
+        (row["uid"], row["sample"]) for row in folder.read_rollouts(1)
+    }
 
 
 def test_metrics_have_a_line_where_it_is_asked_for_and_where_a_step_is_validated_or_saved(tmp_path: Path) -> None:

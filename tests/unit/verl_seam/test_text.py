@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from mrpo.prepare.tiny_model import byte_tokenizer
@@ -14,6 +16,7 @@ from mrpo.verl_seam.text import ResponseDecoder, is_truncated
 
 pytestmark = pytest.mark.unit
 
+TOKENIZER = byte_tokenizer([])
 TEXT = "<think>\nso</think><tool_call>f()</tool_call>"
 
 
@@ -76,3 +79,22 @@ def test_a_response_is_truncated_if_it_reaches_its_limit_before_its_end(
 
 def test_without_room_nothing_was_truncated() -> None:
     assert not is_truncated([], [], 0, {0})
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text(st.sampled_from("ab \né€😀"), max_size=12), st.booleans())
+def test_pieces_are_the_text_whatever_bytes_a_character_takes(text: str, is_cut: bool) -> None:
+    decoder = ResponseDecoder(TOKENIZER)
+    ids = TOKENIZER.encode(text)
+    ids = ids[: len(ids) // 2] if is_cut else [*ids, TOKENIZER.eos_token_id]
+    pieces = decoder.pieces(ids)
+    assert len(pieces) == len(ids)
+    assert "".join(pieces) == TOKENIZER.decode(ids, skip_special_tokens=False)
+    assert "\ufffd" not in "".join(pieces[:-1])
+    if not is_cut:
+        assert pieces[-1] == TOKENIZER.eos_token
+
+
+def test_bytes_that_are_no_character_are_shown_once_it_is_known() -> None:
+    wild = TOKENIZER.encode("😀")[:2] + TOKENIZER.encode("a")
+    assert ResponseDecoder(TOKENIZER).pieces(wild) == ["", "", "\ufffda"]
