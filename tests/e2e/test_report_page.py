@@ -16,6 +16,7 @@ from mrpo.observe.page.rollouts import RolloutReader
 from mrpo.observe.page.serve import ReportServer
 from mrpo.observe.report import write_report_page
 from mrpo.record.run_folder import RunFolder
+from mrpo.record.token_file import RolloutTokens
 from tests.browser.chromium import Browser, browser, missing
 from tests.unit.observe.detailed import advantage_metrics, budget_metrics
 from tests.unit.observe.runs import metrics_of
@@ -53,7 +54,8 @@ def a_run(tmp: Path, recipe: str) -> RunFolder:
     for step in range(1, STEPS + 1):
         metrics = metrics_of(step) | advantage_metrics(step, STEPS, REWARDS) | budget_metrics(step, [2, 4, 9])
         folder.write_metrics(step, metrics)
-        folder.write_rollouts(step, [row(step, prompt, s) for prompt in range(PROMPTS) for s in range(SAMPLES)])
+        rows = [row(step, prompt, s) for prompt in range(PROMPTS) for s in range(SAMPLES)]
+        folder.write_rollouts(step, rows, [tokens_of(step, sample) for sample in range(SAMPLES - 1)])
         folder.event("save", step=step)
     folder.write_validation(STEPS, [row(STEPS, prompt, 0) for prompt in range(PROMPTS)])
     folder.event("done")
@@ -68,6 +70,13 @@ def row(step: int, prompt: int, sample: int) -> dict[str, Any]:
         rewards["format"] = None
         found |= {"response": f"{HOSTILE} \x00 \ud800 \u202eneedle ΣÉ", "failures": {"format": f"timeout: {HOSTILE}"}}
     return found | {"rewards": rewards, "advantage": sample - 1.5, "keep": sample != 0, "tokens": 10 * step + sample}
+
+
+def tokens_of(step: int, sample: int) -> dict[str, Any]:
+    """Of the prompt of uid 2: the first token is a tool's, the last one's advantage grows with the sample."""
+    pieces = ["the", " quick\n", ["</pre><b>", " brown", " é"][sample], " fox", "<eos>"]
+    log_probs, advantages = [-9.0, -0.3, -1.5, -3.0, -7.0], [0.0, -0.5, 0.25, 0.5, 1.0 + sample / 2]
+    return RolloutTokens(pieces, log_probs, advantages, [False, True, True, True, True]).record(f"p2-{step}", sample)
 
 
 def open_page(window: Browser, address: str, tab: str = "rollouts") -> None:
@@ -200,6 +209,91 @@ def test_two_responses_are_compared_word_by_word(window: Browser, page: Path) ->
     window.choose("#second", "sample 1, advantage −0.500")
     window.wait(lambda: window.texts("#difference ins") == ["brown"])
     no_problems(window)
+
+
+TOKEN = '#group article[data-row]:nth-child({}) [data-token="{}"]'
+
+
+def colour_of(window: Browser, sample: int, token: int) -> str:
+    where = TOKEN.format(sample + 1, token)
+    found: str = window.run(f"return getComputedStyle(document.querySelector('{where}')).backgroundColor")
+    return found
+
+
+def opacity(colour: str) -> float:
+    return float(colour.rstrip(")").split(",")[3]) if colour.count(",") == 3 else 1.0
+
+
+def test_tokens_are_coloured_read_out_and_listed(window: Browser, page: Path) -> None:
+    open_page(window, page.as_uri())
+    window.choose("#only", "tokens recorded")
+    window.wait(lambda: count(window) == f"18 of {ROLLOUTS} rollouts")
+    window.type("#uid", "p2-5")
+    window.wait(lambda: count(window) == f"3 of {ROLLOUTS} rollouts")
+    window.click('#table tr[data-place="0"]')
+    window.wait(lambda: len(window.all("#group article pre.tokens")) == SAMPLES - 1)
+    assert window.text("#group article:nth-child(4) pre") == "the quick old fox of 5"  # it has no tokens
+    note = (
+        "5 tokens, 4 in the loss; advantage −0.500 to 2.000; log-probability −2.950 on average, least −7.000 at “<eos>”"
+    )
+    assert window.texts("#group article:nth-child(3) .note") == [note]
+    # by advantage: blue above 0, orange and underlined below, nothing outside the loss; on one scale for the group
+    assert opacity(colour_of(window, 2, 0)) == 0
+    assert [round(opacity(colour_of(window, n, 4)), 2) for n in range(3)] == [0.25, 0.38, 0.5]
+    assert colour_of(window, 2, 4).startswith("rgba(0, 114, 178")
+    assert colour_of(window, 2, 1).startswith("rgba(213, 94, 0")
+    assert len(window.all("#group .t.minus[data-token]")) == SAMPLES - 1
+    assert "2.000" in window.text("#legend")
+    # by log-probability: the less likely, the darker
+    window.choose("#colour", "log-probability")
+    assert "colour=logprob" in window.run("return location.hash")
+    shades = [opacity(colour_of(window, 0, token)) for token in range(5)]
+    assert shades[0] == 0 < shades[1] < shades[2] < shades[3] < shades[4] == 0.5
+    assert "−6 or less" in window.text("#legend")
+    # token by token, by keyboard and by pointing
+    window.run("document.activeElement.blur()")
+    window.press("]", "]", "]")
+    said = "token 3 of 5, “</pre><b>”: log-probability −1.500, probability 0.223, advantage 0.250"
+    assert window.text("#token") == said
+    window.press("[", "[", "[")
+    assert window.text("#token").endswith("probability 1.23e-4, not in the loss")
+    window.click(TOKEN.format(2, 1))
+    assert "token 2 of 5, “ quick↵”" in window.text("#token")
+    assert window.text("#group article.chosen h3").startswith("Sample 1")
+    window.press("c")
+    window.wait(lambda: window.run("return document.querySelector('#colour').value") == "none")
+    assert opacity(colour_of(window, 0, 4)) == 0
+    # as a table
+    window.click("#group article:nth-child(1) .values summary")
+    rows = window.texts("#group article:nth-child(1) .values tbody tr")
+    assert rows[0].split() == ["1", "“the”", "−9.000", "1.23e-4", "0.000", "no"]
+    assert rows[4].split() == ["5", "“<eos>”", "−7.000", "0.001", "1.000", "yes"]
+    no_problems(window)
+
+
+@pytest.mark.parametrize("colour", ["advantage", "logprob"])
+def test_the_darkest_token_can_be_read_in_light_and_dark(window: Browser, page: Path, colour: str) -> None:
+    window.open("about:blank")
+    window.open(f"{page.as_uri()}#tab=rollouts&colour={colour}&only=tokens&uid=p2-5&open=0.0.5.2.p2-5")
+    window.wait(lambda: len(window.all("#group article pre.tokens")) == SAMPLES - 1)
+    for _ in range(2):
+        window.click("#theme")
+        contrast = window.run(CONTRAST, TOKEN.format(3, 4))
+        assert contrast > 4.5, contrast  # WCAG 2.1, 1.4.3
+
+
+CONTRAST = """
+  const parse = text => text.match(/[\\d.]+/g).map(Number);
+  const light = rgb => rgb.map(c => c / 255).map(c => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
+  const node = document.querySelector(arguments[0]);
+  const [r, g, b, a = 1] = parse(getComputedStyle(node).backgroundColor);
+  const under = parse(getComputedStyle(node.closest('pre')).backgroundColor);
+  const back = light([r, g, b].map((c, i) => a * c + (1 - a) * under[i]));
+  const ink = light(parse(getComputedStyle(node).color).slice(0, 3));
+  return (Math.max(back, ink) + .05) / (Math.min(back, ink) + .05);
+"""
+"""Of a token's text with its background."""
 
 
 def test_the_keyboard_alone_does(window: Browser, page: Path) -> None:

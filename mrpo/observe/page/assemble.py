@@ -18,7 +18,8 @@ from mrpo.observe.page.rollouts import Table
 from mrpo.record.replacing import replacing
 
 MODULES = (
-    *("dom", "store", "query", "search", "table", "diffs", "group", "chart", "curves", "state", "keys", "live", "main"),
+    *("dom", "store", "query", "search", "table", "diffs", "tokens", "group"),
+    *("chart", "curves", "state", "keys", "live", "main"),
 )
 """The page's own scripts, each after those that it imports from."""
 LIBRARIES = ("uPlot.iife.min.js", "diff.min.js")
@@ -62,8 +63,12 @@ def environment() -> Environment:
     return found
 
 
-def _blocks(table: Table) -> Iterator[tuple[int, Markup]]:
-    return ((place, Markup(text_of(block))) for place, block in enumerate(table.blocks) if block is not None)
+def _blocks(table: Table) -> Iterator[tuple[str, Markup]]:
+    """Each block under the id by which the scripts look for it."""
+    for kind, blocks in (("block", table.blocks), ("tokens", table.tokens)):
+        for place, block in enumerate(blocks):
+            if block is not None:
+                yield f"{kind}-{place}", Markup(text_of(block))
 
 
 def _text(name: str) -> str:

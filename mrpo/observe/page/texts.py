@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mrpo.observe.page.columns import deflate
+from mrpo.record.token_file import LISTS
 
 BLOCK = 256
 """Rollouts in a block, one block being what is opened to show one of them."""
@@ -14,6 +15,8 @@ MAX_BLOCK = 4_000_000
 """Characters in a block; one that reaches this ends early, so that long responses don't make huge ones."""
 MAX_CHARACTERS = 100_000
 """Of one text. A longer one keeps its beginning and its end, and says how much was left out."""
+MAX_TOKENS = 20_000
+"""Of one response whose single tokens were recorded. A longer one keeps its first tokens, and says how many follow."""
 MORE = ("failures", "details", "messages", "versions", "data_source")
 """What a rollout may have beside its texts, and is shown with them."""
 
@@ -51,6 +54,17 @@ def entry(record: Mapping[str, Any]) -> dict[str, Any]:
         else:
             found[name] = value
     return found | ({"left_out": left_out} if left_out else {})
+
+
+def token_entry(record: Mapping[str, Any], largest: int = MAX_TOKENS) -> dict[str, Any]:
+    """What of a rollout's tokens is shown; ``left_out`` has their number, if not all are.
+
+    >>> token_entry({"pieces": ["a", "b"], "log_probs": [-1.0, -2.0], "advantages": [1.0, 1.0], "in_loss": [1, 0]}, 1)
+    {'pieces': ['a'], 'log_probs': [-1.0], 'advantages': [1.0], 'in_loss': [1], 'left_out': 1}
+    """
+    found: dict[str, Any] = {name: record[name][:largest] for name in LISTS}
+    left_out = len(record["pieces"]) - largest
+    return found | ({"left_out": left_out} if left_out > 0 else {})
 
 
 class BlockWriter:

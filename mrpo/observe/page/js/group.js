@@ -1,13 +1,16 @@
 // One prompt group: its rollouts side by side, each reward's score and weight, and the difference of two responses.
 import { byId, el, shown, whole } from "./dom.js";
 import { difference } from "./diffs.js";
+import { Tokens } from "./tokens.js";
 
 const MORE = { failures: "Causes of failed rewards", details: "What reward functions returned beside scores", messages: "Messages", data_source: "Data source" };
 
 export class Group {
-  /** weights(run, step): each reward's, promised; only(uid): shows that prompt alone; closed() and chosen(row) are told. */
-  constructor(store, runs, { weights, only, closed, chosen }) {
+  /** weights(run, step): each reward's, promised; only(uid): shows that prompt alone; closed(), chosen(row) and
+   *  coloured(name) are told. */
+  constructor(store, runs, { weights, only, closed, chosen, coloured }) {
     Object.assign(this, { store, runs, weights, only, closed, chosen, root: byId("group"), row: -1, rows: [], turn: 0 });
+    this.tokens = new Tokens(this.root, coloured);
   }
 
   get isOpen() {
@@ -23,9 +26,11 @@ export class Group {
     const turn = ++this.turn;
     if (same) return this.choose(row);
     const c = this.store.columns;
-    const [weights, ...texts] = await Promise.all([
-      c.validation[row] ? {} : this.weights(c.run[row], c.step[row]), ...this.rows.map((one) => this.store.text(one))]);
-    if (turn === this.turn) this.draw(texts, weights);
+    const [weights, texts, tokens] = await Promise.all([c.validation[row] ? {} : this.weights(c.run[row], c.step[row]),
+      Promise.all(this.rows.map((one) => this.store.text(one))), Promise.all(this.rows.map((one) => this.store.tokens(one)))]);
+    if (turn !== this.turn) return;
+    this.tokens.open(this.rows, tokens);
+    this.draw(texts, weights);
   }
 
   close() {
@@ -43,7 +48,7 @@ export class Group {
     const run = this.runs.length > 1 ? `${this.runs[c.run[first]].name}, ` : "";
     const about = `${run}${c.validation[first] ? "validation of " : ""}step ${c.step[first]}, ${whole(rows.length)} rollouts`;
     const any = texts.find(Boolean);
-    this.root.replaceChildren(
+    this.root.replaceChildren(...[
       el("div", { class: "bar" },
         el("h2", {}, "Prompt ", el("code", {}, store.uid(first))),
         el("span", { class: "note" }, about), el("span", { class: "spring" }),
@@ -51,9 +56,9 @@ export class Group {
         el("button", { type: "button", click: () => this.close(), title: "Esc" }, "Close")),
       el("div", { class: "pair" }, this.text("Prompt", any?.prompt, any?.left_out?.prompt), this.text("Wanted", any?.ground_truth, any?.left_out?.ground_truth)),
       any ? "" : el("p", { class: "note" }, "The page had no room for these texts. They are in the run's folder: see mrpo report --max-texts."),
-      el("div", { class: "scroll" }, this.scores(weights)),
+      el("div", { class: "scroll" }, this.scores(weights)), this.tokens.tools(),
       el("div", { class: "cards", role: "list", "aria-label": "Responses" }, rows.map((row, i) => this.card(row, texts[i]))),
-      this.compare());
+      this.compare()].filter((node) => node !== null));
     this.choose(this.row);
     this.root.scrollTop = 0;
   }
@@ -105,12 +110,14 @@ export class Group {
       Number.isNaN(advantage) ? null : el("span", { class: advantage > 0 ? "chip up" : advantage < 0 ? "chip down" : "chip" }, `advantage ${shown(advantage)}`),
       c.keep[row] === 0 ? el("span", { class: "chip" }, "dropped") : null, c.truncated[row] ? el("span", { class: "chip" }, "truncated") : null);
     const left = text?.left_out ?? {};
+    const unplaced = this.store.hasTokens(row) && !this.tokens.of.has(row);
     const more = Object.entries(MORE).filter(([name]) => text && (name in text || name in left)).map(([name, label]) =>
       el("details", { open: name === "failures" }, el("summary", {}, label),
         el("pre", { dir: "auto" }, name in left ? `${whole(left[name])} characters, left out here: see the run's folder` : JSON.stringify(text[name], null, 1))));
     const node = el("article", { role: "listitem", "data-row": row, tabindex: "-1", click: () => this.choose(row) }, title,
       left.response ? el("p", { class: "note" }, `${whole(left.response)} characters left out at […]`) : null,
-      el("pre", { dir: "auto" }, text ? text.response ?? "(empty)" : "(text left out)"), more);
+      unplaced ? el("p", { class: "note" }, "The page had no room for its tokens: see mrpo report --max-texts.") : null,
+      this.tokens.response(row) ?? el("pre", { dir: "auto" }, text ? text.response ?? "(empty)" : "(text left out)"), more);
     return node;
   }
 

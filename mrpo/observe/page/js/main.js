@@ -145,9 +145,12 @@ async function setUpRollouts() {
     only: (uid) => state.set({ uid }),
     closed: () => { state.set({ open: "" }); byId("table").querySelector("table").focus(); },
     chosen: (row) => state.set({ open: store.key(row) }),
+    coloured: (colour) => state.set({ colour }),
   });
+  group.tokens.paint(state.colour);
   table = new Table(byId("table"), store, columns, { opened: (row) => group.open(row), sorted: sortBy });
   setUpFilters();
+  if (!store.tokenRows.length) byId("only").querySelector('[value="tokens"]').remove();
   const notes = [];
   if (store.withoutText) notes.push(`Texts of ${whole(store.withoutText)} rollouts found no room on this page, and are not searched: mrpo report --max-texts makes more.`);
   if (store.shortened) notes.push(`Texts of ${whole(store.shortened)} rollouts were shortened, where it says so.`);
@@ -170,6 +173,7 @@ showTab();
 state.listen((changed) => {
   if (changed.has("run")) showRun();
   if (changed.has("tab") || changed.has("run")) showTab();
+  if (group && changed.has("colour")) group.tokens.paint(state.colour);
   const filters = ["run", "kind", "low", "high", "uid", "keep", "only", "text", "ranges", "sort", "down"];
   if (table && filters.some((name) => changed.has(name))) { fillFilters(); look(); }
 });
@@ -179,6 +183,8 @@ listenToKeys({
   move: onRollouts((by) => { focusTable(); table.move(table.active + by); if (group.isOpen) group.open(table.rows[table.active]); }),
   open: onRollouts(() => { if (table.active >= 0) group.open(table.rows[table.active]); }),
   step: onRollouts((by) => (group.isOpen ? group.step(by) : false)),
+  token: onRollouts((by) => (group.isOpen ? group.tokens.step(group.row, by) : false)),
+  colour: onRollouts(() => (group.isOpen ? group.tokens.next() : false)),
   best: onRollouts(() => group.toBest()),
   sort: onRollouts(nextColumn),
   turn: onRollouts(() => sortBy(state.sort)),

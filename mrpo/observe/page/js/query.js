@@ -23,6 +23,7 @@ export function select(store, filters, order) {
     for (let i = 0; i < rows; i++) mask[i] &= known[columns.uid[i]];
   }
   if (filters.only === "truncated") equal(columns.truncated, 1);
+  if (filters.only === "tokens") keepOnly(mask, marksOf(rows, store.tokenRows));
   if (filters.only === "failed") keepOnly(mask, anyOf(rows, Object.values(store.failed), (value) => value === 1));
   if (filters.only === "unscored") keepOnly(mask, anyOf(rows, store.scores, (value) => !Number.isNaN(value)).map((any) => 1 - any));
   if (filters.hits) keepOnly(mask, filters.hits);
@@ -40,6 +41,12 @@ function ends(low, high) {
 function anyOf(rows, columns, test) {
   const marks = new Uint8Array(rows);
   for (const column of columns) for (let i = 0; i < rows; i++) if (test(column[i])) marks[i] = 1;
+  return marks;
+}
+
+function marksOf(rows, chosen) {
+  const marks = new Uint8Array(rows);
+  for (const row of chosen) marks[row] = 1;
   return marks;
 }
 

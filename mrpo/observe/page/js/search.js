@@ -8,7 +8,7 @@ export async function search(store, text, progress, signal) {
   const hits = new Uint8Array(store.rows);
   let rested = performance.now();
   for (let block = 0; block < store.starts.length; block++) {
-    const json = await store.json(block);
+    const json = await store.json(`block-${block}`);
     if (signal.aborted) return null;
     if (json && (!plain || json.toLowerCase().includes(wanted))) mark(JSON.parse(json), wanted, hits, store.starts[block]);
     if (performance.now() - rested > 40) { // lets the browser draw and take keys

@@ -1,6 +1,6 @@
 // What the page shows: kept behind the # of its address, so that it survives a reload and can be passed on.
 
-const DEFAULTS = { tab: "overview", run: "", kind: "", low: "", high: "", uid: "", keep: "", only: "", text: "", sort: "step", down: "1", open: "" };
+const DEFAULTS = { tab: "overview", run: "", kind: "", low: "", high: "", uid: "", keep: "", only: "", text: "", sort: "step", down: "1", open: "", colour: "advantage" };
 const RANGE = "range.";
 
 export class State {

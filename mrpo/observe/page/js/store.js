@@ -33,6 +33,8 @@ export class Store {
     store.shortened = given.shortened;
     store.withoutText = given.withoutText;
     store.opened = new Map();
+    store.tokenRows = await unpack(given.tokenRows);
+    store.tokenStarts = await unpack(given.tokenStarts);
     return store;
   }
 
@@ -76,35 +78,53 @@ export class Store {
     return -1;
   }
 
-  blockOf(row) {
-    let low = 0, high = this.starts.length;
-    while (high - low > 1) {
-      const middle = (low + high) >> 1;
-      if (this.starts[middle] <= row) low = middle;
-      else high = middle;
-    }
-    return low;
+  hasTokens(row) {
+    return this.tokenRows[lastUpTo(this.tokenRows, row)] === row;
   }
 
   /** A block as JSON; null if the page has no room for it. Waits for the page's end to be read, where the blocks are. */
-  async json(block) {
-    if (!byId(`block-${block}`) && document.readyState === "loading") {
+  async json(id) {
+    if (!byId(id) && document.readyState === "loading") {
       await new Promise((done) => document.addEventListener("DOMContentLoaded", done, { once: true }));
     }
-    const node = byId(`block-${block}`);
+    const node = byId(id);
     return node && new TextDecoder().decode(await inflate(node.textContent));
+  }
+
+  /** A block's entries, opened once; null if they were left out. */
+  entries(id) {
+    const opening = this.opened.get(id) ?? this.json(id).then((json) => json && JSON.parse(json));
+    this.opened.delete(id); // to the end: the oldest one goes first
+    this.opened.set(id, opening);
+    if (this.opened.size > CACHED) this.opened.delete(this.opened.keys().next().value);
+    return opening;
   }
 
   /** The texts of one rollout; null if they were left out. */
   async text(row) {
-    const block = this.blockOf(row);
-    const opening = this.opened.get(block) ?? this.json(block).then((json) => json && JSON.parse(json));
-    this.opened.delete(block); // to the end: the oldest one goes first
-    this.opened.set(block, opening);
-    if (this.opened.size > CACHED) this.opened.delete(this.opened.keys().next().value);
-    const entries = await opening;
+    const block = lastUpTo(this.starts, row);
+    const entries = await this.entries(`block-${block}`);
     if (!entries) return null;
     const entry = entries[row - this.starts[block]];
     return typeof entry.prompt === "number" ? { ...entry, prompt: entries[entry.prompt].prompt } : entry;
   }
+
+  /** {pieces, log_probs, advantages, in_loss, left_out} of one rollout's tokens; null if they weren't recorded, or left out. */
+  async tokens(row) {
+    if (!this.hasTokens(row)) return null;
+    const place = lastUpTo(this.tokenRows, row), block = lastUpTo(this.tokenStarts, place);
+    const entries = await this.entries(`tokens-${block}`);
+    return entries && entries[place - this.tokenStarts[block]];
+  }
+}
+
+/** The place of the last of these ascending numbers that isn't above the value; 0 if all are. */
+function lastUpTo(numbers, value) {
+  let low = 0, high = numbers.length;
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (numbers[middle] <= value) low = middle;
+    else high = middle;
+  }
+  return low;
 }

@@ -15,8 +15,10 @@ from mrpo.observe.page import rollouts, texts
 from mrpo.observe.page.columns import unpack
 from mrpo.observe.page.rollouts import Part, RolloutReader, Table, read_part, table_of
 from mrpo.observe.page.texts import read_block
+from mrpo.record import token_file
 from mrpo.record.jsonl import CorruptLineError
 from mrpo.record.run_folder import RunFolder
+from mrpo.record.token_file import RolloutTokens
 
 from ..runs import new_run
 
@@ -137,9 +139,9 @@ def random_text(step: int, sample: int) -> str:
 def test_a_file_is_read_again_only_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, reader, seen = new_run(tmp_path), RolloutReader(), list[int]()
 
-    def counted(path: Path, step: int, is_validation: bool, room: int) -> Part:
+    def counted(path: Path, step: int, is_validation: bool, room: int, tokens: Path | None) -> Part:
         seen.append(step)
-        return read_part(path, step, is_validation, room)
+        return read_part(path, step, is_validation, room, tokens)
 
     monkeypatch.setattr(rollouts, "read_part", counted)
     folder.write_rollouts(1, [row("p", 0)])
@@ -148,7 +150,41 @@ def test_a_file_is_read_again_only_when_it_has_changed(tmp_path: Path, monkeypat
     reader.read([folder])
     folder.write_rollouts(1, [row("p", 0), row("p", 1)])
     assert table_of(reader.read([folder])).values["rows"] == 3
-    assert seen == [1, 2, 1]
+    folder.write_rollouts(2, [row("p", 0)], [tokens_of("p", 0)])
+    token_file.write(folder.tokens_file(2), [tokens_of("p", 0), tokens_of("q", 0)])
+    assert table_of(reader.read([folder])).values["rows"] == 3
+    assert seen == [1, 2, 1, 2]
+
+
+def tokens_of(uid: str, sample: int, n: int = 2) -> dict[str, Any]:
+    return RolloutTokens([f"{uid}{sample}"] * n, [-0.5] * n, [1.0] * n, [True] * n).record(uid, sample)
+
+
+def test_tokens_are_joined_to_their_rollouts_by_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "BLOCK", 2)
+    folder = new_run(tmp_path)
+    for step in (1, 2, 3):
+        rows = [row(uid, sample) for uid in "ab" for sample in range(3)]
+        tokens = [tokens_of("b", 2), tokens_of("a", 1), tokens_of("b", 0), tokens_of("gone", 0)] if step != 2 else []
+        folder.write_rollouts(step, rows, tokens)
+    table = read(folder)
+    assert list(unpack(table.values["tokenRows"])) == [1, 3, 5, 13, 15, 17]
+    assert list(unpack(table.values["tokenStarts"])) == [0, 2, 3, 5]
+    shown = [found["pieces"][0] for block in table.tokens if block is not None for found in read_block(block)]
+    assert shown == ["a1", "b0", "b2"] * 2
+    assert column(table, "sample")[:6] == [0, 1, 2] * 2
+
+
+def test_tokens_take_their_part_of_the_room(tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    for step in (1, 2):
+        tokens = [tokens_of("p", 0) | {"pieces": [random_text(step, 0)] * 2}]
+        folder.write_rollouts(step, [row("p", 0, response=random_text(step, 1))], tokens)
+    size = sum(len(block) for block in (*read(folder).blocks, *read(folder).tokens) if block)
+    half = read(folder, max_texts=size - 100)
+    assert [block is not None for block in (*half.blocks, *half.tokens)] == [True, True, True, False]
+    assert read(folder, max_texts=0).tokens == [None, None]
+    assert list(unpack(read(folder, max_texts=0).values["tokenRows"])) == [0, 1]  # so that the page can say it
 
 
 def test_when_a_run_grows_older_texts_make_room(tmp_path: Path) -> None:
