@@ -6,16 +6,17 @@ what differs in their settings, except the seed. Runs that failed or were interr
 
 With recipe=NAME a grid is run first: every combination of the values that settings are given with commas, in a grid's
 YAML file or here, one cell after another, each as mrpo train would in a process of its own. The same command goes on
-where it was.
+where it was. cluster=FILE.yaml, as mrpo launch takes it, submits the cells to SLURM or Kubernetes instead.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -26,11 +27,14 @@ from mrpo.cli._table import table
 from mrpo.compare.comparison import Comparison, compare_runs
 from mrpo.compare.equal import EqualBudget
 from mrpo.compare.find import find_runs
-from mrpo.compare.grid import cells_of, is_grid
+from mrpo.compare.grid import Cell, cells_of, is_grid
 from mrpo.compare.run import AXES
 from mrpo.errors import ConfigError, MrpoError, unknown_name, usable
 from mrpo.exit_code import ExitCode
 from mrpo.record.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from mrpo.compare.on_cluster import ClusterCell
 
 app = new_app()
 SECONDS_BETWEEN_LINES = 30.0
@@ -113,6 +117,10 @@ def _run_grid(
     from mrpo.driver.machine import require_machine
 
     console = Console()
+    files = [word.removeprefix("cluster=") for word in words if word.startswith("cluster=")]
+    if files:
+        cells = cells_of([word for word in words if not word.startswith("cluster=")])
+        return _submit_grid(console, cells, files[-1], out, budget, options, dry_run)
     with usable("--out", out):
         planned = sweep.plan(cells_of(words), out, budget)
     show_notes(dict.fromkeys(note for one in planned for note in one.checked.notes))
@@ -122,16 +130,67 @@ def _run_grid(
         return ExitCode.DONE
     for one in planned:
         require_machine(one.checked.config)
+    with _claimed(out):
+        outcomes = sweep.run_cells(planned, out, budget, _report(console))
+    if len(outcomes) == len(planned):
+        _compare_cells(console, out, options)  # what failed is said below, with its causes
+    return sweep.require_all_done(outcomes, planned)
+
+
+def _submit_grid(
+    console: Console,
+    cells: list[Cell],
+    file: str,
+    out: Path,
+    budget: EqualBudget | None,
+    options: dict[str, Any],
+    dry_run: bool,
+) -> ExitCode:
+    """Submit what is left, and compare what is there."""
+    from mrpo.compare import on_cluster, sweep
+    from mrpo.launch.cluster_file import load_any_cluster
+
+    cluster, out = load_any_cluster(file), out.absolute()
+    on_cluster.require_suitable(cluster, budget, out)
+    with usable("--out", out):
+        planned = sweep.plan(cells, out, budget, cluster)
+    show_notes(dict.fromkeys(note for one in planned for note in one.checked.notes))
+    with nullcontext() if dry_run else _claimed(out):
+        found = on_cluster.look(planned, out, cluster)
+        submission = on_cluster.prepare(found, cluster, Path.cwd(), Path(sys.prefix))
+        for one in found:
+            print(f"cell {one.planned.cell.name}: {', '.join(filter(None, (one.state, one.detail)))}")
+        if dry_run:
+            print(*(submission.files.values() if submission else ()), sep="", end="")
+            return ExitCode.DONE
+        if submission is not None:
+            sweep.begin(out, budget)
+            submission.submit(out)
+    if any(one.state == "done" for one in found):
+        _compare_cells(console, out, options)
+    print(f"mrpo: {_counted(found)}. The same command submits what has failed, and compares what is done.")
+    return ExitCode.DONE
+
+
+def _compare_cells(console: Console, out: Path, options: dict[str, Any]) -> None:
+    try:
+        show(console, out, compare_runs(find_runs([str(out)]), **options))
+    except MrpoError as error:
+        print(f"mrpo: no comparison: {error}", file=sys.stderr)
+
+
+@contextmanager
+def _claimed(out: Path) -> Iterator[None]:
     with usable("--out", out):
         out.mkdir(parents=True, exist_ok=True)
     with RunFolder(out).claim():
-        outcomes = sweep.run_cells(planned, out, budget, _report(console))
-    if len(outcomes) == len(planned):
-        try:
-            show(console, out, compare_runs(find_runs([str(out)]), **options))
-        except MrpoError as error:  # what failed is said below, with its causes
-            print(f"mrpo: no comparison: {error}", file=sys.stderr)
-    return sweep.require_all_done(outcomes, planned)
+        yield
+
+
+def _counted(found: Sequence[ClusterCell]) -> str:
+    """How many cells are what, now that those that were left are submitted."""
+    done, submitted = (sum(test(one) for one in found) for test in (lambda o: o.state == "done", lambda o: o.is_left))
+    return f"{done} of {len(found)} cells done, {submitted} submitted, {len(found) - done - submitted} under way"
 
 
 def _report(console: Console) -> Callable[[str, bool], None]:

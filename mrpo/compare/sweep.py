@@ -29,10 +29,13 @@ from mrpo.compare.find import CELLS, read_cell
 from mrpo.compare.grid import Cell
 from mrpo.compare.imports import imported_once
 from mrpo.config.checked_run import CheckedRun
+from mrpo.config.cluster import KubernetesCluster, SlurmCluster
+from mrpo.config.device import device_on
 from mrpo.config.flatten import flatten
 from mrpo.config.overrides import override, parse
 from mrpo.errors import ConfigError, MrpoError
 from mrpo.exit_code import ExitCode
+from mrpo.launch.capacity import on_cpu
 from mrpo.launch.local import run_passing_signals_on
 from mrpo.observe.progress import clock
 from mrpo.record.phase import Phase
@@ -67,8 +70,16 @@ class Outcome:
     cause: str = ""
 
 
-def plan(cells: Sequence[Cell], out: Path, budget: EqualBudget | None) -> list[Planned]:
+def plan(
+    cells: Sequence[Cell],
+    out: Path,
+    budget: EqualBudget | None,
+    cluster: SlurmCluster | KubernetesCluster | None = None,
+) -> list[Planned]:
     """Check every cell before the first one starts.
+
+    Args:
+        cluster: where they will run; None: here.
 
     Raises:
         ConfigError: one of them can't be run, or isn't the one that its folder was begun with. It is named.
@@ -79,26 +90,40 @@ def plan(cells: Sequence[Cell], out: Path, budget: EqualBudget | None) -> list[P
         raise ConfigError(f"--budget: given {budget or 'none'}, but {out} was begun with {before or 'none'}.")
     if before is not None and budget is not None and budget.amount < before.amount:
         raise ConfigError(f"--budget: given {budget}, but {out} was begun with {before}. Allowed: no less than that.")
-    return [_planned(cell, out, budget) for cell in cells]
+    return [_planned(cell, out, budget, cluster) for cell in cells]
 
 
-def _planned(cell: Cell, out: Path, budget: EqualBudget | None) -> Planned:
+def _planned(
+    cell: Cell, out: Path, budget: EqualBudget | None, cluster: SlurmCluster | KubernetesCluster | None
+) -> Planned:
     folder = RunFolder(out / CELLS / cell.name)
     try:
         settings = list(cell.overrides)
-        checked = CheckedRun.load([*settings, override("run_dir", str(folder.path))])
+        given_all = [*settings, override("run_dir", str(folder.path))]
+        if cluster is None:
+            checked = CheckedRun.load(given_all)
+        else:
+            volume = Path(cluster.mount) if isinstance(cluster, KubernetesCluster) else None
+            checked = CheckedRun.load(given_all, lambda config: device_on(config, cluster.groups), volume)
+            if on_cpu(cluster.groups) and checked.config.trainer.device == "auto":
+                settings.append("trainer.device=cpu")
+                checked = _with_trainer(checked, device="cpu")
         if budget is not None:
             if any(parse(text).key_or_group == STEPS for text in settings):
                 raise ConfigError(f"{STEPS}: is decided by --budget, so it can't be given beside it.")
             given = budget.steps(checked.config)
-            trainer = checked.config.trainer.model_copy(update={"total_training_steps": given})
-            checked = replace(checked, config=checked.config.model_copy(update={"trainer": trainer}))
+            checked = _with_trainer(checked, total_training_steps=given)
             settings.append(f"{STEPS}={given}")
         steps = checked.config.trainer.total_training_steps
         state = _state(folder, checked, budget)
     except ConfigError as error:
         raise ConfigError(f"cell {cell.name}: {error}") from None
     return Planned(cell, tuple(settings), folder, steps, checked, state)
+
+
+def _with_trainer(checked: CheckedRun, **changes: object) -> CheckedRun:
+    trainer = checked.config.trainer.model_copy(update=changes)
+    return replace(checked, config=checked.config.model_copy(update={"trainer": trainer}))
 
 
 def _state(folder: RunFolder, checked: CheckedRun, budget: EqualBudget | None) -> State:
@@ -122,16 +147,21 @@ def _state(folder: RunFolder, checked: CheckedRun, budget: EqualBudget | None) -
     )
 
 
+def begin(out: Path, budget: EqualBudget | None) -> None:
+    """Make what a grid's folder has before its first cell."""
+    for name in ("logs", CELLS):
+        (out / name).mkdir(parents=True, exist_ok=True)
+    if budget is not None:
+        (out / BUDGET_FILE).write_text(f"{budget}\n", encoding="utf-8")
+
+
 def run_cells(planned: Sequence[Planned], out: Path, budget: EqualBudget | None, report: Report) -> list[Outcome]:
     """Run what isn't done. Ends early only if it is asked to; then the outcome of the last cell is ``REQUEUE``.
 
     Args:
         report: gets a line as a cell begins and has ended; and, as passing ones, how far it is.
     """
-    (out / "logs").mkdir(parents=True, exist_ok=True)
-    (out / CELLS).mkdir(exist_ok=True)
-    if budget is not None:
-        (out / BUDGET_FILE).write_text(f"{budget}\n", encoding="utf-8")
+    begin(out, budget)
     with imported_once(planned, out / "logs" / "fork_server.log"):
         return _run_in_turn(planned, out, budget, report)
 

@@ -105,6 +105,9 @@ class SlurmCluster(StrictModel):
     """Whom the time is charged to."""
     seeds: list[int] = Field(default_factory=list)
     """One run for each of these seeds, as a job array; each fills a run folder of its own."""
+    at_once: int | None = Field(default=None, ge=1)
+    """Tasks of a job array (``seeds``, or the cells of a grid) that run at the same time. Unset: as many as find
+    room."""
     attempts: int = Field(default=20, ge=1)
     """Times that the job may start before it stays ended."""
     join_seconds: int = Field(default=300, ge=1)

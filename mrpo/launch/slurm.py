@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,20 @@ from mrpo.launch.job import ARRAY_TASK, Job
 from mrpo.launch.template import render
 
 
-def render_slurm(job: Job, cluster: SlurmCluster, workdir: Path, venv: Path) -> dict[str, str]:
+def render_slurm(
+    job: Job, cluster: SlurmCluster, workdir: Path, venv: Path, cells: Sequence[Job] = ()
+) -> dict[str, str]:
     """The script by its file's name.
 
     Args:
+        cells: of a grid, whose script is a job array with a task for each; ``job`` is the first of them.
         workdir: folder that the run starts in, on all nodes.
         venv: the virtual environment to use if the cluster names none.
     """
     file, logs = f"{job.label}.sbatch", workdir / cluster.logs
     cpu = on_cpu(cluster.groups)
-    needs = {
-        role: slots(held, cluster.groups[role].nodes) for role, held in by_group(job.config, cluster.groups).items()
-    }
+    needs = _most_slots(cells or [job], cluster)
+    workers = max(one.config.scoring.workers for one in cells or [job])
     groups = [
         {
             "nodes": group.nodes,
@@ -48,12 +51,27 @@ def render_slurm(job: Job, cluster: SlurmCluster, workdir: Path, venv: Path) -> 
         "groups": groups,
         "setup": _setup(cluster, venv),
         "command": shlex.join(_command(job, cluster, cpu)),
-        "logical_cpus": 16 + 4 * max(needs.values()) + job.config.scoring.workers if cpu else None,
+        "tasks": [shlex.join(_command(cell, cluster, cpu)) for cell in cells],
+        "array": ",".join(map(str, range(len(cells)) if cells else cluster.seeds)) + _at_once(cluster),
+        "logical_cpus": 16 + 4 * max(needs.values()) + workers if cpu else None,
         "in_step": in_step,
         "on_head": on_head,
         "het": lambda index: f"--het-group={index} " if len(groups) > 1 else "",
     }
     return {file: render("slurm.sbatch.j2", values)}
+
+
+def _most_slots(jobs: Sequence[Job], cluster: SlurmCluster) -> dict[str, int]:
+    """For each role, the slots of a node in the job that needs the most."""
+    needs: dict[str, int] = {}
+    for job in jobs:
+        for role, held in by_group(job.config, cluster.groups).items():
+            needs[role] = max(needs.get(role, 0), slots(held, cluster.groups[role].nodes))
+    return needs
+
+
+def _at_once(cluster: SlurmCluster) -> str:
+    return "" if cluster.at_once is None else f"%{cluster.at_once}"
 
 
 def _sbatch_value(text: str) -> str:

@@ -8,6 +8,8 @@
 #   run.sh train [key=value…] the real `mrpo train` on two nodes: preempted by `scancel --signal` after its third step, later
 #                             signalled before its wall-clock limit, requeued each time, and every step once in the end
 #   run.sh train-apart …      the same as a heterogeneous job: a trainer node and a rollout node
+#   run.sh compare            a grid of two cells, as `mrpo compare` submits it, with the real `mrpo train`: one task after
+#                             the other, none submitted twice, and compared in the end
 #
 # FOLDER (default: a new temporary one, kept only if something fails) gets all files. TIME_LIMIT and SAVE_SECONDS set when
 # the signal comes. Needs what cluster.sh needs, and mrpo on the PATH.
@@ -32,7 +34,7 @@ trap '"$here/cluster.sh" down "$folder/slurm"' EXIT
 export SLURM_CONF=$folder/slurm/slurm.conf
 
 setup=()
-if [[ "$scenario" != train* ]]; then # the counter and the broken node come first on the job's PATH
+if [[ "$scenario" != train* && "$scenario" != compare ]]; then # the counter and the broken node come first on the job's PATH
   printf '#!/bin/bash\nexec python %s "$@"\n' "$here/counting_fault_injection.py" > "$folder/bin/mrpo"
   cp "$here/ray_fault_injection.sh" "$folder/bin/ray"
   chmod +x "$folder/bin/"*
@@ -41,6 +43,7 @@ if [[ "$scenario" != train* ]]; then # the counter and the broken node come firs
 fi
 case $scenario in
   rollout-nodes | train-apart) nodes='{trainer: {nodes: 1, cpus_per_node: 2}, rollout: {nodes: 1, cpus_per_node: 2}' ;;
+  compare) nodes='{at_once: 1, trainer: {nodes: 1, cpus_per_node: 2}' ;;
   seeds) nodes='{seeds: [0, 1], trainer: {nodes: 1, cpus_per_node: 2}' ;;
   *) nodes='{trainer: {nodes: 2, cpus_per_node: 2, partition: main}' ;;
 esac
@@ -59,6 +62,24 @@ YAML
 
 cd "$folder/lab"
 [ $# -gt 0 ] || set -- recipe=quickstart
+if [ "$scenario" = compare ]; then
+  grid() { # grid WHAT-IT-HAS-TO-SAY
+    mrpo compare recipe=quickstart seed=0,1 trainer.total_training_steps="${STEPS:-2}" cluster=slurm.yaml \
+      --out "$folder/grid" | tee "$folder/said"
+    grep -q "$1" "$folder/said" || fail "mrpo compare did not say: $1"
+  }
+  grid '0 of 2 cells done, 2 submitted, 0 under way'
+  grid '0 of 2 cells done, 0 submitted, 2 under way'
+  for _ in $(seq "${SECONDS_TO_END:-900}"); do
+    [ -n "$(squeue --me --noheader)" ] || break
+    sleep 1
+  done
+  grid '2 of 2 cells done, 0 submitted, 0 under way'
+  [ -s "$folder/grid/compare.md" ] || fail "there is no comparison"
+  echo "ok: $scenario"
+  [ -n "${FOLDER:-}" ] || rm -rf "$folder"
+  exit
+fi
 mrpo launch slurm "$@" cluster=slurm.yaml run_dir="$folder/run" | tee "$folder/submitted"
 job=$(grep -o '[0-9]*$' "$folder/submitted" | tail -n 1)
 if [[ "$scenario" = train* ]]; then

@@ -15,7 +15,7 @@ import pytest
 
 pytestmark = pytest.mark.timeout(1800)
 
-PROOFS = ("rollout-nodes", "seeds", "lost-node", "train", "train-apart")
+PROOFS = ("rollout-nodes", "seeds", "lost-node", "train", "train-apart", "compare")
 MISSING = [name for name in ("slurmctld", "slurmd", "munged", "sbatch") if shutil.which(name) is None]
 
 
