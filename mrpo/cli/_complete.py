@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
@@ -16,26 +16,66 @@ if TYPE_CHECKING:
 def complete_override(context: typer.Context, incomplete: str) -> list[str]:
     """``recipe=NAME`` of the recipes there are, ``section.field=`` of the configuration, and a field's values."""
     before = [word for words in context.params.values() if isinstance(words, list) for word in words]
-    if before[-2:-1] != ["="] and not incomplete and before and (values := complete_value(before[-1], "")):
+    rewards = rewards_of(recipe_in(before))
+    if before[-2:-1] != ["="] and not incomplete and before and (values := complete_value(before[-1], "", rewards)):
         return values  # bash takes an override apart at its "=", and asks what comes after the name
     if len(before) > 1 and before[-1] == "=":
-        return complete_value(before[-2], incomplete)
+        return complete_value(before[-2], incomplete, rewards)
     key, is_set, value = incomplete.partition("=")
     if is_set:
-        return [f"{key}={text}" for text in complete_value(key, value)]
-    return [text for text in ["recipe=", *complete_setting(incomplete)] if text.startswith(incomplete)]
+        return [f"{key}={text}" for text in complete_value(key, value, rewards)]
+    return [text for text in ["recipe=", *complete_setting(incomplete, rewards)] if text.startswith(incomplete)]
 
 
-def complete_setting(incomplete: str) -> list[str]:
-    """Names of settings, up to their ``=``."""
-    return [f"{name}=" for name in settings() if name.startswith(incomplete)]
+def complete_setting(incomplete: str, rewards: Sequence[str] = ()) -> list[str]:
+    """Names of settings, up to their ``=``; those of each of ``rewards`` among them."""
+    return [f"{name}=" for name in settings(rewards) if name.startswith(incomplete)]
 
 
-def complete_value(key: str, incomplete: str) -> list[str]:
+def complete_value(key: str, incomplete: str, rewards: Sequence[str] = ()) -> list[str]:
     """What ``key`` may be set to, where that is one of a few."""
     if key == "recipe":
         return complete_recipe(incomplete)
-    return [text for text in choices(settings().get(key)) if text.startswith(incomplete)]
+    return [text for text in choices(settings(rewards).get(key)) if text.startswith(incomplete)]
+
+
+def recipe_in(words: Sequence[str]) -> str | None:
+    """The recipe that is given, in one word or, as bash takes it apart, in three.
+
+    >>> recipe_in(["seed=1", "recipe=mine"]), recipe_in(["recipe", "=", "mine", "seed"]), recipe_in(["seed=1"])
+    ('mine', 'mine', None)
+    """
+    line = " ".join(words).replace(" = ", "=").split()
+    return next((word.removeprefix("recipe=") for word in line if word.startswith("recipe=")), None)
+
+
+def rewards_of(recipe: str | None) -> list[str]:
+    """Names of a recipe's rewards, in order, as its files have them; none where there are no such files.
+
+    >>> rewards_of("quickstart")
+    ['correct', 'tagged', 'short']
+    """
+    import yaml
+
+    from mrpo.config.recipes import find_recipe
+    from mrpo.errors import ConfigError
+
+    if recipe is None:
+        return []
+    found: dict[str, None] = {}
+    try:
+        folder, left, seen = find_recipe(recipe).folder, [find_recipe(recipe).variant], set[str]()
+        while left:
+            name = left.pop()
+            if name in seen or name == "_self_":
+                continue
+            seen.add(name)
+            content = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+            left += [base for base in content.get("defaults", ()) if isinstance(base, str)]
+            found = dict.fromkeys(content.get("rewards") or ()) | found
+    except (ConfigError, OSError, ValueError, yaml.YAMLError, AttributeError, TypeError):
+        return []  # what is wrong with it, the command itself says
+    return [name for name in found if isinstance(name, str)]
 
 
 def complete_recipe(incomplete: str) -> list[str]:
@@ -46,13 +86,15 @@ def complete_recipe(incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
-def settings() -> dict[str, Any]:
-    """Dotted names of all settings of a run, with their types."""
+def settings(rewards: Sequence[str] = ()) -> dict[str, Any]:
+    """Dotted names of all settings of a run with these rewards, with their types."""
     from mrpo.config.allocators import BUDGET
     from mrpo.config.estimators import ALGORITHM
-    from mrpo.config.run import RunConfig
+    from mrpo.config.run import RewardConfig, RunConfig
 
     found = dict(fields(RunConfig))
+    for reward in rewards:
+        found |= dict(fields(RewardConfig, f"rewards.{reward}."))
     for section in (ALGORITHM, BUDGET):
         for model in section.methods.values():
             found |= dict(fields(model, f"{section.field}."))

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from mrpo.cli._app import examples, new_app
-from mrpo.cli.plan import read_rows
+from mrpo.cli._plan import read_rows
 from mrpo.config.checked_run import CheckedRun
 from mrpo.config.new_recipe import REWARDS, NewRecipe
 from mrpo.config.overrides import override, parse

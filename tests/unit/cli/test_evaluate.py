@@ -12,8 +12,8 @@ from huggingface_hub import constants
 from rich.console import Console
 
 from mrpo.checkpoint.store import CheckpointStore
+from mrpo.cli._evaluate import split
 from mrpo.cli._evaluation_table import show
-from mrpo.cli.evaluate import split
 from mrpo.cli.main import invoke
 from mrpo.errors import ConfigError
 from mrpo.evaluation.compare import compare

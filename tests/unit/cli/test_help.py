@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mrpo.cli._complete import complete_recipe, complete_run, complete_setting, complete_value
+from mrpo.cli._complete import complete_recipe, complete_run, complete_setting, complete_value, rewards_of
 from mrpo.cli.main import invoke
 from mrpo.config.estimators import ESTIMATOR_CONFIGS
 from mrpo.registry import module_names
@@ -52,6 +52,21 @@ def test_names_complete_to_recipes_and_settings() -> None:
     assert "actor.learning_rate=" in complete_setting("")
 
 
+def test_rewards_complete_to_those_of_the_recipe_and_of_what_it_is_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "recipes" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("rewards: {good: {function: a.py:f}, short: {function: a.py:g}}\n")
+    (folder / "more.yaml").write_text("defaults: [config, _self_]\nrewards: {kind: {weight: 1}, short: {weight: 2}}\n")
+    (folder / "broken.yaml").write_text("defaults: [config, absent]\nrewards: [\n")
+    assert rewards_of("mine") == ["good", "short"]
+    assert rewards_of("mine/more") == ["good", "short", "kind"]
+    assert rewards_of("mine/broken") == rewards_of("nobodys") == []
+    assert complete_setting("rewards.kind.weig", rewards_of("mine/more")) == ["rewards.kind.weight="]
+
+
 def test_runs_complete_to_the_folders_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert complete_run("") == []
@@ -73,6 +88,8 @@ def test_runs_complete_to_the_folders_there_are(tmp_path: Path, monkeypatch: pyt
         ("mrpo train algorithm.estimator=gd", ["algorithm.estimator=gd2po", "algorithm.estimator=gdpo"]),
         ("mrpo train algorithm.estimator = gd", ["gd2po", "gdpo"]),
         ("mrpo train seed = 1 trainer.export =", ["none", "last", "best"]),
+        ("mrpo plan recipe=quickstart rewards.tagged.w", ["rewards.tagged.weight="]),
+        ("mrpo train recipe = quickstart/mixed rewards.short.scope = ", ["rollout", "group"]),
         ("mrpo train observe.alarms.truncated.", ["observe.alarms.truncated.at=", "observe.alarms.truncated.steps="]),
     ],
 )
@@ -93,13 +110,15 @@ def test_other_shells_keep_an_override_whole(shell: str) -> None:
         assert f"model.gradient_checkpointing={value}" in done.stdout
 
 
-def test_completing_an_override_imports_nothing_that_only_a_run_needs() -> None:
+@pytest.mark.parametrize("command", ["train", "plan", "compare"])
+def test_completing_an_override_imports_nothing_that_only_a_run_needs(command: str) -> None:
     code = (
         "import atexit, sys; heavy = {'torch', 'ray', 'verl', 'hydra', 'omegaconf', 'numpy', 'rich'};"
         "atexit.register(lambda: print(sorted(heavy & set(sys.modules)), file=sys.stderr));"
         "from mrpo.cli.main import main; main()"
     )
-    given = {"_MRPO_COMPLETE": "complete_bash", "COMP_WORDS": "mrpo train algorithm.estimator=", "COMP_CWORD": "2"}
+    given = {"_MRPO_COMPLETE": "complete_bash", "COMP_WORDS": f"mrpo {command} algorithm.estimator="}
+    given["COMP_CWORD"] = "2"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **given}, check=False)
     assert "algorithm.estimator=dvao" in done.stdout.split()
