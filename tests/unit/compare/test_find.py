@@ -120,3 +120,17 @@ def test_what_can_not_be_read_is_refused(tmp_path: Path, content: str | None, me
         file.write_text(content)
     with pytest.raises(ConfigError, match=message):
         find_runs([str(file)], runs=str(tmp_path / "runs"))
+
+
+def test_a_cell_that_has_begun_without_a_complete_line_comes_last(tmp_path: Path) -> None:
+    """A kill as the first line of events.jsonl was written leaves a part of it, or an empty file."""
+    for name, content in (("a", b'{"time": 3, "ph'), ("b", b"")):
+        write_run(tmp_path / "cells" / name, {"correct": [0.1]})
+        (tmp_path / "cells" / name / "events.jsonl").write_bytes(content)
+    for name, time in (("z", b"1000000000.0"), ("y", b"1000000001.0")):
+        events = write_run(tmp_path / "cells" / name, {"correct": [0.1]}) / "events.jsonl"
+        events.write_bytes(events.read_bytes().replace(b"1000000000.0", time))
+    (tmp_path / "cells" / "never begun").mkdir()
+    found = find_runs([str(tmp_path)])
+    assert [run.name for run in found] == ["z", "y", "a", "b"]
+    assert [run.state for run in found[2:]] == ["unfinished"] * 2

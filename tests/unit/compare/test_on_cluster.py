@@ -110,7 +110,7 @@ def test_the_same_command_submits_what_is_neither_done_nor_under_way(capsys: pyt
     compare({}, grid=THREE)
     job = submitted()[0]["job"]
     end("seed=0", "done")
-    end("seed=1", "failed", "KeyError: 'x'", steps=1)
+    end("seed=1", "failed", "KeyError: 'x'", steps=0)
     answer("squeue", f"echo PENDING 2 {job}; echo RUNNING 1 another; echo RUNNING N/A plain")
     capsys.readouterr()
     assert compare({}, grid=THREE) == 0
