@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,17 +14,25 @@ from mrpo.observe.page.rollouts import RolloutReader
 from mrpo.observe.page.serve import ReportServer
 from mrpo.observe.report import write_report_page
 from mrpo.record.run_folder import RunFolder
-from mrpo.record.token_file import RolloutTokens
 from tests.browser.chromium import Browser, browser, missing
-from tests.unit.observe.detailed import advantage_metrics, budget_metrics
-from tests.unit.observe.runs import metrics_of
+from tests.e2e.report_page import (
+    CONTRAST,
+    ROLLOUTS,
+    SAMPLES,
+    STEPS,
+    TOKEN,
+    a_run,
+    colour_of,
+    count,
+    has_count,
+    no_problems,
+    opacity,
+    open_page,
+    row,
+    shown,
+)
 
 pytestmark = [pytest.mark.proof, pytest.mark.skipif(bool(missing()), reason=missing())]
-
-HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
-REWARDS = ("correct", "format", HOSTILE)
-STEPS, PROMPTS, SAMPLES = 6, 3, 4
-ROLLOUTS = STEPS * PROMPTS * SAMPLES + PROMPTS
 
 
 @pytest.fixture(scope="module")
@@ -44,70 +50,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 def page(run: RunFolder) -> Path:
     write_report_page(run.html, [run])
     return run.html
-
-
-def a_run(tmp: Path, recipe: str) -> RunFolder:
-    """Six steps; in step 4, sample 2 of the prompt of uid 1 failed, and its response is as bad as it gets."""
-    weights = json.dumps({name: {"weight": 0.5 + place} for place, name in enumerate(REWARDS)})
-    folder = RunFolder.create(recipe, f"rewards: {weights}\n", runs=tmp / "runs")
-    folder.announce(STEPS, REWARDS)
-    for step in range(1, STEPS + 1):
-        metrics = metrics_of(step) | advantage_metrics(step, STEPS, REWARDS) | budget_metrics(step, [2, 4, 9])
-        folder.write_metrics(step, metrics)
-        rows = [row(step, prompt, s) for prompt in range(PROMPTS) for s in range(SAMPLES)]
-        folder.write_rollouts(step, rows, [tokens_of(step, sample) for sample in range(SAMPLES - 1)])
-        folder.event("save", step=step)
-    folder.write_validation(STEPS, [row(STEPS, prompt, 0) for prompt in range(PROMPTS)])
-    folder.event("done")
-    return folder
-
-
-def row(step: int, prompt: int, sample: int) -> dict[str, Any]:
-    rewards: dict[str, float | None] = {"correct": float(sample == 3), "format": sample / 4, HOSTILE: step / 10}
-    found: dict[str, Any] = {"uid": f"p{prompt}-{step}", "sample": sample, "prompt": f"Question {prompt} of {step}?"}
-    found |= {"response": f"the quick {['red', 'brown', 'blue', 'old'][sample]} fox of {step}", "ground_truth": "fox"}
-    if (step, prompt, sample) == (4, 1, 2):
-        rewards["format"] = None
-        found |= {"response": f"{HOSTILE} \x00 \ud800 \u202eneedle ΣÉ", "failures": {"format": f"timeout: {HOSTILE}"}}
-    return found | {"rewards": rewards, "advantage": sample - 1.5, "keep": sample != 0, "tokens": 10 * step + sample}
-
-
-def tokens_of(step: int, sample: int) -> dict[str, Any]:
-    """Of the prompt of uid 2: the first token is a tool's, the last one's advantage grows with the sample."""
-    pieces = ["the", " quick\n", ["</pre><b>", " brown", " é"][sample], " fox", "<eos>"]
-    log_probs, advantages = [-9.0, -0.3, -1.5, -3.0, -7.0], [0.0, -0.5, 0.25, 0.5, 1.0 + sample / 2]
-    return RolloutTokens(pieces, log_probs, advantages, [False, True, True, True, True]).record(f"p2-{step}", sample)
-
-
-def open_page(window: Browser, address: str, tab: str = "rollouts") -> None:
-    window.open("about:blank")
-    window.open(f"{address}#tab={tab}")
-    window.wait(lambda: window.run("return performance.getEntriesByName('rollouts-shown').length"))
-
-
-def count(window: Browser) -> str:
-    return window.text("#count")
-
-
-def has_count(window: Browser, wanted: str) -> bool:
-    return count(window) == wanted
-
-
-def shown(window: Browser) -> list[list[str]]:
-    """Cells of the rows in view: step, kind, prompt, sample, advantage, the three rewards, kept, tokens, response."""
-    window.wait(lambda: "…" not in [cells[-1] for cells in _cells(window)])
-    return _cells(window)
-
-
-def _cells(window: Browser) -> list[list[str]]:
-    rows = "[...document.querySelectorAll('#table tr[data-place]')]"
-    found: list[list[str]] = window.run(f"return {rows}.map(tr => [...tr.cells].map(td => td.textContent))")
-    return found
-
-
-def no_problems(window: Browser) -> None:
-    assert window.problems() == []
-    assert window.run("return window.hacked === undefined && document.images.length === 0")
 
 
 def test_filters_narrow_the_rollouts_and_reset_brings_them_back(window: Browser, page: Path) -> None:
@@ -131,12 +73,9 @@ def test_filters_narrow_the_rollouts_and_reset_brings_them_back(window: Browser,
     window.type('[data-range="1"][data-end="1"]', "0.5")
     window.wait(lambda: count(window) == f"35 of {ROLLOUTS} rollouts")  # samples 1 and 2, but for the failed one
     assert {cells[6] for cells in shown(window)} == {"0.250", "0.500"}
-    no_problems(window)
-
-
-def test_a_failed_reward_is_found_and_says_so(window: Browser, page: Path) -> None:
-    open_page(window, page.as_uri())
-    window.choose("#only", "a reward failed")
+    window.click("#ranges summary")  # it lay over the button
+    window.click("[type=reset]")
+    window.choose("#only", "a reward failed")  # and the rollout says why
     window.wait(lambda: count(window) == f"1 of {ROLLOUTS} rollouts")
     (cells,) = shown(window)
     assert cells[:7] == ["4", "training", "p1-4", "2", "0.500", "0.000", "failed"]
@@ -211,22 +150,9 @@ def test_two_responses_are_compared_word_by_word(window: Browser, page: Path) ->
     no_problems(window)
 
 
-TOKEN = '#group article[data-row]:nth-child({}) [data-token="{}"]'
-
-
-def colour_of(window: Browser, sample: int, token: int) -> str:
-    where = TOKEN.format(sample + 1, token)
-    found: str = window.run(f"return getComputedStyle(document.querySelector('{where}')).backgroundColor")
-    return found
-
-
-def opacity(colour: str) -> float:
-    return float(colour.rstrip(")").split(",")[3]) if colour.count(",") == 3 else 1.0
-
-
 def test_tokens_are_coloured_read_out_and_listed(window: Browser, page: Path) -> None:
     open_page(window, page.as_uri())
-    window.choose("#only", "tokens recorded")
+    window.choose("#only", "with tokens")
     window.wait(lambda: count(window) == f"18 of {ROLLOUTS} rollouts")
     window.type("#uid", "p2-5")
     window.wait(lambda: count(window) == f"3 of {ROLLOUTS} rollouts")
@@ -269,31 +195,6 @@ def test_tokens_are_coloured_read_out_and_listed(window: Browser, page: Path) ->
     assert rows[0].split() == ["1", "“the”", "−9.000", "1.23e-4", "0.000", "no"]
     assert rows[4].split() == ["5", "“<eos>”", "−7.000", "0.001", "1.000", "yes"]
     no_problems(window)
-
-
-@pytest.mark.parametrize("colour", ["advantage", "logprob"])
-def test_the_darkest_token_can_be_read_in_light_and_dark(window: Browser, page: Path, colour: str) -> None:
-    window.open("about:blank")
-    window.open(f"{page.as_uri()}#tab=rollouts&colour={colour}&only=tokens&uid=p2-5&open=0.0.5.2.p2-5")
-    window.wait(lambda: len(window.all("#group article pre.tokens")) == SAMPLES - 1)
-    for _ in range(2):
-        window.click("#theme")
-        contrast = window.run(CONTRAST, TOKEN.format(3, 4))
-        assert contrast > 4.5, contrast  # WCAG 2.1, 1.4.3
-
-
-CONTRAST = """
-  const parse = text => text.match(/[\\d.]+/g).map(Number);
-  const light = rgb => rgb.map(c => c / 255).map(c => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
-    .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
-  const node = document.querySelector(arguments[0]);
-  const [r, g, b, a = 1] = parse(getComputedStyle(node).backgroundColor);
-  const under = parse(getComputedStyle(node.closest('pre')).backgroundColor);
-  const back = light([r, g, b].map((c, i) => a * c + (1 - a) * under[i]));
-  const ink = light(parse(getComputedStyle(node).color).slice(0, 3));
-  return (Math.max(back, ink) + .05) / (Math.min(back, ink) + .05);
-"""
-"""Of a token's text with its background."""
 
 
 def test_the_keyboard_alone_does(window: Browser, page: Path) -> None:
@@ -358,13 +259,20 @@ def test_every_chart_is_drawn_and_has_its_table(window: Browser, page: Path) -> 
     no_problems(window)
 
 
-def test_dark_and_light(window: Browser, page: Path) -> None:
-    open_page(window, page.as_uri(), "curves")
+def test_light_and_dark_differ_and_the_darkest_token_can_be_read_in_both(window: Browser, page: Path) -> None:
+    window.open("about:blank")
+    window.open(f"{page.as_uri()}#tab=rollouts&only=tokens&uid=p2-5&open=0.0.5.2.p2-5")
+    window.wait(lambda: len(window.all("#group article pre.tokens")) == SAMPLES - 1)
     colour = "return getComputedStyle(document.body).backgroundColor"
     before = window.run(colour)
-    window.click("#theme")
-    assert window.run(colour) != before
-    window.press("t")
+    for way in (lambda: window.click("#theme"), lambda: window.press("t")):
+        last = window.run(colour)
+        window.run("document.activeElement.blur()")  # a list takes letters for itself
+        way()
+        assert window.run(colour) != last
+        for of in ("advantage", "log-probability"):
+            window.choose("#colour", of)
+            assert window.run(CONTRAST, TOKEN.format(3, 4)) > 4.5  # WCAG 2.1, 1.4.3
     assert window.run(colour) == before
     no_problems(window)
 
