@@ -47,6 +47,7 @@ case $scenario in
   seeds) nodes='{seeds: [0, 1], trainer: {nodes: 1, cpus_per_node: 2}' ;;
   *) nodes='{trainer: {nodes: 2, cpus_per_node: 2, partition: main}' ;;
 esac
+[ "$scenario" != compare ] || TIME_LIMIT=${TIME_LIMIT:-00:20:00} # none is out of time
 if [[ "$scenario" = train* ]]; then
   TIME_LIMIT=${TIME_LIMIT:-00:04:00} SAVE_SECONDS=${SAVE_SECONDS:-120}
   steps=${STEPS:-40}
@@ -63,18 +64,20 @@ YAML
 cd "$folder/lab"
 [ $# -gt 0 ] || set -- recipe=quickstart
 if [ "$scenario" = compare ]; then
-  grid() { # grid WHAT-IT-HAS-TO-SAY
-    mrpo compare recipe=quickstart seed=0,1 trainer.total_training_steps="${STEPS:-2}" cluster=slurm.yaml \
+  grid() { # grid WHAT-IT-HAS-TO-SAY SETTING…
+    local wanted=$1
+    shift
+    mrpo compare "$@" seed=0,1 trainer.total_training_steps="${STEPS:-2}" cluster=slurm.yaml \
       --out "$folder/grid" | tee "$folder/said"
-    grep -q "$1" "$folder/said" || fail "mrpo compare did not say: $1"
+    grep -q "$wanted" "$folder/said" || fail "mrpo compare did not say: $wanted"
   }
-  grid '0 of 2 cells done, 2 submitted, 0 under way'
-  grid '0 of 2 cells done, 0 submitted, 2 under way'
+  grid '0 of 2 cells done, 2 submitted, 0 under way' "$@"
+  grid '0 of 2 cells done, 0 submitted, 2 under way' "$@"
   for _ in $(seq "${SECONDS_TO_END:-900}"); do
     [ -n "$(squeue --me --noheader)" ] || break
     sleep 1
   done
-  grid '2 of 2 cells done, 0 submitted, 0 under way'
+  grid '2 of 2 cells done, 0 submitted, 0 under way' "$@"
   [ -s "$folder/grid/compare.md" ] || fail "there is no comparison"
   echo "ok: $scenario"
   [ -n "${FOLDER:-}" ] || rm -rf "$folder"

@@ -110,14 +110,14 @@ def test_other_shells_keep_an_override_whole(shell: str) -> None:
         assert f"model.gradient_checkpointing={value}" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "plan", "compare"])
-def test_completing_an_override_imports_nothing_that_only_a_run_needs(command: str) -> None:
+@pytest.mark.parametrize("name", ["train", "plan", "compare"])
+def test_completing_an_override_imports_nothing_that_only_a_run_needs(name: str) -> None:
     code = (
         "import atexit, sys; heavy = {'torch', 'ray', 'verl', 'hydra', 'omegaconf', 'numpy', 'rich'};"
         "atexit.register(lambda: print(sorted(heavy & set(sys.modules)), file=sys.stderr));"
         "from mrpo.cli.main import main; main()"
     )
-    given = {"_MRPO_COMPLETE": "complete_bash", "COMP_WORDS": f"mrpo {command} algorithm.estimator="}
+    given = {"_MRPO_COMPLETE": "complete_bash", "COMP_WORDS": f"mrpo {name} algorithm.estimator="}
     given["COMP_CWORD"] = "2"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **given}, check=False)

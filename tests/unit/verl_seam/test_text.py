@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
 from mrpo.prepare.tiny_model import byte_tokenizer
@@ -98,3 +99,10 @@ def test_pieces_are_the_text_whatever_bytes_a_character_takes(text: str, is_cut:
 def test_bytes_that_are_no_character_are_shown_once_it_is_known() -> None:
     wild = TOKENIZER.encode("😀")[:2] + TOKENIZER.encode("a")
     assert ResponseDecoder(TOKENIZER).pieces(wild) == ["", "", "\ufffda"]
+
+
+def test_a_piece_keeps_the_space_that_a_text_would_not_begin_with() -> None:
+    words = Tokenizer(models.WordLevel({"▁so": 0, "▁what": 1, "ever": 2, "<unk>": 3}, unk_token="<unk>"))
+    words.decoder = decoders.Metaspace()
+    decoder = ResponseDecoder(PreTrainedTokenizerFast(tokenizer_object=words))
+    assert decoder.pieces([0, 1, 2, 1]) == ["so", " what", "ever", " what"]
