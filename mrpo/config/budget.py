@@ -84,6 +84,11 @@ class BudgetConfig(StrictModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> BudgetConfig:
+        if self.has_pilot and self.unit != "rollouts":
+            raise ConfigError(
+                f"budget.unit: given {self.unit} with method {self.method}, allowed: rollouts. What is left after the "
+                "pilots is counted in rollouts."
+            )
         if not self.low <= self.rollouts_per_prompt <= self.high:
             raise ConfigError(
                 f"budget.rollouts_per_prompt: given {self.rollouts_per_prompt}, "

@@ -337,11 +337,6 @@ class RunConfig(StrictModel):
         field, deciding = self.budget.deciding or ("", "total")
         if deciding not in known:
             raise unknown_name(field, deciding, known)
-        if self.budget.has_pilot and self.budget.unit != "rollouts":
-            raise ConfigError(
-                f"budget.unit: given {self.budget.unit} with method {self.budget.method}, allowed: rollouts. What "
-                "is left after the pilots is counted in rollouts."
-            )
         _ = self.advantage  # is checked as it is made
         require_a_weight_in_every_step(self.rewards, self.trainer.total_training_steps)
         require_known_in_rounds(self.rewards, self.budget)
@@ -350,18 +345,17 @@ class RunConfig(StrictModel):
 
     @model_validator(mode="after")
     def _export_has_a_checkpoint(self) -> RunConfig:
-        given = self.trainer.export
-        if given == "last" and not self.checkpoint.final:
+        if self.trainer.export == "last" and not self.checkpoint.final:
             raise ConfigError("trainer.export: given last with checkpoint.final=false, allowed: none, or final=true.")
-        if given == "best" and self.checkpoint.best_metric is None:
+        if self.trainer.export == "best" and self.checkpoint.best_metric is None:
             raise ConfigError("trainer.export: given best without checkpoint.best_metric, allowed: none, last.")
         return self
 
     @model_validator(mode="after")
     def _engines_take_the_adapter(self) -> RunConfig:
         if self.model.lora and not self.model.lora.merge and self.rollout.placement == "separate":
-            given = "model.lora.merge: given false with rollout.placement=separate"
-            raise ConfigError(f"{given}, allowed: true, or colocated. verl sends separate engines no adapter.")
+            given = "model.lora.merge: given false with rollout.placement=separate, allowed: true, or colocated."
+            raise ConfigError(f"{given} verl sends separate engines no adapter.")
         return self
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, _accumulate_eviction_metrics
 
+from mrpo.errors import ConfigError
 from mrpo.step.rollouts import RowKey
 from mrpo.step.seam import Commit, Metrics
 from mrpo.verl_seam import rows
@@ -34,6 +35,17 @@ def sleep(seconds: float) -> float:
     """Where nobody says how many prompts have ended: as if all had, since a look is needed to know."""
     time.sleep(seconds)
     return math.inf
+
+
+def pilots_of(agent_loops: Any, method: str) -> Pilots:
+    """Raises ConfigError: another agent loop manager than ours may be named."""
+    if not hasattr(agent_loops, "pilots"):
+        raise ConfigError(
+            f"budget.method: given {method} with another agent loop manager than this package's, which samples no "
+            "pilots. Allowed: another method."
+        )
+    pilots: Pilots = agent_loops
+    return pilots
 
 
 class StepBuffer:

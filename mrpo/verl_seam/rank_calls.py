@@ -42,9 +42,14 @@ def leave_log_probs(ranks: Any, batch: VerlBatch, threshold: Threshold | None = 
         batch.weight_sums = WeightSums.of(torch.stack(left[WEIGHT_SUMS]))
 
 
-def leave_reference(compute: Callable[[KVBatchMeta], KVBatchMeta], batch: KVBatchMeta, **more: Any) -> None:
-    """Have ranks leave the reference policy's log-probabilities of the responses."""
-    _call(compute, batch, calculate_entropy=False, **{OF_RESPONSES: REFERENCE}, **more)
+def leave_reference(trainer: Any, ranks: Any, batch: KVBatchMeta) -> None:
+    """Have those that hold the reference policy, the policy's ``ranks`` without their adapter or others, leave its
+    log-probabilities of the responses."""
+    asked: dict[str, Any] = {"calculate_entropy": False, OF_RESPONSES: REFERENCE}
+    if trainer.ref_in_actor:
+        _call(ranks.compute_log_prob, batch, **asked, no_lora_adapter=True)
+    else:
+        _call(trainer.ref_policy_wg.compute_ref_log_prob, batch, **asked)
 
 
 def _call(compute: Callable[[KVBatchMeta], KVBatchMeta], batch: KVBatchMeta, **more: Any) -> None:

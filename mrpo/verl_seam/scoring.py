@@ -5,11 +5,27 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+import ray
 from ray.exceptions import RayActorError
 
+from mrpo.record.busy import Interval
 from mrpo.verl_seam.batched import Batcher, Call, ask
+
+BUSY_SECONDS = 1.0
+"""In which reward workers must say when they were at work; of one that is starting again nobody knows it."""
+
+
+def take_busy(workers: Sequence[Any]) -> list[list[Interval]]:
+    """When each of the workers was at work since it was last asked, as far as they say."""
+    asked = [worker.take_busy.options(max_task_retries=0).remote() for worker in workers]
+    told = []
+    for answer in ray.wait(asked, num_returns=len(asked), timeout=BUSY_SECONDS)[0] if asked else ():
+        with suppress(RayActorError):  # it has died, and starts again
+            told.append(ray.get(answer))
+    return [intervals for intervals in told if intervals is not None]
 
 
 class RewardWorkers:

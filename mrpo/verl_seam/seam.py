@@ -44,7 +44,7 @@ all of it with another version of verl.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,6 @@ import ray
 import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf
-from ray.exceptions import RayActorError
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import DAPO_FILTERED_REWARD_COUNTS_KEY
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
@@ -72,23 +71,21 @@ from mrpo.step.outcome import tool_metrics
 from mrpo.step.rollouts import BatchRow, Rollouts
 from mrpo.step.seam import Batch, Commit, Metrics, PromptContent, Prompts, RolloutText, ValidationRow
 from mrpo.verl_seam import engine_server, rows, saved_rows, token_rows
-from mrpo.verl_seam.buffer import StepBuffer, sleep
+from mrpo.verl_seam.buffer import StepBuffer, pilots_of, sleep
 from mrpo.verl_seam.engine_client import BatchedClient, PersistentClient
 from mrpo.verl_seam.group_filter import GroupFilter
 from mrpo.verl_seam.rank_calls import leave_log_probs, leave_reference, old_policy, sent_to_ranks
 from mrpo.verl_seam.recovery import EngineKeeper
 from mrpo.verl_seam.reward_models import RewardModels
 from mrpo.verl_seam.rows import VerlBatch
-from mrpo.verl_seam.stacks import located
+from mrpo.verl_seam.scoring import take_busy
+from mrpo.verl_seam.stacks import located, without_end
 from mrpo.verl_seam.step_metrics import step_metrics
 from mrpo.verl_seam.text import ResponseDecoder
 from mrpo.verl_seam.token_records import read_tokens
 from mrpo.verl_seam.trackers import begin_at
 from mrpo.verl_seam.trainer import TRAINERS
 from mrpo.verl_seam.validation import renamed
-
-SCORED_SECONDS = 1.0
-"""In which reward workers must say when they were at work; of one that is starting again nobody knows it."""
 
 
 class VerlSeam:
@@ -192,12 +189,7 @@ class VerlSeam:
         trainer.agent_loop_manager = agent_loops
         self.buffer.wait_for_end = getattr(agent_loops, "wait_for_end", sleep)  # another manager than ours may be named
         if self.ours.run.budget.has_pilot:
-            if not hasattr(agent_loops, "pilots"):
-                raise ConfigError(
-                    f"budget.method: given {self.ours.run.budget.method} with another agent loop manager than this "
-                    "package's, which samples no pilots. Allowed: another method."
-                )
-            self.buffer.pilots = agent_loops
+            self.buffer.pilots = pilots_of(agent_loops, self.ours.run.budget.method)
         trainer.logger = Tracking(default_backend=config.trainer.logger, config=resolved, **names)
         trainer.validation_generations_logger = ValidationGenerationsLogger(**names)
         self.filtered_logger = DapoFilteredRewardTableLogger(**names)
@@ -313,10 +305,7 @@ class VerlSeam:
                 metrics |= token_rows.policy_metrics(batch, self.config.actor_rollout_ref.actor)
         if trainer.use_reference_policy:
             with self.timed("ref"):
-                if trainer.ref_in_actor:
-                    leave_reference(self.ranks.compute_log_prob, batch.handle, no_lora_adapter=True)
-                else:
-                    leave_reference(trainer.ref_policy_wg.compute_ref_log_prob, batch.handle)
+                leave_reference(trainer, self.ranks, batch.handle)
         return metrics
 
     def read(self, batch: Batch) -> tuple[list[BatchRow], Metrics]:
@@ -364,12 +353,7 @@ class VerlSeam:
         return self.trainer._consume_sync_metrics()
 
     def scored(self) -> list[list[Interval]]:
-        asked = [worker.take_busy.options(max_task_retries=0).remote() for worker in self._reward_workers()]
-        told = []
-        for answer in ray.wait(asked, num_returns=len(asked), timeout=SCORED_SECONDS)[0] if asked else ():
-            with suppress(RayActorError):  # it has died, and starts again
-                told.append(ray.get(answer))
-        return [intervals for intervals in told if intervals is not None]
+        return take_busy(self._reward_workers())
 
     def combine(self, parts: Sequence[tuple[Metrics, int]]) -> Metrics:
         aggregator = MetricsAggregator()
@@ -410,12 +394,6 @@ class VerlSeam:
     def waits_for(self, phase: str) -> str:
         if phase not in (Phase.ROLLOUT, Phase.VALIDATE):
             return f"{phase}, trainer ranks: {located(self.ranks.workers)}"
-        waiting = sorted(self.buffer.unfinished)
-        return (
-            f"{phase}, {len(waiting)} prompts without an end: {', '.join(waiting[:4])}; "
-            f"engines: {located(self._engine_servers())}; reward workers: {located(self._reward_workers())}"
-        )
-
-    def _engine_servers(self) -> list[Any]:
         weights = self.engines.weights if self.engines is not None else self.trainer.checkpoint_manager
-        return [server for replica in weights.replicas for server in replica.servers]
+        engines = [server for replica in weights.replicas for server in replica.servers]
+        return f"{phase}, {without_end(self.buffer.unfinished, engines, self._reward_workers())}"

@@ -7,7 +7,9 @@ import faulthandler
 import os
 import signal
 import time
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -22,6 +24,14 @@ def located(actors: list[ray.actor.ActorHandle]) -> str:
     table = ray._private.state.actors()
     known = [table[actor._actor_id.hex()] for actor in actors if actor._actor_id.hex() in table]
     return ", ".join(f"process {actor['Pid']} on {actor['Address']['IPAddress']}" for actor in known)
+
+
+def without_end(prompts: Collection[str], engines: list[Any], reward_workers: list[Any]) -> str:
+    """Which prompts are waited for, a few of them by name, and who may know about them."""
+    return (
+        f"{len(prompts)} prompts without an end: {', '.join(sorted(prompts)[:4])}; "
+        f"engines: {located(engines)}; reward workers: {located(reward_workers)}"
+    )
 
 
 def dump_stacks() -> None:
