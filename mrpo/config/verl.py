@@ -144,6 +144,7 @@ def derived(config: RunConfig, run_dir: Path, device: str) -> dict[str, Any]:
     precision = {"float32": "fp32", "bfloat16": "bf16"}[config.model.dtype]
     mixed = {"param_dtype": precision, "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
     engine = {"strategy": "fsdp2", "dtype": config.model.dtype, "mixed_precision": mixed, "seed": config.seed}
+    engine["full_determinism"] = strict and device == "cuda"  # whose kernels otherwise add up in any order
     return {
         "data": {
             "train_files": data.train_files,

@@ -1,9 +1,9 @@
 """Entry point of the group ``verl.plugins``: verl imports this in every process that imports verl.
 
-It makes the CPU platform known, keeps a run's sockets to itself, counts log lines that repeat themselves and, where
-``VERL_PLATFORM=cpu`` asks for it, applies the patches that CPU needs. verl swallows an exception raised here (it logs
-it at debug level), so failures are kept in ``failure`` and raised again by ``require_loaded``, which the controller and
-every trainer rank call before they work.
+It makes the CPU platform known, keeps a run's sockets to itself, counts log lines that repeat themselves, lets verl's
+separate trainer log and, where ``VERL_PLATFORM=cpu`` asks for it, gives vLLM's CPU wheel the name that verl asks for.
+verl swallows an exception raised here (it logs it at debug level), so failures are kept in ``failure`` and raised again
+by ``require_loaded``, which the controller and every trainer rank call before they work.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ try:
         repeated.install()
     faulthandler.register(signal.SIGUSR2, all_threads=True)  # the watchdog asks for stacks
     import mrpo.verl_seam.cpu.platform  # noqa: F401  (registers the platform)
-    from mrpo.verl_seam.patches import loopback_stores, private_names
+    from mrpo.verl_seam.patches import flush_in_log_call, loopback_stores, private_names
     from mrpo.verl_seam.require_key import use_rays_token
 
     use_rays_token()
     loopback_stores.apply()
     private_names.apply()
+    flush_in_log_call.apply()
     if os.environ.get("VERL_PLATFORM") == "cpu":
-        from mrpo.verl_seam.patches import flush_in_log_call, vllm_distribution_name
+        from mrpo.verl_seam.patches import vllm_distribution_name
 
         vllm_distribution_name.apply()
-        flush_in_log_call.apply()
     if ENV in os.environ:  # vLLM spawns its engine with multiprocessing: let it be forked as well
         multiprocessing.set_executable(str(Path(os.environ[ENV]).with_name("python")))
 except BaseException as error:

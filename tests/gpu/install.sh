@@ -17,6 +17,16 @@ with tarfile.open(fileobj=sys.stdin.buffer, mode="r|xz") as archive:
     archive.extractall(sys.argv[1], filter="fully_trusted")' "$site"
 # What the machine has comes after the pack; "$python" may be of a virtual environment itself.
 "$python" -c 'import site; print(*(f"import site; site.addsitedir({p!r})" for p in site.getsitepackages()), sep="\n")' >"$site/there.pth"
+"$folder/bin/python" - "$here/there.txt" <<'EOF'
+import importlib.metadata, sys
+def lacks(name):
+    try:
+        return not importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return True
+if missing := [name for name in open(sys.argv[1]).read().split() if lacks(name)]:
+    sys.exit(f"this machine's Python lacks {', '.join(missing)}, which the pack relies on")
+EOF
 echo "$checkout" >"$site/mrpo.pth"
 printf '#!/bin/sh\nexec "%s" -m mrpo.cli.main "$@"\n' "$(cd "$folder" && pwd)/bin/python" >"$folder/bin/mrpo"
 chmod +x "$folder/bin/mrpo"

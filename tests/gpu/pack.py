@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,8 +29,8 @@ PART = 55 << 20
 PYTHON = "3.12"
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(39, 4, -1)]
 PLATFORMS += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
-# The first filter makes addresses in machine code alike; the dictionary spans what the programs have in common.
-FILTERS = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 256 << 20}]
+DICTIONARY = 128 << 20
+"""Bytes in which the same machine code is found again: kernels of an extension are much alike."""
 
 
 def pins(lock: Path) -> dict[str, str]:
@@ -72,8 +73,9 @@ def unpack(wanted: dict[str, str], wheels: Path, site: Path) -> None:
     requirements = [f"{name}=={version}" for name, version in wanted.items()]
     found = ["--no-index", "--find-links", str(wheels)]
     pip("install", "-q", "--no-compile", "--target", str(site), *found, *target(), *requirements)
-    pip("wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(wheels / "own"), str(ROOT))
-    pip("install", "-q", "--no-compile", "--no-deps", "--target", str(site), *map(str, (wheels / "own").glob("*.whl")))
+    with tempfile.TemporaryDirectory() as copy:  # or the checkout would be built in
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "build", "runs", "tests"), dirs_exist_ok=True)
+        pip("install", "-q", "--no-compile", "--no-deps", "--target", str(site), copy)
     shutil.rmtree(site / "mrpo")  # the checkout's is used
 
 
@@ -99,10 +101,12 @@ def in_parts(stream: BinaryIO, size: int) -> Iterator[bytes]:
         yield part
 
 
-def write(site: Path, out: Path) -> list[Path]:
-    """The archive in parts, ``SHA256SUMS``, and ``install.sh``."""
+def write(site: Path, out: Path, there: Iterable[str], preset: int) -> list[Path]:
+    """The archive in parts, ``SHA256SUMS``, ``there.txt`` and ``install.sh``."""
+    compression = {"id": lzma.FILTER_LZMA2, "preset": preset, "dict_size": DICTIONARY}
+    filters = [{"id": lzma.FILTER_X86}, compression]  # the first makes addresses in machine code alike
     archive = out / "site.tar.xz"
-    with lzma.open(archive, "wb", filters=FILTERS) as stream, tarfile.open(fileobj=stream, mode="w|") as tar:
+    with lzma.open(archive, "wb", filters=filters) as stream, tarfile.open(fileobj=stream, mode="w|") as tar:
         # Alike beside alike: all machine code, then all text.
         for file in sorted(site.rglob("*"), key=lambda file: (".so" not in file.name, file.suffix, str(file))):
             if not file.is_dir():
@@ -115,6 +119,7 @@ def write(site: Path, out: Path) -> list[Path]:
     archive.unlink()
     sums = (f"{hashlib.sha256(part.read_bytes()).hexdigest()}  {part.name}\n" for part in parts)
     (out / "SHA256SUMS").write_text("".join(sums))
+    (out / "there.txt").write_text("".join(f"{name}\n" for name in there))
     shutil.copy(HERE / "install.sh", out)
     return parts
 
@@ -123,6 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="an empty or new folder for the pack")
     parser.add_argument("--wheels", type=Path, help="where wheels are kept for the next time; default: OUT/../wheels")
+    parser.add_argument("--preset", type=int, default=6, help="xz's; 3 takes a third of the time for a tenth more")
     options = parser.parse_args()
     out = options.out.resolve()
     wheels, site = (options.wheels or out.with_name("wheels")).resolve(), out.with_name("site")
@@ -135,7 +141,7 @@ def main() -> None:
     unpack(wanted, wheels, site)
     for what, size in slim(site, packages):
         print(f"left out: {what}, {size:.1f} MiB")
-    for part in write(site, out):
+    for part in write(site, out, packages["there"], options.preset):
         print(f"{part}: {part.stat().st_size / 2**20:.1f} MiB")
 
 

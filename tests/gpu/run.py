@@ -30,9 +30,14 @@ from tests.gpu.table import table
 NO_GPU = "there is no GPU on this machine, so nothing of the GPU path can be shown. Allowed: --device cpu --only PART."
 OF_A_LOG = 1 << 20
 """Bytes of a file that is kept."""
+ON_A_CPU = 10
+"""Times as long a part may take there."""
 
 
-def main(arguments: Sequence[str] | None = None, parts: Sequence[Part] | None = None) -> int:
+def main(
+    arguments: Sequence[str] | None = None, parts: Sequence[Part] | None = None, program: str = "tests.gpu.part"
+) -> int:
+    """``program`` is the module that runs a part."""
     options = parsed(arguments)
     if options.device == "cuda" and not any(Path("/dev").glob("nvidia[0-9]*")):
         print(f"tests/gpu/run.sh: {NO_GPU}", file=sys.stderr)
@@ -52,7 +57,7 @@ def main(arguments: Sequence[str] | None = None, parts: Sequence[Part] | None = 
     began, shown = time.monotonic(), []
     for name in names:
         left = options.seconds - (time.monotonic() - began)
-        shown.append(show(known[name], options.device, work, left))
+        shown.append(show(known[name], program, options.device, work, left))
         print(f"{name}: {shown[-1]['outcome']}, {shown[-1]['seconds']:.0f} s", flush=True)
         write(options.out, options.device, shown, time.monotonic() - began)
     keep_logs(work, options.out / "logs.tar.gz")
@@ -72,15 +77,15 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def show(part: Part, device: str, work: Path, left: float) -> dict[str, Any]:
+def show(part: Part, program: str, device: str, work: Path, left: float) -> dict[str, Any]:
     """Run one in a process of its own, and end all that it started. Never raises for what happens in it."""
     found: dict[str, Any] = {"part": part.name, "outcome": "not run", "seconds": 0.0}
-    if left < min(15.0, part.seconds):
+    if left < part.seconds / 4:
         return found | {"error": "no time was left"}
-    limit, began = min(part.seconds, left) if device == "cuda" else left, time.monotonic()
+    limit, began = min(part.seconds * (1 if device == "cuda" else ON_A_CPU), left), time.monotonic()
     file = work / f"{part.name}.json"
     file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "tests.gpu.part", part.name, "--out", str(work), "--device", device]
+    command = [sys.executable, "-m", program, part.name, "--out", str(work), "--device", device]
     with (work / f"{part.name}.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         try:

@@ -29,7 +29,7 @@ def advantages(context: Context) -> None:
     there = [tensor.to(device) for tensor in (rewards_NK, ids_N, lengths_N)]
     settings: dict[str, Any] = {"names": NAMES, "ranges": dict.fromkeys(NAMES, (0.0, 1.0))}
     largest = 0.0
-    for name in ESTIMATORS:
+    for name in ESTIMATORS.names():
         of_this = {**settings, "estimator": name}
         compute_advantages(there[0][:64], there[1][:64], of_this, lengths_N=there[2][:64])
         on_cpu, expected = seconds(

@@ -1,4 +1,4 @@
-"""A Qwen2 of half a billion parameters, made from its config: what a step takes, and whether its memory was foreseen."""
+"""A Qwen2 of half a billion parameters, made from its config: what a step takes, and if its memory was foreseen."""
 
 from __future__ import annotations
 

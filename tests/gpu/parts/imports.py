@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import json
+import os
 import pkgutil
 import sys
 import time
@@ -65,12 +66,16 @@ def imports(context: Context) -> None:
 
         if not torch.cuda.is_available():
             _tell_vllm_that_it_is_on_a_gpu()
+    else:
+        os.environ.setdefault("VERL_PLATFORM", "cpu")  # as a run's processes have it
     failures = {}
     for name in (*OF_ANY_RUN, *(OF_A_GPU if context.on_gpu else ()), *_of_this_package(context.on_gpu)):
         try:
             importlib.import_module(name)
         except Exception as error:
             failures[name] = f"{type(error).__name__}: {error}"
+    if context.on_gpu:
+        _servers_app()
     context.report.figure("s", time.perf_counter() - began)
     context.report.figure("modules", len(sys.modules))
     for name, error in failures.items():
@@ -91,8 +96,24 @@ def _of_this_package(on_gpu: bool) -> Iterator[str]:
 def _tell_vllm_that_it_is_on_a_gpu() -> None:
     import vllm.platforms
     from vllm.platforms.cuda import NonNvmlCudaPlatform
+    from vllm.platforms.interface import DeviceCapability
 
-    vllm.platforms._current_platform = NonNvmlCudaPlatform()
+    class Hopper(NonNvmlCudaPlatform):
+        @classmethod
+        def get_device_capability(cls, device_id: int = 0) -> DeviceCapability:
+            return DeviceCapability(9, 0)
+
+    vllm.platforms._current_platform = Hopper()
+
+
+def _servers_app() -> None:
+    """vLLM's server imports its routes as it makes them."""
+    from vllm.entrypoints.openai.api_server import build_app
+    from vllm.entrypoints.openai.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    arguments = make_arg_parser(FlexibleArgumentParser()).parse_args(["--model", "none"])
+    build_app(arguments, supported_tasks=("generate",))
 
 
 def distributions_of(modules: dict[str, object]) -> set[str]:

@@ -292,6 +292,18 @@ def test_gpu_and_cpu_differ_only_in_what_a_cpu_lacks(recipe: Path) -> None:
     assert cpu.data == gpu.data
 
 
+@pytest.mark.parametrize(("device", "wanted"), [("cuda", True), ("cpu", False)])
+def test_a_strict_runs_ranks_use_kernels_that_can_be_repeated_where_there_are_others(
+    recipe: Path, device: str, wanted: bool
+) -> None:
+    strict, found = load_run_config(["recipe=mine", "trainer.determinism=strict"])
+    plain, _ = load_run_config(["recipe=mine"])
+    for role in ("actor", "ref"):
+        of_strict, of_plain = (to_verl(c, found.folder, Path("run"), device).actor_rollout_ref for c in (strict, plain))
+        assert of_strict[role].fsdp_config.full_determinism is wanted
+        assert of_plain[role].fsdp_config.full_determinism is False
+
+
 def test_validation_is_greedy_unless_it_is_told_how_to_sample(recipe: Path) -> None:
     for override, wanted in (
         ("seed=0", {"n": 1, "do_sample": False, "temperature": 0.0, "top_p": 1.0, "top_k": -1}),
