@@ -112,8 +112,8 @@ def write(site: Path, out: Path, there: Iterable[str], preset: int) -> list[Path
             if not file.is_dir():
                 tar.add(file, str(file.relative_to(site)))
     parts = []
-    with archive.open("rb") as stream:
-        for number, content in enumerate(in_parts(stream, PART)):
+    with archive.open("rb") as whole:
+        for number, content in enumerate(in_parts(whole, PART)):
             parts.append(out / f"site.tar.xz.{number:02}")
             parts[-1].write_bytes(content)
     archive.unlink()

@@ -5,6 +5,7 @@ N rollouts in groups of eight, K rewards, T tokens.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from tests.gpu.part import Context, seconds
@@ -18,7 +19,7 @@ def advantages(context: Context) -> None:
     """From rewards to the dense advantages of all tokens."""
     import torch
 
-    from mrpo.advantages import compute_advantages, write_tokens
+    from mrpo.advantages import write_tokens
     from mrpo.advantages.estimators import ESTIMATORS
 
     rows, tokens, device = context.sized(65_536, 1024), context.sized(4096, 128), context.device
@@ -26,18 +27,16 @@ def advantages(context: Context) -> None:
     rewards_NK = torch.rand(rows, len(NAMES), generator=generator, dtype=torch.float64)
     lengths_N = torch.randint(1, tokens + 1, (rows,), generator=generator)
     ids_N = torch.arange(rows) // GROUP
-    there = [tensor.to(device) for tensor in (rewards_NK, ids_N, lengths_N)]
+    on_cpu, there = (rewards_NK, ids_N, lengths_N), tuple(t.to(device) for t in (rewards_NK, ids_N, lengths_N))
     settings: dict[str, Any] = {"names": NAMES, "ranges": dict.fromkeys(NAMES, (0.0, 1.0))}
     largest = 0.0
     for name in ESTIMATORS.names():
         of_this = {**settings, "estimator": name}
-        compute_advantages(there[0][:64], there[1][:64], of_this, lengths_N=there[2][:64])
-        on_cpu, expected = seconds(
-            "cpu", lambda c=of_this: compute_advantages(rewards_NK, ids_N, c, lengths_N=lengths_N)
-        )
-        on_device, found = seconds(device, lambda c=of_this: compute_advantages(*there[:2], c, lengths_N=there[2]))
+        _advantages(*(tensor[:64] for tensor in there), settings=of_this)
+        took_cpu, expected = seconds("cpu", partial(_advantages, *on_cpu, settings=of_this))
+        took, found = seconds(device, partial(_advantages, *there, settings=of_this))
         difference = float((found.advantages_N.cpu() - expected.advantages_N).abs().max())
-        context.report.figure(f"{name}: ms, CPU's ms", f"{on_device * 1e3:.1f}, {on_cpu * 1e3:.1f}")
+        context.report.figure(f"{name}: ms, CPU's ms", f"{took * 1e3:.1f}, {took_cpu * 1e3:.1f}")
         context.report.require(f"{name} differs from the CPU's by {difference:.1e} at most", difference < ROUNDING)
         largest = max(largest, difference)
     context.report.figure("largest difference from the CPU's", largest)
@@ -46,6 +45,13 @@ def advantages(context: Context) -> None:
     context.report.figure(f"{rows} x {tokens} tokens written, s", took)
     same = torch.equal(written_NT[:, 0], found.advantages_N.float()) and float((written_NT * ~mask_NT).abs().max()) == 0
     context.report.require("every token has its rollout's advantage, and none beyond it", same)
+
+
+def _advantages(*batch: Any, settings: dict[str, Any]) -> Any:
+    """Of rewards, group ids and lengths."""
+    from mrpo.advantages import compute_advantages
+
+    return compute_advantages(batch[0], batch[1], settings, lengths_N=batch[2])
 
 
 def token_modulation(context: Context) -> None:
@@ -62,8 +68,9 @@ def token_modulation(context: Context) -> None:
     logp_NT = -5 * torch.rand(shape, generator=generator, device=device)
     old_logp_NT = logp_NT + 0.1 * torch.randn(shape, generator=generator, device=device)
     mask_NT = torch.rand(shape, generator=generator, device=device) < 0.7
-    given = (advantages_NT, entropy_NT, logp_NT, old_logp_NT, mask_NT)
-    modulate_tokens(*(tensor[:8] for tensor in given))
+    given: Any = (advantages_NT, entropy_NT, logp_NT, old_logp_NT, mask_NT)
+    small: Any = [tensor[:8] for tensor in given]
+    modulate_tokens(*small)
     if context.on_gpu:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -73,7 +80,7 @@ def token_modulation(context: Context) -> None:
         extra = torch.cuda.max_memory_allocated() - before - found_NT.nbytes
         context.report.figure("GiB beyond arguments and result", extra / 2**30)
         context.report.figure("the same by an argument's size", extra / advantages_NT.nbytes)
-    host = [tensor.cpu() for tensor in given]
+    host: Any = [tensor.cpu() for tensor in given]
     on_cpu, expected_NT = seconds("cpu", lambda: modulate_tokens(*host))
     context.report.figure("CPU's s", on_cpu)
     difference = float((found_NT.cpu() - expected_NT).abs().max())

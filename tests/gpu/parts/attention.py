@@ -53,6 +53,6 @@ def against_torch() -> float:
         causal=True,
         fa_version=3,
     )
-    heads_first = (tensor.float().transpose(0, 1) for tensor in (q, k, v))
-    of_torch = torch.nn.functional.scaled_dot_product_attention(*heads_first, is_causal=True).transpose(0, 1)
+    q, k, v = (tensor.float().transpose(0, 1) for tensor in (q, k, v))
+    of_torch = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(0, 1)
     return float((of_vllm.float() - of_torch).abs().max())

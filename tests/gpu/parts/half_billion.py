@@ -38,7 +38,7 @@ def make_model(folder: Path, device: str) -> None:
     shape: dict[str, Any] = {**QWEN2_HALF_BILLION, "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id}
     torch.manual_seed(0)
     with torch.device(device):
-        model = Qwen2ForCausalLM(Qwen2Config(**shape, pad_token_id=tokenizer.pad_token_id))
+        model: Any = Qwen2ForCausalLM(Qwen2Config(**shape, pad_token_id=tokenizer.pad_token_id))
     save(model.to(torch.bfloat16), tokenizer, folder)
 
 

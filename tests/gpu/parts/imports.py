@@ -12,7 +12,8 @@ import os
 import pkgutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from tests.gpu.part import Context
 
@@ -78,8 +79,8 @@ def imports(context: Context) -> None:
         _servers_app()
     context.report.figure("s", time.perf_counter() - began)
     context.report.figure("modules", len(sys.modules))
-    for name, error in failures.items():
-        context.report.require(f"import {name}: {error}", False)
+    for name, trouble in failures.items():
+        context.report.require(f"import {name}: {trouble}", False)
     used = sorted(distributions_of(sys.modules))
     context.report.figure("distributions", len(used))
     (context.out / "distributions.json").write_text(json.dumps(used))
@@ -94,16 +95,12 @@ def _of_this_package(on_gpu: bool) -> Iterator[str]:
 
 
 def _tell_vllm_that_it_is_on_a_gpu() -> None:
-    import vllm.platforms
-    from vllm.platforms.cuda import NonNvmlCudaPlatform
     from vllm.platforms.interface import DeviceCapability
 
-    class Hopper(NonNvmlCudaPlatform):
-        @classmethod
-        def get_device_capability(cls, device_id: int = 0) -> DeviceCapability:
-            return DeviceCapability(9, 0)
-
-    vllm.platforms._current_platform = Hopper()
+    platforms: Any = importlib.import_module("vllm.platforms")
+    cuda: Any = importlib.import_module("vllm.platforms.cuda").NonNvmlCudaPlatform
+    hopper = {"get_device_capability": classmethod(lambda cls, device_id=0: DeviceCapability(9, 0))}
+    platforms._current_platform = type("Hopper", (cuda,), hopper)()
 
 
 def _servers_app() -> None:
@@ -116,7 +113,7 @@ def _servers_app() -> None:
     build_app(arguments, supported_tasks=("generate",))
 
 
-def distributions_of(modules: dict[str, object]) -> set[str]:
+def distributions_of(modules: Iterable[str]) -> set[str]:
     """The installed distributions that the modules' top-level packages belong to, by their normalized names."""
     of_package = importlib.metadata.packages_distributions()
     packages = {name.partition(".")[0] for name in modules}
