@@ -14,7 +14,6 @@ import psutil
 import pytest
 
 import tests.gpu.part
-import tests.gpu.parts
 from tests.gpu import run as module
 from tests.gpu.part import Context, Part
 from tests.gpu.run import main
@@ -25,8 +24,7 @@ here_is_no_gpu = pytest.mark.skipif(any(Path("/dev").glob("nvidia[0-9]*")), reas
 
 MARK = "600.125"
 FAULTY = """
-import os
-import tests.gpu.parts
+import os, sys, types
 from tests.gpu.part import Part, main
 
 def faulty_raises(context):
@@ -48,7 +46,8 @@ def unmet(context):
     context.report.require("two is one", False)
     context.report.figure("after", 7)
 
-tests.gpu.parts.PARTS = tuple(Part(f.__name__, 60, f) for f in (faulty_raises, faulty_hangs, faulty_dies, sound, unmet))
+parts = tuple(Part(f.__name__, 60, f) for f in (faulty_raises, faulty_hangs, faulty_dies, sound, unmet))
+sys.modules["tests.gpu.parts"] = types.SimpleNamespace(PARTS=parts)  # instead of the real ones
 raise SystemExit(main())
 """
 
