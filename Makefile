@@ -39,7 +39,7 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/shellcheck .ci/run requirements/install.sh tests/slurm/*.sh
+	$(BIN)/shellcheck .ci/run requirements/install.sh tests/slurm/*.sh tests/gpu/*.sh
 	$(BIN)/hadolint docker/Dockerfile
 
 unit: install $(VENV)/installed-peers

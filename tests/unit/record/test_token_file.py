@@ -62,6 +62,7 @@ def test_a_step_that_is_run_again_never_keeps_tokens_of_other_rollouts(tmp_path:
         (gzip.compress(json.dumps(a_record() | {"in_loss": [1]}).encode()), r"gz:1: .* not lists of the same length"),
         (gzip.compress(json.dumps(a_record() | {"pieces": "ab"}).encode()), r"gz:1: .* not lists of the same length"),
     ],
+    ids=["cut", "plain", "a list", "lacks", "one of them", "a text"],  # the bytes have the time in them
 )
 def test_a_damaged_file_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "1.jsonl.gz").write_bytes(content)
