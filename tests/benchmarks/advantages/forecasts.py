@@ -4,7 +4,7 @@
 
 For each reward of the runs' metrics.jsonl: how often it was forecast to rise, stay or fall, the mean change of its mean
 after each of these, how often the forecasts were right and how often the better of always saying rises and always
-saying falls was, and the correlation of covariance and change, with 95 % intervals (``mrpo.observe.forecasts``).
+saying falls was, and the correlation of covariance and change, with 95 % intervals (``mrpo.compare.forecasts``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import yaml
 
-from mrpo.observe.forecasts import Estimate, check, forecasts
+from mrpo.compare.forecasts import Estimate, check, forecasts
 from mrpo.record.metrics import reward_names
 from mrpo.record.run_folder import RunFolder
 

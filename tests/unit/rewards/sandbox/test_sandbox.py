@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -53,7 +54,8 @@ def test_installed_packages_can_be_imported() -> None:
         ("open('/x', 'w')", "Read-only file system"),
         ("open('/usr/x', 'w')", "Read-only file system"),
         ("open('/code/main', 'w')", "Error"),
-        ("import os, sys; open(os.path.join(sys.prefix, 'x'), 'w')", "Read-only file system"),
+        # the latter of a checkout below /tmp, where the folder is made for what is mounted in it
+        ("import os, sys; open(os.path.join(sys.prefix, 'x'), 'w')", "Read-only file system|Permission denied"),
         ("open('/etc/passwd')", "No such file"),
         ("open('/proc/1/environ')", "No such file"),
         ("open('/dev/mem')", "No such file"),
@@ -64,7 +66,7 @@ def test_installed_packages_can_be_imported() -> None:
 def test_the_way_out_is_closed(code: str, error: str) -> None:
     result = run(code)
     assert result.exit_code == 1
-    assert error in result.stderr
+    assert re.search(error, result.stderr)
 
 
 @needs_sandbox

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrpo.observe.forecasts import Forecasts, check, forecasts
+from mrpo.compare.forecasts import Forecasts, check, forecasts
 
 pytestmark = pytest.mark.unit
 
