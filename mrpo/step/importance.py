@@ -92,7 +92,7 @@ def weight_metrics(sums: WeightSums, tokens_M: Tensor, threshold: Threshold) -> 
         "rollout_is_max": float(sums.highest.max()),
         "rollout_is_min": float(sums.lowest.min()),
         "rollout_is_std": math.sqrt(max(0.0, square - mean**2)) if count > 1 else 0.0,
-        "rollout_is_eff_sample_size": (mean + EPS) ** 2 / square if square else math.inf,
+        "rollout_is_eff_sample_size": min(1.0, mean**2 / square) if square else 0.0,
         "rollout_is_ratio_fraction_high": above,
         "rollout_is_ratio_fraction_low": below,
         "rollout_is_seq_mean": float(mean_M.mean()),

@@ -48,3 +48,12 @@ def test_a_batch_without_a_token_in_the_loss_has_no_metrics() -> None:
     weights, sums = token_weights(torch.zeros(2), torch.zeros(2, dtype=torch.bool), torch.tensor([2]), 2.0)
     assert weights.tolist() == [0, 0]
     assert weight_metrics(sums, torch.zeros(1), 2.0) == {}
+
+
+@pytest.mark.parametrize(("log_ratio", "share"), [([0.0] * 3, 1.0), ([9.0, 0.0, 0.0], 2 / 3), ([9.0] * 3, 0.0)])
+def test_the_effective_sample_is_no_larger_than_the_sample(log_ratio: list[float], share: float) -> None:
+    """Nothing is left of it where all weights are 0."""
+    _, sums = token_weights(torch.tensor(log_ratio), torch.ones(3, dtype=torch.bool), torch.tensor([3]), "0.5_2")
+    found = weight_metrics(sums, torch.tensor([3.0]), "0.5_2")["rollout_is_eff_sample_size"]
+    assert found <= 1
+    assert found == pytest.approx(share)
