@@ -85,11 +85,13 @@ def label(arguments: list[str]) -> str:
 
     >>> label(["ray::WorkerDict.update"]), label(["ray::reward_loop_worker_0:RewardLoopWorker.__init__"])
     ('WorkerDict', 'RewardLoopWorker')
+    >>> label(["ray::abcWorkerDict_0:0:WorkerDict.__init__"])  # an actor's own name has a colon
+    'WorkerDict'
     >>> label(["/lib/gcs_server", "-x"]), label(["python3", "-m", "a.fork_server"])
     ('gcs_server', 'fork_server')
     """
     first = arguments[0] if arguments else ""
-    if actor := re.match(r"ray::(?:[^:]+:)?(\w+)", first):
+    if actor := re.match(r"ray::(?:.*:)?(\w+)", first):
         return actor[1]
     modules = [re.split(r"[./]", a.removesuffix(".py"))[-1] for a in arguments[1:4] if not a.startswith("-")]
     return modules[0] if Path(first).name.startswith("python") and modules else Path(first).name

@@ -28,9 +28,11 @@ MISSING = [name for name in ("slurmctld", "slurmd", "munged", "sbatch") if shuti
         *(pytest.param(name, marks=pytest.mark.proof) for name in PROOFS),
     ],
 )
-def test_a_job_is_signalled_requeued_and_goes_on(scenario: str, tmp_path: Path) -> None:
+def test_a_job_is_signalled_requeued_and_goes_on(scenario: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     script = Path(__file__).with_name("run.sh")
-    folder = tmp_path / "slurm"
+    folder = (
+        tmp_path_factory.mktemp("s") / "slurm"
+    )  # short: SLURM's sockets lie in it, and hold a job that can't have one
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "FOLDER": str(folder)}
     command = ["bash", str(script), scenario, "recipe=quickstart", "interrupt.slurm_margin=60"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1700, check=False)
