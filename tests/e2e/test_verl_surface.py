@@ -19,7 +19,7 @@ from mrpo.record.run_folder import RunFolder
 
 from .conftest import SECONDS, Once, mrpo, require_agreement
 
-pytestmark = pytest.mark.proof
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(4 * SECONDS)]
 LOSS = "verl.actor_rollout_ref.actor.policy_loss"
 PLAIN = {"actor.learning_rate": 3e-3}
 SETTINGS: dict[str, dict[str, Any]] = {
