@@ -6,6 +6,7 @@ It injects faults: groups that fail, engines that disagree, rewards that fail, a
 from __future__ import annotations
 
 import json
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -104,6 +105,8 @@ class FaultySeam:
         """Called in each update of the ranks."""
         self.step_seconds: float | None = None
         """How long each step takes."""
+        self.tended = threading.Event()
+        """In this step, the rollouts of those ahead were looked after."""
         self.scoring: list[list[Interval]] = []
         """When each reward worker was at work, in seconds before a step's end."""
         self.in_validation: Callable[[int], None] = lambda step: None
@@ -133,6 +136,7 @@ class FaultySeam:
     @contextmanager
     def timed_step(self, step: int, timings: dict[str, float]) -> Iterator[None]:
         self.step, self.calls = step, []
+        self.tended.clear()
         yield
         timings |= {} if self.step_seconds is None else {"step": self.step_seconds}
 
@@ -215,6 +219,7 @@ class FaultySeam:
         return float(self._rewards(number, 0 if self.constant else sample, n)["correct"])
 
     def tend(self, step: int, refill: Callable[[int], None], commit: Commit | None) -> int:
+        self.tended.set()
         if self.failing_ahead:
             self.failing_ahead -= 1
             queue = self.queue[step]

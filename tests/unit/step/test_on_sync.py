@@ -41,8 +41,15 @@ def going_on(by: int) -> dict[str, Any]:
 
 def slow_seam(which: str = "all") -> FaultySeam:
     seam = FaultySeam(STEPS)
-    seam.slow = SLOW[which]
+    seam.slow, seam.in_update = SLOW[which], lambda: until_tended(seam)
     return seam
+
+
+def until_tended(seam: FaultySeam) -> None:
+    """The ranks are at work for long enough that the rollouts of the steps ahead are looked after: which of them are
+    complete at the step's end, and so by whose weights they are, mustn't depend on how busy the machine is."""
+    if any(queue and not seam.slow(step) for step, queue in seam.queue.items() if step > seam.step):
+        assert seam.tended.wait(60)
 
 
 def groups(folder: RunFolder) -> list[Counter[str]]:
@@ -60,6 +67,7 @@ def kill(seam: FaultySeam, step: int) -> None:
     def killed() -> None:
         if seam.step == step:
             raise Killed
+        until_tended(seam)
 
     seam.in_update = killed
 
