@@ -30,9 +30,7 @@ MISSING = [name for name in ("slurmctld", "slurmd", "munged", "sbatch") if shuti
 )
 def test_a_job_is_signalled_requeued_and_goes_on(scenario: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     script = Path(__file__).with_name("run.sh")
-    folder = (
-        tmp_path_factory.mktemp("s") / "slurm"
-    )  # short: SLURM's sockets lie in it, and hold a job that can't have one
+    folder = tmp_path_factory.mktemp("s") / "slurm"  # short: SLURM's sockets lie in it
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "FOLDER": str(folder)}
     command = ["bash", str(script), scenario, "recipe=quickstart", "interrupt.slurm_margin=60"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1700, check=False)
