@@ -197,8 +197,9 @@ def test_a_rate_is_kept() -> None:
     async def when(sent: dict[str, Any], before: int) -> web.Response:
         return web.json_response({"score": time.monotonic()})
 
+    began = time.monotonic()  # the first may take its time to come
     times = [outcome.score or 0.0 for outcome in score("http", when, *"abcde", rate=10)]
-    assert max(times) - min(times) >= 0.35
+    assert max(times) - began >= 0.39
 
 
 def test_a_password_in_the_url_is_in_no_message() -> None:
