@@ -14,6 +14,9 @@ from vllm.sampling_params import RequestOutputKind
 from mrpo.verl_seam.batched import as_they_end
 from mrpo.verl_seam.finish import REASONS, noting_reasons
 
+LINGER_SECONDS = 0.05
+"""How long a response waits for others that end, so that they go in one message: a few tokens' time."""
+
 
 class vLLMHttpServer(vllm_async_server.vLLMHttpServer):  # processes and logs are named by it
     """verl's, which reads vLLM's outputs after each token only to drop all but the last, and drops how it ended."""
@@ -59,7 +62,7 @@ class vLLMHttpServer(vllm_async_server.vLLMHttpServer):  # processes and logs ar
         return output
 
     async def generate_batch(self, requests: Sequence[dict[str, Any]]) -> AsyncIterator[list[tuple[int, Any]]]:
-        async for outputs in as_they_end([self.generate(**request) for request in requests]):
+        async for outputs in as_they_end([self.generate(**request) for request in requests], LINGER_SECONDS):
             yield outputs
 
 
