@@ -90,7 +90,7 @@ def _differ(one: Mapping[str, Any], other: Mapping[str, Any], field: str) -> boo
 
 def labels_of(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """A name for each by the fields that differ; of fields that some lack (options of one method), only those that are
-    needed to tell them apart. Empty where nothing differs.
+    needed to tell them apart, and that a section isn't there only if none of its own does. Empty where nothing differs.
 
     >>> labels_of([{"algorithm.estimator": "grpo", "seed": 1}, {"algorithm.estimator": "gdpo", "algorithm.x": 1}])
     ['estimator=grpo', 'estimator=gdpo']
@@ -98,7 +98,8 @@ def labels_of(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     differing = differing_fields(settings)
     shared = [field for field in differing if all(field in one for one in settings)]
     chosen = list(shared)
-    for field in (field for field in differing if field not in shared and field != "seed"):
+    others = [field for field in differing if field not in shared and field != "seed"]
+    for field in sorted(others, key=lambda field: any(other.startswith(f"{field}.") for other in others)):
         if _classes(settings, [*chosen, field]) > _classes(settings, chosen):
             chosen.append(field)
     short = short_names(chosen)

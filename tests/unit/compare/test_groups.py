@@ -45,6 +45,13 @@ def test_options_of_one_method_are_named_only_where_they_tell_groups_apart() -> 
     assert labels_of([grpo, dvao, other]) == ["estimator=grpo", "estimator=dvao, k=1", "estimator=dvao, k=2"]
 
 
+def test_a_group_is_named_by_what_its_section_says_not_by_others_lack_of_it() -> None:
+    plain = {"ahead": 1, "off_policy": None}
+    uncorrected = {"ahead": 1, "off_policy.is": "none", "off_policy.rs": "none"}
+    assert labels_of([plain | {"ahead": 0}, plain, uncorrected]) == ["ahead=0", "ahead=1", "ahead=1, is=none"]
+    assert labels_of([plain, uncorrected]) == ["off_policy.is not set", "is=none"]
+
+
 def test_a_group_that_lacks_what_others_have_says_so() -> None:
     assert labels_of([{"rewards.short.weight": 1.0}, {}]) == ["weight=1.0", "rewards.short.weight not set"]
 
