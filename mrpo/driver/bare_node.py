@@ -1,31 +1,41 @@
-"""Ray's own node without the processes that only watch it: API server, autoscaler, log monitor. Ray 2.60.
+"""Ray's own node as a run wants it: nothing that only watches it, and out of reach of the terminal. Ray 2.60.
 
-``ray.init`` has no switch for them, and waits until the first has done its imports. They serve Ray's web page and its
-state API, clusters that grow, and what workers print in the driver's terminal; a run has none of these, and its logs
-are collected from Ray's folder. They would take seconds of every start, and two hundredths of a core for good.
+``ray.init`` has no switch for API server, autoscaler and log monitor, and waits until the first has done its imports.
+They serve Ray's web page and its state API, clusters that grow, and what workers print in the driver's terminal; a run
+has none of these, and its logs are collected from Ray's folder. They would take seconds of every start, and two
+hundredths of a core for good.
+
+A signal to the command's process group, as ``timeout`` and a terminal that is closed send it, is for the command, which
+then saves. Ray's processes would end by it first, so they have a session of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+from ray._private import services
 from ray._private.node import Node
 
 WATCHERS = ("start_api_server", "start_monitor", "start_log_monitor")
 
 
 @contextmanager
-def without_watchers() -> Iterator[None]:
-    """A node that starts inside has none of them."""
+def bare_node() -> Iterator[None]:
+    """A node that starts inside is one."""
     kind: Any = Node
+    module: Any = services
     starts = {name: getattr(kind, name) for name in WATCHERS}
+    popen = module.ConsolePopen
     for name in WATCHERS:
         setattr(kind, name, _start_nothing)
+    module.ConsolePopen = partial(popen, start_new_session=True)
     try:
         yield
     finally:
+        module.ConsolePopen = popen
         for name, start in starts.items():
             setattr(kind, name, start)
 

@@ -13,7 +13,7 @@ import ray
 from ray._private import ray_constants
 
 from mrpo.config.run import RunConfig
-from mrpo.driver.bare_node import without_watchers
+from mrpo.driver.bare_node import bare_node
 from mrpo.driver.fork_client import ENV
 from mrpo.driver.fork_server import ForkServer
 from mrpo.driver.other_nodes import on_other_nodes
@@ -177,7 +177,7 @@ def _start_ray(config: RunConfig, device: str, private: PrivateFolder, runtime_e
         local |= {"num_gpus": slots, "num_cpus": 16 + 4 * slots + config.scoring.workers}
     for retries_left in (2, 1, 0):
         try:
-            with without_watchers():
+            with bare_node():
                 ray.init("local", **local, **quiet)  # else it would join one that somebody has started here
             return
         except Exception as error:

@@ -65,7 +65,7 @@ def troubled(exact: list[str], tmp_path_factory: pytest.TempPathFactory) -> Trou
     assert len(engines) == 2
     engines[0].kill()
     command.wait_for("rollout", 3)
-    command.send(SIGTERM)
+    command.send_to_group(SIGTERM)  # as `timeout` does
     run.ended("dead parts, then SIGTERM in a rollout", command)
 
     command = run.start()

@@ -21,14 +21,14 @@ from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group_table
 from verl.single_controller.ray.base import RayResourcePool
 from mrpo.verl_seam import node_roles
-from mrpo.driver.bare_node import without_watchers
+from mrpo.driver.bare_node import bare_node
 from mrpo.driver.other_nodes import on_other_nodes
 
 def visit(folder):
     Path(folder, ray.get_runtime_context().get_node_id()).touch()
 
 nodes = {}
-with without_watchers():
+with bare_node():
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     for role in ("mrpo_trainer", "mrpo_rollout", "mrpo_rollout"):
         nodes[cluster.add_node(num_cpus=40, num_gpus=4, resources={role: 1}).node_id] = role
