@@ -1,15 +1,16 @@
-"""A step's rollout phase beside vLLM's own ``generate`` of the same batch.
+"""A step's rollout phase beside vLLM's own ``generate`` of the same batch, in turn.
 
-``python tests/benchmarks/rollout_phase.py [--steps 12]`` trains the quickstart, and then gives its prompts and samples,
-step by step, to ``vllm.LLM`` on the trained model, with the engine's settings and each response's number of tokens.
-Prints the seconds of both and their ratio: what the phase costs beside the engine, in time.
+``python tests/benchmarks/rollout_phase.py [--steps 12]`` trains the quickstart. After each step the run waits, in a
+reward of its validation, until ``vllm.LLM`` has sampled the batch of the step before again, with the engine's settings
+and each response's number of tokens; while the run goes on, that process is halted. Prints the seconds of both and
+their ratio: what the phase costs beside the engine, in time.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -24,38 +25,72 @@ from rich.console import Console
 from mrpo.cli._table import table
 from mrpo.record.run_folder import RunFolder
 
+SETTLE_SECONDS = 4.0
+"""After which the run's engine, which is asked for nothing, no longer looks for work all the time."""
 WARM_UP = 3
 """Steps that don't count: imports, caches and compilation end in them."""
 ENGINE = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 ENGINE |= {"TORCHDYNAMO_DISABLE": "1", "VLLM_DISABLE_COMPILE_CACHE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 """What a run's engine gets on a CPU."""
+REWARD = """
+import time
+from pathlib import Path
+
+def short(prompt, response, ground_truth, extra):
+    if extra["step"] is None:
+        Path({waiting!r}).touch()
+        while Path({hold!r}).exists():
+            time.sleep(0.01)
+    return float(extra["response_tokens"] <= 14)
+"""
+"""The quickstart's, which waits in a validation."""
 
 
-def generate_all(run: Path, steps: list[int]) -> list[float]:
-    """Seconds of ``vllm.LLM.generate`` for the batch of each step."""
+def serve(run: Path) -> None:
+    """For each step that is asked for, print the seconds of ``vllm.LLM.generate`` for its batch."""
     from vllm import LLM, SamplingParams, TokensPrompt
 
     config: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text())
     names = ("dtype", "enforce_eager", "max_num_seqs", "max_num_batched_tokens")
     data, settings = config["data"], {name: config["rollout"][name] for name in names}
     longest = data["max_prompt_length"] + data["max_response_length"]
-    engine = LLM(str(run / "model"), max_model_len=longest, disable_log_stats=True, **settings)
+    engine = LLM(config["model"]["path"], max_model_len=longest, disable_log_stats=True, **settings)
     tokenizer: Any = cast(Any, engine.get_tokenizer())
-    seconds = list[float]()
-    for step in [steps[0], *steps]:
-        engine.reset_prefix_cache()  # as new weights do
+    for step in sys.stdin:
         prompts, params = list[TokensPrompt](), list[SamplingParams]()
-        for line in (run / "rollouts" / f"{step}.jsonl").read_text().splitlines():
-            rollout = json.loads(line)
+        for rollout in RunFolder(run).read_rollouts(int(step)):
             chat = [{"role": "user", "content": rollout["prompt"]}]
             text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
             prompts.append(TokensPrompt(prompt_token_ids=tokenizer(text, add_special_tokens=False).input_ids))
             length = {"max_tokens": rollout["tokens"], "ignore_eos": True}
             params.append(SamplingParams(temperature=1.0, seed=len(params), logprobs=0, detokenize=False, **length))
-        began = time.perf_counter()
-        engine.generate(prompts, params, use_tqdm=False)
-        seconds.append(time.perf_counter() - began)
-    return seconds[1:]
+        for _ in range(2):  # the first time after a halt doesn't count
+            engine.reset_prefix_cache()  # as new weights do
+            began = time.perf_counter()
+            engine.generate(prompts, params, use_tqdm=False)
+        print(f"seconds {time.perf_counter() - began}", flush=True)
+
+
+class Engine:
+    """The other process, halted while it isn't asked."""
+
+    def __init__(self, run: Path):
+        command = [sys.executable, __file__, "--engine", str(run)]
+        piped: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process = subprocess.Popen(command, start_new_session=True, env={**ENGINE, **os.environ}, **piped)
+
+    def seconds(self, step: int) -> float:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.signal(signal.SIGCONT)
+        self.process.stdin.write(f"{step}\n")
+        self.process.stdin.flush()
+        said = next(line for line in self.process.stdout if line.startswith("seconds "))
+        self.signal(signal.SIGSTOP)
+        return float(said.split()[1])
+
+    def signal(self, number: signal.Signals) -> None:
+        os.killpg(self.process.pid, number)
 
 
 def main() -> None:
@@ -63,26 +98,59 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--engine", type=Path, help="only generate, for a run folder: what this starts itself as")
     given = parser.parse_args()
-    steps = list(range(WARM_UP + 1, given.steps + 1))
     if given.engine is not None:
-        print(json.dumps(generate_all(given.engine, steps)))
+        serve(given.engine)
         return
     with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder) / "run"
-        mrpo = [str(Path(sys.executable).with_name("mrpo")), "train", "recipe=quickstart", f"run_dir={run}"]
-        settings = [f"trainer.total_training_steps={given.steps}", "trainer.test_freq=-1"]
-        settings += ["trainer.val_before_train=false", "trainer.logger=[]"]
-        subprocess.run([*mrpo, *settings], check=True, stdout=subprocess.DEVNULL, cwd=folder)
-        phases = [record["time/rollout"] for record in RunFolder(run).metrics()[WARM_UP:]]
-        myself = [sys.executable, __file__, "--steps", str(given.steps), "--engine", str(run)]
-        answered = subprocess.run(myself, check=True, stdout=subprocess.PIPE, text=True, env={**ENGINE, **os.environ})
-        alone = json.loads(answered.stdout.splitlines()[-1])
-    rows = [
-        [str(step), f"{a:.2f}", f"{b:.2f}", f"{a / b:.2f}"] for step, a, b in zip(steps, phases, alone, strict=True)
-    ]
-    medians = statistics.median(phases), statistics.median(alone)
-    rows.append(["median", *(f"{seconds:.2f}" for seconds in medians), f"{medians[0] / medians[1]:.2f}"])
+        alone = train(Path(folder), given.steps)
+        phases = [record["time/rollout"] for record in RunFolder(Path(folder) / "run").metrics()][:-1]
+    pairs = list(zip(phases, alone, strict=True))[WARM_UP:]
+    rows = [[str(step), f"{a:.2f}", f"{b:.2f}", f"{a / b:.2f}"] for step, (a, b) in enumerate(pairs, WARM_UP + 1)]
+    medians = [statistics.median(of) for of in (*zip(*pairs, strict=True), [a / b for a, b in pairs])]
+    rows.append(["median", *(f"{median:.2f}" for median in medians)])
     Console(width=100).print(table("", ["step", "rollout phase, s", "vLLM's generate, s", "ratio"], rows))
+
+
+def train(folder: Path, steps: int) -> list[float]:
+    """Run the steps; returns the seconds of ``generate`` for each but the last, whose rollouts aren't written yet."""
+    run, hold, waiting = RunFolder(folder / "run"), folder / "hold", folder / "waiting"
+    (folder / "reward.py").write_text(REWARD.format(waiting=str(waiting), hold=str(hold)))
+    command = [str(Path(sys.executable).with_name("mrpo")), "train", "recipe=quickstart", f"run_dir={run.path}"]
+    command += [f"trainer.total_training_steps={steps}", "trainer.test_freq=1", "trainer.val_before_train=false"]
+    command += [f"rewards.short.function={folder}/reward.py:short", "rewards.short.timeout=600", "trainer.logger=[]"]
+    engine, found = None, list[float]()
+    hold.touch()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder)
+    try:
+        for step in range(1, steps + 1):
+            wait_until(process, lambda step=step: waiting.exists() and (step == 1 or step - 1 in run.rollout_steps()))
+            engine = engine or Engine(run.path)
+            if step > 1:
+                time.sleep(SETTLE_SECONDS)
+                found.append(engine.seconds(step - 1))
+            hold.unlink()
+            if step < steps:
+                wait_until(process, lambda step=step: begun(run, step + 1))
+                waiting.unlink()
+                hold.touch()
+        if process.wait():
+            raise SystemExit(f"the run ended with {process.returncode}")
+    finally:
+        if engine is not None:
+            engine.signal(signal.SIGKILL)
+        process.terminate()
+    return found
+
+
+def begun(run: RunFolder, step: int) -> bool:
+    return any((event["phase"], event["step"]) == ("rollout", step) for event in run.events())
+
+
+def wait_until(process: subprocess.Popen[bytes], done: Any) -> None:
+    while not done():
+        if process.poll() is not None:
+            raise SystemExit(f"the run ended with {process.returncode}")
+        time.sleep(0.02)
 
 
 if __name__ == "__main__":
