@@ -27,7 +27,7 @@ from mrpo.checkpoint.compatible import differences
 from mrpo.compare.equal import BUDGET_FILE, STEPS, EqualBudget, read_budget
 from mrpo.compare.find import CELLS, read_cell
 from mrpo.compare.grid import Cell
-from mrpo.compare.imports import imported_once
+from mrpo.compare.shared_start import shared_start
 from mrpo.config.checked_run import CheckedRun
 from mrpo.config.cluster import KubernetesCluster, SlurmCluster
 from mrpo.config.device import device_on
@@ -162,7 +162,7 @@ def run_cells(planned: Sequence[Planned], out: Path, budget: EqualBudget | None,
         report: gets a line as a cell begins and has ended; and, as passing ones, how far it is.
     """
     begin(out, budget)
-    with imported_once(planned, out / "logs" / "fork_server.log"):
+    with shared_start(planned, out / "logs" / "start.log"):
         return _run_in_turn(planned, out, budget, report)
 
 

@@ -79,7 +79,9 @@ class ForkServer:
         self.address = folder / "fork.sock"
         self.executable = folder / "python"
         client = Path(__file__).with_name("fork_client.py")
-        self.executable.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{client}" "$@"\n')
+        # With its own address: a Ray that was there before has another's in its environment, or none.
+        start = f'{ENV}="{self.address}" exec "{sys.executable}" -S "{client}" "$@"'
+        self.executable.write_text(f"#!/bin/sh\n{start}\n")
         self.executable.chmod(0o700)
         self.above = os.environ.get(ENV)
         """The address of the server that this one is forked from, if there is one."""

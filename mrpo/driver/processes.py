@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import ray
-from ray._private import ray_constants
 
 from mrpo.config.run import RunConfig
-from mrpo.driver.bare_node import bare_node
+from mrpo.driver import ray_node
 from mrpo.driver.fork_client import ENV
 from mrpo.driver.fork_server import ForkServer
 from mrpo.driver.other_nodes import on_other_nodes
 from mrpo.driver.private_folder import PrivateFolder, remove_left_behind, temporary_folder
-from mrpo.record.logs import collect_actor_logs
+from mrpo.record.logs import collect_actor_logs, remove_actor_logs
 from mrpo.record.phase import Phase
 from mrpo.record.run_folder import RunFolder
-
-SLOW_START = "timed out during startup"
-"""In Ray's message when its node didn't register in time."""
 
 
 class Processes:
@@ -35,7 +30,8 @@ class Processes:
     def __init__(self, folder: RunFolder):
         self.folder = folder
         self.entered = False
-        self.own_ray = True
+        self.joined = False
+        self.shared: ray_node.SharedNode | None = None
         self.fork_server: ForkServer | None = None
         self.logs: Path | None = None
         self.job: str | None = None
@@ -57,8 +53,8 @@ class Processes:
 
     def start(self, config: RunConfig, device: str, variables: dict[str, str]) -> None:
         """Start them with these environment ``variables``."""
-        self.own_ray = config.trainer.ray == "own"
-        if self.own_ray:
+        self.joined = config.trainer.ray == "join"
+        if not self.joined:
             os.environ.pop("RAY_ADDRESS", None)  # of another Ray, which nobody here shall join
             variables = variables | self.private.environment()
         runtime_env: dict[str, Any] = {"env_vars": variables}
@@ -69,10 +65,17 @@ class Processes:
         else:
             os.environ.pop(ENV, None)  # of a command that trains several times
         self.folder.event(Phase.START_RAY)
-        _start_ray(config, device, self.private, runtime_env)
+        self.shared = ray_node.SharedNode.found() if self.fork_server is not None else None
+        if self.joined:
+            ray.init(runtime_env=runtime_env, **ray_node.QUIET)
+        elif self.shared is not None:
+            self.shared.join(runtime_env)
+        else:
+            slots = ray_node.slots_on_cpu(config) if device == "cpu" else {}
+            ray_node.start(self.private.ray, self.private.token, slots, runtime_env)
         if self.fork_server is not None:
-            raylet = _ray_node().all_processes["raylet"][0].process
-            self.fork_server.join_ray(ray.get_runtime_context().get_job_id(), raylet.pid)
+            raylet = ray_node.raylet_pid() if self.shared is None else self.shared.raylet
+            self.fork_server.join_ray(ray.get_runtime_context().get_job_id(), raylet)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -95,10 +98,11 @@ class Processes:
     def _ask_where_logs_are(self) -> None:
         if ray.is_initialized():
             self.logs = ray_logs()
-            self.job = None if self.own_ray else ray.get_runtime_context().get_job_id()
+            alone = not self.joined and self.shared is None
+            self.job = None if alone else ray.get_runtime_context().get_job_id()
 
     def _collect_logs_elsewhere(self) -> None:
-        if self.job is not None:
+        if self.joined and self.job is not None:
             _collect_logs_elsewhere(self.folder, self.job)
 
     def _stop_fork_server(self) -> None:
@@ -111,11 +115,13 @@ class Processes:
         logs, self.logs = self.logs, None
         if logs is not None and logs.is_dir():
             collect_actor_logs(logs, self.folder.logs, self.job)
+            if self.shared is not None and self.job is not None:
+                remove_actor_logs(logs, self.job)  # the folder is there for many runs
 
 
 def ray_logs() -> Path:
     """Where this node's Ray keeps what its workers print."""
-    return Path(_ray_node().get_logs_dir_path())
+    return Path(ray_node.ray_node().get_logs_dir_path())
 
 
 def _collect_logs_elsewhere(folder: RunFolder, job: str) -> None:
@@ -133,55 +139,3 @@ def _collect_logs_here(logs: Path, job: str) -> None:
     context = ray.get_runtime_context()
     name = next(node["NodeName"] for node in ray.nodes() if node["NodeID"] == context.get_node_id())
     collect_actor_logs(ray_logs(), logs / name, job)
-
-
-def _ray_node() -> Any:
-    """Ray's record of the node that this process started or joined; there is no public way to its log folder."""
-    return ray._private.worker._global_node
-
-
-def _require_tokens(token: Path) -> None:
-    """From now on this process, and the Ray that it starts, know this token and no other.
-
-    They are inherited, as Ray logs what goes into its ``runtime_env``.
-    """
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    os.environ.setdefault("VLLM_API_KEY", secrets.token_hex(32))  # may be the user's, for a server that rewards ask
-    os.environ.pop("RAY_AUTH_TOKEN", None)  # of another Ray, and it would win
-    raylet: Any = ray._raylet
-    raylet.Config.initialize("")  # the C++ side read the environment when it was loaded
-    raylet.AuthenticationTokenLoader.instance().reset_cache()
-
-
-def _start_ray(config: RunConfig, device: str, private: PrivateFolder, runtime_env: dict[str, Any]) -> None:
-    """A Ray of our own, or the one that RAY_ADDRESS names (``trainer.ray``)."""
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": runtime_env}
-    if config.trainer.ray == "join":
-        ray.init(**quiet)
-        return
-    _require_tokens(private.token)
-    # Ray's switch for systems on which it has no clusters: a node's address is then the loopback's, on which alone Ray,
-    # and whatever asks it for this node's address, listens. It takes 127.0.0.1 for the address of another interface.
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
-    # For a dashboard that isn't there, Ray's store keeps a record of each of the last 100,000 tasks, hundreds of MiB,
-    # and every process counts what it does. A worker without work looks after signals a hundred times a second.
-    system = {"task_events_report_interval_ms": 0, "enable_metrics_collection": False, "event_stats": False}
-    system |= {"prestart_worker_first_driver": False, "num_workers_soft_limit": 0}
-    local: dict[str, Any] = {"include_dashboard": False, "_temp_dir": str(private.ray), "_system_config": system}
-    if device == "cpu":  # logical: verl asks for a slot per rank and engine, and a CPU per worker
-        separate = config.rollout.placement == "separate"
-        engines = config.rollout.replicas * config.rollout.tensor_model_parallel_size if separate else 0
-        models = [reward.model for reward in config.rewards.values() if reward.model]
-        slots = config.ranks + engines + sum(model.replicas * model.tensor_model_parallel_size for model in models)
-        local |= {"num_gpus": slots, "num_cpus": 16 + 4 * slots + config.scoring.workers}
-    for retries_left in (2, 1, 0):
-        try:
-            with bare_node():
-                ray.init("local", **local, **quiet)  # else it would join one that somebody has started here
-            return
-        except Exception as error:
-            # Ray gives its own node 30 s, whatever the machine: too little where other work keeps the cores busy.
-            if not retries_left or SLOW_START not in str(error):
-                raise
-            ray.shutdown()

@@ -48,6 +48,14 @@ def collect_actor_logs(session_logs: Path, destination: Path, job: str | None = 
     return written + [Path(shutil.copyfile(file, destination / "ray" / file.name)) for file in ours]
 
 
+def remove_actor_logs(session_logs: Path, job: str) -> None:
+    """Remove the output of this job's workers, all of which have ended."""
+    for file in session_logs.iterdir():
+        match = _WORKER.fullmatch(file.name)
+        if match and match["job"] == job:
+            file.unlink()
+
+
 def _worker_name(files: list[Path]) -> str:
     """The actor's name; for a worker without an actor, its first task's; "worker" if it ran nothing."""
     labels = [label for file in files for label in _LABEL.findall(_head(file))]

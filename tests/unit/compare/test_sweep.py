@@ -33,7 +33,7 @@ def out(tmp_path: Path) -> Path:
 def faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     fake = Path(__file__).with_name("fake_train_with_faults.py")
     monkeypatch.setattr(sweep, "TRAIN", (sys.executable, str(fake), str(tmp_path / "faults")))
-    monkeypatch.setattr(sweep, "imported_once", lambda planned, log: nullcontext(False))  # the fake imports nothing
+    monkeypatch.setattr(sweep, "shared_start", lambda planned, log: nullcontext(False))  # the fake imports nothing
     (tmp_path / "faults").mkdir()
     return tmp_path / "faults"
 

@@ -74,6 +74,13 @@ def test_a_script_gets_arguments_environment_and_directory(python: str, tmp_path
     assert done.stdout == f"__main__ ['a', 'b'] m {tmp_path}\n"
 
 
+def test_it_asks_its_own_server_whatever_the_environment_says(python: str, tmp_path: Path) -> None:
+    """A Ray that runs share has the environment of another server."""
+    elsewhere = os.environ | {ENV: str(tmp_path / "fork.sock")}
+    done = run(python, "-c", f"import os, sys; print('numpy' in sys.modules, os.environ['{ENV}'])", env=elsewhere)
+    assert done.stdout == f"True {Path(python).with_name('fork.sock')}\n"
+
+
 def test_exit_codes_and_tracebacks_come_back(python: str) -> None:
     assert run(python, "-c", "import sys; sys.exit(7)").returncode == 7
     done = run(python, "-c", "raise ValueError('here')")
@@ -216,9 +223,10 @@ def test_nothing_is_sent_to_a_server_of_somebody_else(tmp_path: Path) -> None:
     process.wait(10)
 
 
-def test_nothing_is_sent_where_others_could_put_a_server(python: str, tmp_path: Path) -> None:
+def test_nothing_is_sent_where_others_could_put_a_server(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
-    done = run(python, "-c", "print('here')", env=os.environ | {ENV: str(tmp_path / "fork.sock")})
+    client = [sys.executable, "-S", fork_client.__file__]
+    done = run(*client, "-c", "print('here')", env=os.environ | {ENV: str(tmp_path / "fork.sock")})
     assert done.returncode == 1
     assert f"fork server: {tmp_path} is not a folder that only this user can write" in done.stderr
     with pytest.raises(PermissionError):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mrpo.record.cause import root_cause
-from mrpo.record.logs import collect_actor_logs
+from mrpo.record.logs import collect_actor_logs, remove_actor_logs
 
 from . import tracebacks
 
@@ -67,6 +67,13 @@ def test_a_job_on_a_shared_ray_gets_its_own_workers_logs_only(tmp_path: Path) ->
     }
     written = collect_actor_logs(_session(tmp_path, files), tmp_path / "run", job="02000000")
     assert [file.name for file in written] == ["A-12.out"]
+
+
+def test_only_the_output_of_one_job_is_removed(tmp_path: Path) -> None:
+    others = {_worker(12, "out", "02000000"), "raylet.out"}
+    session = _session(tmp_path, dict.fromkeys([_worker(11, "out"), _worker(11, "out.1"), *others], "text"))
+    remove_actor_logs(session, "01000000")
+    assert {file.name for file in session.iterdir()} == others
 
 
 def test_stream_with_nothing_but_labels_is_left_out_and_the_other_one_kept(tmp_path: Path) -> None:

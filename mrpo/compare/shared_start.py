@@ -1,7 +1,8 @@
-"""The libraries of a grid's cells, imported once: each cell's fork server is forked from one that has them.
+"""What a grid's cells, one after another on this machine, start once: the imports of their libraries, and Ray.
 
-Where cells would import them with different variables in their environment, which libraries read as they are loaded,
-each imports for itself; and so it does if the shared server is gone.
+Each cell's fork server is forked from one that has imported, and each is a job of its own on the Ray that is there.
+Where cells would import with different variables in their environment, which libraries read as they are loaded, each
+starts for itself; and so it does if what was shared is gone.
 """
 
 from __future__ import annotations
@@ -23,23 +24,28 @@ OF_A_RUN = ("TENSORBOARD_DIR", "WANDB_DIR")
 
 
 @contextmanager
-def imported_once(planned: Sequence[Planned], log: Path) -> Iterator[bool]:
-    """While this is entered, commands that train find the libraries imported. Yields whether they do.
+def shared_start(planned: Sequence[Planned], log: Path) -> Iterator[bool]:
+    """While this is entered, commands that train find the libraries imported and Ray started. Yields whether they do.
 
     Args:
-        log: gets what the importing process prints.
+        log: gets what the processes behind it print.
     """
-    variables = shared_variables([one for one in planned if one.state != "done"])
+    to_run = [one for one in planned if one.state != "done"]
+    variables = shared_variables(to_run)
     if variables is None:
         yield False
         return
+    from mrpo.driver.ray_node import shared_node, slots_on_cpu  # Ray's import takes a second
+
+    slots = [slots_on_cpu(one.checked.config) for one in to_run]
     remove_left_behind(temporary_folder())
     private = PrivateFolder()
     try:
         server = ForkServer(private.path, log, variables, with_ray=())
         server.serve({})
         try:
-            yield True
+            with shared_node(private, {name: max(of[name] for of in slots) for name in slots[0]}, variables, log):
+                yield True
         finally:
             server.stop()
     finally:

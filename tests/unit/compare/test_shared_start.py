@@ -1,0 +1,133 @@
+"""Cells share a Ray, and the imports of their libraries, where these would read the same environment; only there."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mrpo.compare import shared_start as module
+from mrpo.compare import sweep
+from mrpo.compare.grid import cells_of
+from mrpo.compare.shared_start import shared_start, shared_variables
+from mrpo.driver import fork_client, ray_node
+from mrpo.driver.fork_client import ENV
+from mrpo.driver.fork_server import ForkServer
+from mrpo.driver.ray_node import SharedNode
+
+pytestmark = pytest.mark.unit
+
+GRID = ["recipe=quickstart", "trainer.device=cpu", "seed=0,1"]
+
+
+def planned(out: Path, *more: str) -> list[sweep.Planned]:
+    return sweep.plan(cells_of([*GRID, *more]), out, None)
+
+
+def test_variables_are_those_of_every_cell_but_for_its_folder(tmp_path: Path) -> None:
+    found = shared_variables(planned(tmp_path, "trainer.logger=[tensorboard,wandb]"))
+    assert found is not None
+    assert found["VERL_PLATFORM"] == "cpu"
+    assert "OMP_NUM_THREADS" in found
+    assert not any(str(tmp_path) in value for value in found.values())
+    assert not (tmp_path / sweep.CELLS).exists()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("rollout.replicas=1,2",),  # threads of an engine, by the cores of a machine with several
+        ("trainer.fork_workers=false",),
+        ("trainer.ray=join",),
+    ],
+)
+def test_cells_that_import_differently_or_not_at_all_share_nothing(
+    more: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert shared_variables(planned(tmp_path, *more)) is None
+
+
+def test_a_last_cell_imports_for_itself(tmp_path: Path) -> None:
+    assert shared_variables(planned(tmp_path)[:1]) is None
+
+
+JOIN = """
+import os, sys
+from pathlib import Path
+import ray
+from mrpo.driver.fork_server import ForkServer
+from mrpo.driver.private_folder import PrivateFolder
+from mrpo.driver.ray_node import SharedNode
+
+private, node = PrivateFolder(), SharedNode.found()
+libraries = ["ray._private.workers.default_worker", "wave"]
+server = ForkServer(private.path, private.path / "log", {}, ["json"], libraries)
+node.join({"py_executable": str(server.executable)})
+server.join_ray(ray.get_runtime_context().get_job_id(), node.raylet)
+
+def who():
+    return "wave" in sys.modules, ray.get_runtime_context().get_job_id()
+
+forked, job = ray.get(ray.remote(num_cpus=1)(who).remote())
+assert job == ray.get_runtime_context().get_job_id()
+assert forked
+print(job, ray.get_runtime_context().gcs_address, int(ray.cluster_resources()["GPU"]), os.path.dirname(node.token))
+server.stop()
+ray.shutdown()
+private.remove()
+"""
+"""What a run does to have workers: each is forked by its own server, and belongs to its own job."""
+
+
+def test_while_entered_commands_find_the_libraries_imported_and_are_jobs_of_one_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(ENV, raising=False)
+    monkeypatch.setattr(module, "ForkServer", partial(ForkServer, before_ray=["colorsys"]))
+    before = dict(os.environ)
+    with shared_start(planned(tmp_path, "rollout.replicas=1"), tmp_path / "log") as shared:
+        assert shared
+        imported = [sys.executable, "-S", fork_client.__file__, "-c", "import sys; print('colorsys' in sys.modules)"]
+        assert subprocess.run(imported, capture_output=True, text=True, check=True).stdout == "True\n"
+        said = [subprocess.run([sys.executable, "-c", JOIN], capture_output=True, text=True, check=False) for _ in "ab"]
+        changed = {name for name in {*os.environ, *before} if os.environ.get(name) != before.get(name)}
+        assert changed == {ENV, ray_node.ENV}
+    assert all(one.returncode == 0 for one in said), said
+    (first, *where), (second, *where_too) = (one.stdout.split() for one in said)
+    assert first != second
+    assert where == where_too
+    assert where[1] == str(planned(tmp_path)[0].checked.config.ranks + 1)
+    assert os.environ == before
+    assert not Path(where[2]).exists()
+
+
+def test_a_node_that_has_ended_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, subprocess.Popen(["sleep", "60"]) as process:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        node = SharedNode(address, "token", process.pid, psutil.Process(process.pid).create_time())
+
+        def found(**changes: object) -> SharedNode | None:
+            monkeypatch.setenv(ray_node.ENV, json.dumps(node._replace(**changes)._asdict()))  # type: ignore[arg-type]
+            return SharedNode.found()
+
+        assert found() == node
+        assert found(address="127.0.0.1:1") is None
+        assert found(raylet=os.getpid()) is None  # its number is another process's now
+        process.kill()
+        while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        assert found() is None
+        process.wait()
+        assert found() is None
+    monkeypatch.delenv(ray_node.ENV)
+    assert SharedNode.found() is None
