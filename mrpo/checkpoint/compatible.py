@@ -42,6 +42,7 @@ FREE = {
     "rollout.gpu_memory_utilization": "memory",
     "rollout.max_num_seqs": "memory",
     "rollout.max_num_batched_tokens": "memory",
+    "rollout.cpu_threads": "processes",
     "rollout.agent_workers": "processes",
     "rollout.agent.tool_processes": "processes",
     "rollout.agent.tool_memory": "memory",

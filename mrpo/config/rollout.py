@@ -83,6 +83,9 @@ class RolloutConfig(StrictModel):
     """Sequences that an engine works on at once."""
     max_num_batched_tokens: int = Field(default=8192, ge=1)
     """Tokens that an engine works on at once."""
+    cpu_threads: int | None = Field(default=None, ge=1)
+    """CPU: threads of an engine. Unset: the machine's cores, divided by the engines on it. A model so small that its
+    engine waits for its threads is quicker with 1, which leaves the other cores to what runs beside it."""
     enforce_eager: bool = False
     """No CUDA graphs or compilation: a quicker start, slower tokens. Always so on CPU."""
     agent: AgentConfig = Field(default_factory=AgentConfig)

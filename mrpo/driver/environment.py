@@ -51,6 +51,6 @@ def environment(config: RunConfig, device: str, folder: RunFolder) -> dict[str, 
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": str(max(1, cores // config.ranks)),
             "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads of one process starve the others of a shared core
-            "MRPO_ROLLOUT_THREADS": str(max(1, cores // engines)),
+            "MRPO_ROLLOUT_THREADS": str(config.rollout.cpu_threads or max(1, cores // engines)),
         }
     return {name: os.environ.get(name, value) for name, value in values.items()}

@@ -103,7 +103,7 @@ async def as_they_end(answers: Sequence[Awaitable[Any]], linger: float = 0.0) ->
         while number_of:
             ended, others = await asyncio.wait(number_of, return_when=asyncio.FIRST_COMPLETED)
             if linger and others:
-                await asyncio.sleep(linger)
+                await asyncio.wait(others, timeout=linger)  # not once all have ended
                 ended = {task for task in number_of if task.done()}
             yield [(number_of.pop(task), _outcome(task)) for task in ended]
     finally:

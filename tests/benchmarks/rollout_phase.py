@@ -3,7 +3,8 @@
 ``python tests/benchmarks/rollout_phase.py [--steps 12]`` trains the quickstart. After each step the run waits, in a
 reward of its validation, until ``vllm.LLM`` has sampled the batch of the step before again, with the engine's settings
 and each response's number of tokens; while the run goes on, that process is halted. Prints the seconds of both and
-their ratio: what the phase costs beside the engine, in time.
+their ratio: what the phase costs beside the engine, in time. As the run's engine does, the other one samples a batch
+after others have had the cores.
 """
 
 from __future__ import annotations
@@ -64,11 +65,10 @@ def serve(run: Path) -> None:
             prompts.append(TokensPrompt(prompt_token_ids=tokenizer(text, add_special_tokens=False).input_ids))
             length = {"max_tokens": rollout["tokens"], "ignore_eos": True}
             params.append(SamplingParams(temperature=1.0, seed=len(params), logprobs=0, detokenize=False, **length))
-        for _ in range(2):  # the first time after a halt doesn't count
-            engine.reset_prefix_cache()  # as new weights do
-            began = time.perf_counter()
-            engine.generate(prompts, params, use_tqdm=False)
-        print(f"seconds {time.perf_counter() - began}", flush=True)
+        engine.reset_prefix_cache()  # as new weights do
+        began = time.perf_counter()
+        engine.generate(prompts, params, use_tqdm=False)
+        print("seconds", time.perf_counter() - began, flush=True)
 
 
 class Engine:
@@ -104,11 +104,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         alone = train(Path(folder), given.steps)
         phases = [record["time/rollout"] for record in RunFolder(Path(folder) / "run").metrics()][:-1]
-    pairs = list(zip(phases, alone, strict=True))[WARM_UP:]
-    rows = [[str(step), f"{a:.2f}", f"{b:.2f}", f"{a / b:.2f}"] for step, (a, b) in enumerate(pairs, WARM_UP + 1)]
-    medians = [statistics.median(of) for of in (*zip(*pairs, strict=True), [a / b for a, b in pairs])]
-    rows.append(["median", *(f"{median:.2f}" for median in medians)])
-    Console(width=100).print(table("", ["step", "rollout phase, s", "vLLM's generate, s", "ratio"], rows))
+    measured = [(a, b, a / b) for a, b in zip(phases, alone, strict=True)][WARM_UP:]
+    medians = map(statistics.median, zip(*measured, strict=True))
+    lines = [(str(step), *line) for step, line in enumerate(measured, WARM_UP + 1)] + [("median", *medians)]
+    rows = [[name, *(f"{value:.2f}" for value in values)] for name, *values in lines]
+    columns = ["step", "rollout phase, s", "vLLM's generate, s", "ratio"]
+    Console(width=100).print(table("", columns, rows))
 
 
 def train(folder: Path, steps: int) -> list[float]:

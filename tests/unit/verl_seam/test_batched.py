@@ -127,6 +127,14 @@ def test_a_slow_answer_keeps_none_of_the_others() -> None:
     assert asyncio.run(main()) == [[1, 2], [0]]
 
 
+def test_who_lingers_waits_no_longer_than_for_the_last() -> None:
+    async def main() -> list[list[int]]:
+        answers = [asyncio.sleep(0), asyncio.sleep(0.01)]
+        return [sorted(number for number, _ in some) async for some in as_they_end(answers, linger=60)]
+
+    assert asyncio.run(asyncio.wait_for(main(), 20)) == [[0, 1]]
+
+
 class FaultyActor:
     """Answers the first two of a list and then dies, as far as who asks it can tell."""
 
