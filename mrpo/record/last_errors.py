@@ -17,23 +17,44 @@ _BEFORE = re.compile(
     r"^(\([^()\n]*pid=\d+[^()\n]*\) ?)?([A-Z]+ \d\d-\d\d \d\d:\d\d:\d\d \[[^\]\n]*\] ?)?", re.MULTILINE
 )
 """What vLLM and Ray put before each line."""
+_PROCESS = re.compile(r"\(([^()\n]*pid=\d+[^()\n]*)\)")
 _TRACEBACK = "Traceback (most recent call last):"
 
 
 def last_errors(logs: Iterable[Path], most: int = 3) -> list[str]:
-    """A line for each process whose log has a traceback: the cause of the last one. Those that wrote last come first.
+    """A line for each process whose log has a traceback: the cause of the last one. Logs that were written last come
+    first, those of Ray's own services after all others; of one log, the process that failed first, as the others often
+    only say that it has.
 
     Args:
-        logs: ``<Actor>-<pid>.{out,err}``, as ``collect_actor_logs`` leaves them.
+        logs: ``<Actor>-<pid>.{out,err}`` and ``ray/<service>.{log,out,err}``, as ``collect_actor_logs`` leaves them.
         most: so many processes.
     """
-    newest = sorted(logs, key=lambda log: log.stat().st_mtime, reverse=True)
+    newest = sorted(logs, key=lambda log: (log.parent.name == "ray", -log.stat().st_mtime))
     found: dict[str, str] = {}
     for log in newest:
-        process = log.name.partition(".")[0]
-        if process not in found and (cause := last_error(_tail(log))):
-            found[process] = f"{process}: {cause}"
+        for process, text in _by_process(_tail(log)).items():
+            name = log.name.partition(".")[0] + (process and f" ({process})")
+            if name not in found and (cause := last_error(text)):
+                found[name] = f"{name}: {cause}"
     return list(found.values())[:most]
+
+
+def _by_process(text: str) -> dict[str, str]:
+    """The lines of a log by the process that is named before them, in the order of their last tracebacks.
+
+    >>> _by_process("(A pid=1) one\\nmine\\n(A pid=1) two\\n")
+    {'A pid=1': '(A pid=1) one\\n(A pid=1) two\\n', '': 'mine\\n'}
+    """
+    parts: dict[str, list[str]] = {}
+    failed: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(keepends=True)):
+        named = _PROCESS.match(line)
+        process = named[1] if named else ""
+        parts.setdefault(process, []).append(line)
+        if _TRACEBACK in line:
+            failed[process] = number
+    return {process: "".join(parts[process]) for process in sorted(parts, key=lambda one: failed.get(one, -1))}
 
 
 def last_error(text: str) -> str | None:
@@ -49,8 +70,8 @@ def last_error(text: str) -> str | None:
     while first and CHAIN.fullmatch(tracebacks[first - 1].rstrip().rpartition("\n")[2]):
         first -= 1
     said, *places = root_cause("".join(_TRACEBACK + one for one in tracebacks[first:])).splitlines()
-    at = next((place.strip() for place in places if place.startswith("  at ")), None)
-    return said if at is None else f"{said}, {at}"
+    more = [line.strip() for start in ("  while handling ", "  at ") for line in places if line.startswith(start)]
+    return ", ".join([said, *more])
 
 
 def _tail(log: Path) -> str:

@@ -70,5 +70,43 @@ def test_processes_that_wrote_last_come_first_and_each_once(tmp_path: Path) -> N
         (tmp_path / name).write_text(text)
         os.utime(tmp_path / name, (age, age))
     logs = [tmp_path / name for name in texts]
-    assert last_errors(logs) == [f"{process}: {CAUSE}" for process in ("New-5", "Twice-2", "Old-1")]
-    assert last_errors(logs, most=1) == [f"New-5: {CAUSE}"]
+    said = [f"{process} (Worker pid=312): {CAUSE}" for process in ("New-5", "Twice-2", "Old-1")]
+    assert last_errors(logs) == said
+    assert last_errors(logs, most=1) == said[:1]
+
+
+def test_an_engine_that_fails_in_a_weight_update_is_named_by_what_it_failed_of(tmp_path: Path) -> None:
+    """vLLM 0.28 with an adapter that it can't take: its worker fails while it cleans up, its core because the worker
+    has, and Ray's agent has complained of something else a moment ago."""
+    worker = """Traceback (most recent call last):
+  File "/venv/lib/python3.11/site-packages/torch/nn/modules/module.py", line 700, in get_submodule
+    raise AttributeError(
+AttributeError: QKVParallelLinear has no attribute `base_layer`
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "/venv/lib/python3.11/multiprocessing/shared_memory.py", line 227, in close
+    self._mmap.close()
+BufferError: cannot close exported pointers exist
+"""
+    core = """Traceback (most recent call last):
+  File "/venv/lib/python3.11/site-packages/vllm/v1/engine/core.py", line 1571, in process
+    raise RuntimeError(
+RuntimeError: Worker failed with error 'cannot close exported pointers exist'
+"""
+    engine, agent = tmp_path / "vLLMHttpServer-5.out", tmp_path / "ray" / "dashboard_agent.log"
+    agent.parent.mkdir()
+    before = {"(Worker pid=9) ERROR 11-28 14:02:01 [a.py:1] ": worker, "(EngineCore pid=8) ": core}
+    started = "(EngineCore pid=8) INFO 11-28 14:01:01 [core.py:90] Initializing\n"
+    engine.write_text(started + "".join(p + line for p, text in before.items() for line in text.splitlines(True)))
+    agent.write_text("Traceback (most recent call last):\nValueError: Dashboard http address not found\n")
+    os.utime(engine, (1, 1))
+    assert last_errors([agent, engine]) == [
+        "vLLMHttpServer-5 (Worker pid=9): BufferError: cannot close exported pointers exist, while handling "
+        "AttributeError: QKVParallelLinear has no attribute `base_layer`, at /venv/lib/python3.11/multiprocessing/"
+        "shared_memory.py:227, in close",
+        "vLLMHttpServer-5 (EngineCore pid=8): RuntimeError: Worker failed with error 'cannot close exported pointers "
+        "exist', at /venv/lib/python3.11/site-packages/vllm/v1/engine/core.py:1571, in process",
+        "dashboard_agent: ValueError: Dashboard http address not found",
+    ]
