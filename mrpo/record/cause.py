@@ -16,7 +16,7 @@ _FRAME = re.compile(r'^\s*File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<f
 _RAY_CALL = re.compile(r"ray::(?P<call>[\w.<>]+)\([^)]*\) \(pid=(?P<pid>\d+)")
 _ERROR_LINE = re.compile(r"^(?P<type>[A-Za-z_][\w.]*)(?:: .*)?$", re.MULTILINE)
 _LIBRARY = re.compile(r"/(site|dist)-packages/|/lib/python3\.\d+/|^<")
-_MAX_LINES, _MAX_WIDTH = 8, 300
+_MAX_LINES, _MAX_WIDTH = 8, 600
 
 
 class _Error(NamedTuple):
