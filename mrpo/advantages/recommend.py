@@ -51,7 +51,7 @@ def _choose(
     conflict = gdpo["advantage/conflict_share"]
     if correlation <= OPPOSED and conflict >= CONFLICT:
         return "gd2po", [
-            f"{opposed} work against each other within groups (correlation {correlation:+.2f}), "
+            f"{opposed} work against each other within groups (correlation {correlation:+z.2f}), "
             f"and {conflict:.0%} of the rollouts are pushed up by one reward and down by another"
         ]
     if saturated and len(saturated) < len(live):

@@ -122,7 +122,7 @@ def _correlations(names: Sequence[str], metrics: Mapping[str, float], where: str
     for first in names:
         keys = ((f"{first}/{second}", f"{second}/{first}") for second in names)
         values = (metrics.get(f"advantage/correlation/{a}", metrics.get(f"advantage/correlation/{b}")) for a, b in keys)
-        rows.append((first, *(None if value is None else f"{value:+.2f}" for value in values)))
+        rows.append((first, *(None if value is None else f"{value:+z.2f}" for value in values)))
     return table(f"Correlation {where}", ("", *names), rows)
 
 

@@ -189,7 +189,7 @@ def _pairs_of_rewards(names: Sequence[str], metrics: Mapping[str, float]) -> Ite
     for first, second in itertools.combinations(names, 2):
         correlation = metrics.get(f"advantage/correlation/{first}/{second}")
         conflict = metrics.get(f"advantage/conflict/{first}/{second}")
-        yield f"{first} – {second}", None if correlation is None else f"{correlation:+.2f}", percent(conflict)
+        yield f"{first} – {second}", None if correlation is None else f"{correlation:+z.2f}", percent(conflict)
 
 
 def _estimators(names: Sequence[str], results: Mapping[str, AdvantageResult]) -> Iterator[tuple[str | None, ...]]:
@@ -232,4 +232,4 @@ def _forecast(low: float, high: float) -> str | None:
     """None: the reward, or the advantage, is the same everywhere."""
     from mrpo.advantages.forecast import direction
 
-    return None if low != low else f"{direction(low, high)} {(low + high) / 2:+.2f}±{(high - low) / 2:.2f}"
+    return None if low != low else f"{direction(low, high)} {(low + high) / 2:+z.2f}±{(high - low) / 2:.2f}"

@@ -103,4 +103,4 @@ def page_values(found: BeforeAfter | None) -> dict[str, Any] | None:
 def _interval(interval: Interval | None) -> str:
     if interval is None or interval.low is None or interval.high is None:
         return ""
-    return f"[{interval.low:+.3f}, {interval.high:+.3f}]"
+    return f"[{interval.low:+z.3f}, {interval.high:+z.3f}]"

@@ -46,7 +46,7 @@ def _step(progress: Progress, record: Record) -> str:
         metric = f"reward/{reward}/mean"
         value, rise = progress.current(metric), change(progress.history(metric))
         shown = "-" if value is None else f"{value:.3g}"
-        parts.append(f"{reward} {shown}" + (f" ({rise:+.2f})" if rise is not None and value is not None else ""))
+        parts.append(f"{reward} {shown}" + (f" ({rise:+z.2f})" if rise is not None and value is not None else ""))
     if (length := progress.current("rollout/response_length/mean")) is not None:
         parts.append(f"{TITLES['rollout/response_length/mean']} {length:.1f}")
     if (seconds := progress.last_step_seconds()) is not None:

@@ -198,7 +198,7 @@ RULES = {
             "length_reward",
             "beyond",
             lengths,
-            "{about} follows the response's length (correlation {value:+.2f} within groups)",
+            "{about} follows the response's length (correlation {value:+z.2f} within groups)",
             "If that is what it is for, add it to observe.alarms.length_reward.ignore; else score so that length alone "
             "doesn't pay",
         ),

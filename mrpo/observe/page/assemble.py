@@ -59,7 +59,7 @@ def environment() -> Environment:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_text)
     )
     found.filters["number"] = lambda value, digits: "–" if value is None else f"{value:.{digits}f}"
-    found.filters["change"] = lambda value: "–" if value is None else f"{value:+.3f}"
+    found.filters["change"] = lambda value: "–" if value is None else f"{value:+z.3f}"
     return found
 
 

@@ -44,7 +44,7 @@ def test_variables_are_those_of_every_cell_but_for_its_folder(tmp_path: Path) ->
 @pytest.mark.parametrize(
     "more",
     [
-        ("rollout.replicas=1,2",),  # threads of an engine, by the cores of a machine with several
+        ("rollout.cpu_threads=1,2",),
         ("trainer.fork_workers=false",),
         ("trainer.ray=join",),
     ],
