@@ -39,7 +39,8 @@ TASKS = {"short": (1.0, 48), "silent": (0.0, 48), "cut": (0.0, 16)}
 """Weight of the reward for short responses, and the most tokens of a response."""
 WHOLE = f"{LENGTH}, all steps"
 """Answers end at about four tokens, below which no reward is earned, so that the end alone may show no difference."""
-UNVALIDATED = ("trainer.test_freq=-1", "trainer.val_before_train=false")
+METRICS_ALONE = ("trainer.test_freq=-1", "trainer.val_before_train=false", "trainer.export=none")
+METRICS_ALONE += ("checkpoint.final=false", "observe.rollouts={sample: 1}", "trainer.logger=[]")
 
 
 def main() -> int:
@@ -54,7 +55,7 @@ def main() -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     grid = given.out / "grid.yaml"
     grid.write_text(yaml.safe_dump([part(task, given.losses, given.seeds) for task in given.tasks], sort_keys=False))
-    command = [sys.executable, "-m", "mrpo.cli.main", "compare", "recipe=quickstart", str(grid), *UNVALIDATED]
+    command = [sys.executable, "-m", "mrpo.cli.main", "compare", "recipe=quickstart", str(grid), *METRICS_ALONE]
     command += [f"trainer.total_training_steps={given.steps}", "--out", str(given.out)]
     done = subprocess.run([*command, *(["--dry-run"] if given.dry_run else [])], check=False)
     if done.returncode == 0 and not given.dry_run:
