@@ -37,6 +37,7 @@ def test_variables_are_those_of_every_cell_but_for_its_folder(tmp_path: Path) ->
     assert found is not None
     assert found["VERL_PLATFORM"] == "cpu"
     assert "OMP_NUM_THREADS" in found
+    assert found["MRPO_ROLLOUT_THREADS"] == "1"  # as the recipe says, however many cores there are
     assert not any(str(tmp_path) in value for value in found.values())
     assert not (tmp_path / sweep.CELLS).exists()
 
