@@ -99,6 +99,23 @@ def reward_notes(config: RunConfig, here: bool) -> list[str]:
     return [f"rewards.{name}: {note}" for name, reward in rewards for note in library_notes(reward.function, here)]
 
 
+WITH_BATCH_NORM = ("dara", "gd2po", "gdpo", "rvpo", "sa_mrpo")
+"""Estimators whose paper ends with a batch norm."""
+
+
+def algorithm_notes(config: RunConfig) -> list[str]:
+    """What a user of these settings together should know before the run."""
+    given = config.algorithm
+    normalizes = given.estimator in WITH_BATCH_NORM or (given.estimator, getattr(given, "form", "")) == ("saw", "gdpo")
+    by_preset = given.batch_norm == "auto" and given.preset == "verl" and normalizes
+    if (given.batch_norm == "token" or by_preset) and config.actor.loss_agg_mode == "seq-mean-token-mean":
+        return [
+            "actor.loss_agg_mode: seq-mean-token-mean with a batch norm that counts tokens makes responses shorter by "
+            "itself where the longer ones do worse (docs/advantages.md); algorithm.batch_norm=sequence doesn't"
+        ]
+    return []
+
+
 def _models(config: RunConfig) -> dict[str, ModelConfig | RewardModelConfig]:
     served = {f"rewards.{name}.model": reward.model for name, reward in config.rewards.items() if reward.model}
     return {"model": config.model, **served}

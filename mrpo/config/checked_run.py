@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mrpo.config.check import check_files, reward_notes
+from mrpo.config.check import algorithm_notes, check_files, reward_notes
 from mrpo.config.device import Device, device_here
 from mrpo.config.load import load_run_config, load_saved_config, prepared_folder
 from mrpo.config.positions import require_positions
@@ -79,7 +79,7 @@ class CheckedRun:
         require_positions(config)
         if here:
             require_installed(config.trainer.logger)
-        run = replace(run, notes=(*notes, *reward_notes(config, here)))
+        run = replace(run, notes=(*notes, *algorithm_notes(config), *reward_notes(config, here)))
         run.verl_config(Path("run"))  # refuses what verl would
         return run
 
