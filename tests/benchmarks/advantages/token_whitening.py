@@ -39,8 +39,14 @@ TASKS = {"short": (1.0, 48), "silent": (0.0, 48), "cut": (0.0, 16)}
 """Weight of the reward for short responses, and the most tokens of a response."""
 WHOLE = f"{LENGTH}, all steps"
 """Answers end at about four tokens, below which no reward is earned, so that the end alone may show no difference."""
-METRICS_ALONE = ("trainer.test_freq=-1", "trainer.val_before_train=false", "trainer.export=none")
-METRICS_ALONE += ("checkpoint.final=false", "observe.rollouts={sample: 1}", "trainer.logger=[]")
+METRICS_ALONE = (
+    "trainer.test_freq=-1",
+    "trainer.val_before_train=false",
+    "trainer.export=none",
+    "checkpoint.final=false",
+    "observe.rollouts={sample: 1}",
+    "trainer.logger=[]",
+)
 
 
 def main() -> int:
