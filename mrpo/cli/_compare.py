@@ -23,6 +23,8 @@ from mrpo.exit_code import ExitCode
 from mrpo.record.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from mrpo.compare.on_cluster import ClusterCell
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -84,8 +86,11 @@ def _run_grid(
         planned = sweep.plan(cells_of(words), out, budget)
     show_notes(dict.fromkeys(note for one in planned for note in one.checked.notes))
     if dry_run:
-        rows = [(one.cell.name, one.state, " ".join(one.settings)) for one in planned]
-        console.print(table(f"{len(planned)} cells in {out}", ("cell", "state", "settings"), rows, text_columns=3))
+        common = [text for text in planned[0].settings if all(text in one.settings for one in planned)]
+        rows = [(one.cell.name, one.state, " ".join(t for t in one.settings if t not in common)) for one in planned]
+        headings = ("cell", "state", "settings, beside those of all")
+        _print_whole(console, table(f"{len(planned)} cells in {out}", headings, rows, text_columns=3))
+        console.print("all:", *common, highlight=False, markup=False, soft_wrap=True)
         return ExitCode.DONE
     for one in planned:
         require_machine(one.checked.config)
@@ -171,18 +176,22 @@ def _report(console: Console) -> Callable[[str, bool], None]:
 
 
 def show(console: Console, out: Path | None, comparison: Comparison) -> None:
-    """Print the table and its remarks, and write the files. No number is ever cut off: in a narrow terminal lines
-    wrap."""
+    """Print the table and its remarks, and write the files."""
     from mrpo.compare import tables
     from mrpo.compare.write import write
 
     title = "comparison" if out is None else out.resolve().name
     drawn = table(title, tables.headings(comparison), tables.rows(comparison), text_columns=2)
-    needed = Console(width=1000).measure(drawn).maximum
-    Console(file=console.file, width=max(console.width, needed)).print(drawn)
+    _print_whole(console, drawn)
     written = [] if out is None else ["written: " + " ".join(map(str, write(out, title, comparison)))]
     for text in (*tables.explanations(comparison), *written):
         console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_whole(console: Console, drawn: Table) -> None:
+    """No cell is ever cut off or broken: in a narrow terminal lines wrap."""
+    needed = Console(width=1000).measure(drawn).maximum
+    Console(file=console.file, width=max(console.width, needed)).print(drawn)
 
 
 def _pair(option: str) -> Any:

@@ -58,6 +58,18 @@ def test_one_run_of_one_seed_is_a_comparison_too(tmp_path: Path, capsys: pytest.
     assert "change" not in shown
 
 
+def test_a_dry_run_has_a_line_for_each_cell_and_says_once_what_all_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["recipe=quickstart", "algorithm.estimator=grpo,gdpo", "trainer.test_freq=5", "seed=0"]
+    assert invoke(["compare", *words, "--out", str(tmp_path / "out"), "--dry-run"]) == 0
+    shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "estimator=grpo new algorithm.estimator=grpo" in shown
+    assert "estimator=gdpo new algorithm.estimator=gdpo" in shown
+    assert "all: recipe=quickstart trainer.test_freq=5 seed=0" in shown
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
