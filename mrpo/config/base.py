@@ -50,6 +50,9 @@ class StrictModel(BaseModel):
     """Fields that nothing reads where another one has one of these values, as ``{"tau": ("mode", ("hard",))}``. One
     that isn't at its default then is refused, as is one that a command line sets."""
 
+    ELSEWHERE: ClassVar[str | None] = None
+    """Where a key that isn't one of these fields may belong, as a sentence; it is added to the refusal."""
+
     @model_validator(mode="before")
     @classmethod
     def _reject_unknown_keys(cls, data: Any) -> Any:
@@ -59,7 +62,8 @@ class StrictModel(BaseModel):
                     continue
                 if key in cls.RENAMED:
                     raise RenamedField(key, cls.RENAMED[key])
-                raise unknown_name("", key, cls.model_fields, noun="key")
+                refusal = unknown_name("", key, cls.model_fields, noun="key")
+                raise refusal if cls.ELSEWHERE is None else ConfigError(f"{refusal} {cls.ELSEWHERE}")
         return data
 
     @model_validator(mode="after")

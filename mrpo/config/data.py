@@ -31,6 +31,8 @@ class LoraConfig(StrictModel):
 class ModelConfig(StrictModel):
     """The policy."""
 
+    ELSEWHERE: ClassVar = "Those of verl go into verl.actor_rollout_ref.model."
+
     path: str
     """A Hugging Face folder, or a name on the hub."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -59,6 +61,8 @@ class ColumnsConfig(StrictModel):
 class DataConfig(StrictModel):
     """The prompts. Files are parquet, JSON lines or JSON; verl's schema (``prompt``, ``reward_model.ground_truth``,
     ``data_source``, ``extra_info``) or ``columns`` of other names."""
+
+    ELSEWHERE: ClassVar = "Those of verl go into verl.data."
 
     train_files: list[str] = Field(min_length=1)
     """Files of training prompts; or a Hugging Face data set's split, ``OWNER/NAME:SPLIT`` or

@@ -59,6 +59,8 @@ class RewardModelConfig(StrictModel):
 class RewardConfig(StrictModel):
     """One named reward."""
 
+    ELSEWHERE: ClassVar = "Those of the function itself go into options."
+
     function: str
     """``FILE.py:NAME`` (relative to the recipe), ``package.module:NAME``, or a name of the library (``mrpo rewards
     list``); ``(prompt, response, ground_truth, extra)`` to a float, None (not applicable) or a dict. May be async."""
@@ -166,6 +168,7 @@ class ActorConfig(StrictModel):
         "kl_coef": "kl_loss_coef",
         "loss_aggregation": "loss_agg_mode",
     }
+    ELSEWHERE: ClassVar = "Those of verl go into verl.actor_rollout_ref.actor."
 
     learning_rate: float = Field(default=1e-6, gt=0)
     """AdamW's learning rate."""
@@ -198,6 +201,8 @@ class ActorConfig(StrictModel):
 
 class TrainerConfig(StrictModel):
     """The trainer ranks, the loop, and what it leaves."""
+
+    ELSEWHERE: ClassVar = "Those of verl go into verl.trainer."
 
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where models run. ``auto``: GPUs if this machine has any, else CPU."""

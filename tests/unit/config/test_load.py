@@ -118,6 +118,8 @@ def test_a_requirement_is_a_number_or_keeps_a_share_and_survives_the_run_folder(
         ("rewards.good.function=other.py:good", "rewards.good.function", "no such file"),
         ("rewards.good.function=rewards/good", "rewards.good.function", "FILE.py:NAME"),
         ("rewards.good.function=exact_mach", "rewards.good.function", "Did you mean 'exact_match'?"),
+        ("rewards.good.strict=true", "rewards.good: unknown key 'strict'", "function itself go into options."),
+        ("actor.entropy_checkpointing=true", "actor", "Those of verl go into verl.actor_rollout_ref.actor."),
         ("rewards.good.options={strict: true}", "rewards.good.options", "unknown option 'strict'"),
         ("rewards.good={function: reward_model}", "rewards.good.options", "reward_model needs model, url"),
         ("rewards.good={function: tool_call, range: [0, 1]}", "rewards.good.range", "one that holds [-3, 3]"),
