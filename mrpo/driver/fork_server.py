@@ -19,6 +19,7 @@ import os
 import random
 import runpy
 import selectors
+import shlex
 import signal
 import socket
 import subprocess
@@ -80,8 +81,8 @@ class ForkServer:
         self.executable = folder / "python"
         client = Path(__file__).with_name("fork_client.py")
         # With its own address: a Ray that was there before has another's in its environment, or none.
-        start = f'{ENV}="{self.address}" exec "{sys.executable}" -S "{client}" "$@"'
-        self.executable.write_text(f"#!/bin/sh\n{start}\n")
+        address, python, program = (shlex.quote(str(path)) for path in (self.address, sys.executable, client))
+        self.executable.write_text(f'#!/bin/sh\n{ENV}={address} exec {python} -S {program} "$@"\n')
         self.executable.chmod(0o700)
         self.above = os.environ.get(ENV)
         """The address of the server that this one is forked from, if there is one."""

@@ -55,7 +55,6 @@ class Processes:
         """Start them with these environment ``variables``."""
         self.joined = config.trainer.ray == "join"
         if not self.joined:
-            os.environ.pop("RAY_ADDRESS", None)  # of another Ray, which nobody here shall join
             variables = variables | self.private.environment()
         runtime_env: dict[str, Any] = {"env_vars": variables}
         self.import_libraries(config, device, variables)

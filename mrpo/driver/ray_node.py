@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,8 @@ SLOW_START = "timed out during startup"
 """In Ray's message when its node didn't register in time."""
 ANSWER_SECONDS = 10.0
 """Ray itself waits without end for a node that is gone."""
+END_SECONDS = 60.0
+"""Ray ends within seconds."""
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
@@ -46,6 +48,7 @@ def slots_on_cpu(config: RunConfig) -> dict[str, int]:
 def start(folder: Path, token: Path, slots: Mapping[str, int], runtime_env: Mapping[str, Any] | None = None) -> None:
     """A node with its session in ``folder``, that only this user reaches, by the loopback and the token; this process
     is a driver."""
+    os.environ.pop("RAY_ADDRESS", None)  # of another Ray, which nobody here shall join
     _require_token(token)
     # Ray's switch for systems on which it has no clusters: a node's address is then the loopback's, on which alone Ray,
     # and whatever asks it for this node's address, listens. It takes 127.0.0.1 for the address of another interface.
@@ -80,9 +83,9 @@ class SharedNode(NamedTuple):
     @classmethod
     def found(cls) -> SharedNode | None:
         """None: there is none, or it has ended."""
-        if ENV not in os.environ:
+        node = cls.of(os.environ.get(ENV, ""))
+        if node is None:
             return None
-        node = cls(**json.loads(os.environ[ENV]))
         host, _, port = node.address.rpartition(":")
         try:
             raylet = psutil.Process(node.raylet)
@@ -92,6 +95,14 @@ class SharedNode(NamedTuple):
         except (psutil.NoSuchProcess, OSError):
             return None
         return node
+
+    @classmethod
+    def of(cls, said: str) -> SharedNode | None:
+        """None: this is something else."""
+        try:
+            return cls(**json.loads(said))
+        except (ValueError, TypeError):
+            return None
 
     def join(self, runtime_env: Mapping[str, Any]) -> None:
         """Make this process a driver there."""
@@ -119,25 +130,38 @@ def shared_node(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out, text=True, start_new_session=True,
             env={**os.environ, **variables},
         )  # fmt: skip
-    with process:
-        assert process.stdout is not None
-        if said := process.stdout.readline():  # else none has started, and each run starts its own
+    assert process.stdout is not None
+    assert process.stdin is not None
+    try:
+        said = next(filter(SharedNode.of, process.stdout), None)
+        if said is not None:  # else none has started, and each run starts its own
             os.environ[ENV] = said
+        yield
+    finally:
+        os.environ.pop(ENV, None)
+        process.stdin.close()
         try:
-            yield
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(END_SECONDS)  # or what it still does would be in a folder that is removed
         finally:
-            os.environ.pop(ENV, None)
+            process.kill()  # unless it has ended
+            process.wait()
+            process.stdout.close()
 
 
 def serve(ray_folder: Path, token: Path, slots: Mapping[str, int]) -> None:
     """Start a node, say where it is, and end it when nobody holds the other end of this process's input."""
+    control = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)  # for Ray's processes: a program that one of them starts would wait for that end, too
+    os.close(nothing)
     start(ray_folder, token, slots)
     raylet = raylet_pid()
     address = ray.get_runtime_context().gcs_address
     print(
         json.dumps(SharedNode(address, str(token), raylet, psutil.Process(raylet).create_time())._asdict()), flush=True
     )
-    sys.stdin.read()
+    os.read(control, 1)
     ray.shutdown()
 
 

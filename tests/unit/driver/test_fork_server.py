@@ -25,7 +25,7 @@ pytestmark = pytest.mark.unit
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """What a fork server with light imports hands out as ``python``."""
-    folder = tmp_path_factory.mktemp("fork")
+    folder = tmp_path_factory.mktemp("$HOME `id` '\"")  # as a TMPDIR may be called
     server = ForkServer(folder, folder / "log", before_ray=["json"], with_ray=["numpy"])
     server.join_ray("01000000", os.getpid())
     yield str(server.executable)
