@@ -6,7 +6,6 @@ This module runs in the command's own process, which stays light: verl, torch an
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +18,7 @@ from mrpo.config.positions import require_positions
 from mrpo.config.run import RunConfig
 from mrpo.data.cached import folder_of, job_of, make_rows, use_rows
 from mrpo.data.sources import require_rewards
-from mrpo.driver.environment import environment
+from mrpo.driver.environment import environment, in_effect
 from mrpo.driver.interruption import Interruption
 from mrpo.driver.processes import Processes
 from mrpo.errors import RunFailed
@@ -64,9 +63,8 @@ def run_attempt(
         RunFailed: the run did not finish.
     """
     variables = environment(config, verl.trainer.device, folder)
-    os.environ.update(variables)
     try:
-        with processes or Processes(folder) as processes:
+        with in_effect(variables), processes or Processes(folder) as processes:
             processes.import_libraries(config, verl.trainer.device, variables)
             _use_checked_rows(config, verl, folder, poll)
             folder.stop_file.unlink(missing_ok=True)

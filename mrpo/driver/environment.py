@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -54,3 +56,18 @@ def environment(config: RunConfig, device: str, folder: RunFolder) -> dict[str, 
             "MRPO_ROLLOUT_THREADS": str(config.rollout.cpu_threads or max(1, cores // engines)),
         }
     return {name: os.environ.get(name, value) for name, value in values.items()}
+
+
+@contextmanager
+def in_effect(variables: Mapping[str, str]) -> Iterator[None]:
+    """They are this process's while this is entered: the next run of the same command may have others."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
