@@ -45,6 +45,14 @@ def root_cause(text: str) -> str:
     return "\n".join(lines)
 
 
+def cause_in_a_line(text: str) -> str:
+    """The same of a traceback, without what it led to: the error, the user's frame, what was being handled."""
+    errors, root = _chain(text)
+    place = errors[root].place.partition("\n")[0].strip()
+    handled = f"while handling {_headline(errors[root - 1])}" if root else ""
+    return ", ".join(filter(None, (_headline(errors[root]), place, handled)))
+
+
 def _chain(text: str) -> _Chain:
     pieces = CHAIN.split(_ANSI.sub("", text))  # error, the words that join it to the next one, error, …
     errors, joints = [_read(piece) for piece in pieces[::2]], pieces[1::2]

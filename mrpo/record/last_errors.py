@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from mrpo.record.cause import CHAIN, root_cause
+from mrpo.record.cause import CHAIN, cause_in_a_line
 
 TAIL = 2**18
 """Bytes of a log that are looked at."""
@@ -69,9 +69,7 @@ def last_error(text: str) -> str | None:
     first = len(tracebacks) - 1
     while first and CHAIN.fullmatch(tracebacks[first - 1].rstrip().rpartition("\n")[2]):
         first -= 1
-    said, *places = root_cause("".join(_TRACEBACK + one for one in tracebacks[first:])).splitlines()
-    more = [line.strip() for start in ("  while handling ", "  at ") for line in places if line.startswith(start)]
-    return ", ".join([said, *more])
+    return cause_in_a_line("".join(_TRACEBACK + one for one in tracebacks[first:]))
 
 
 def _tail(log: Path) -> str:

@@ -52,6 +52,11 @@ RuntimeError: no table
     assert last_error(f"{VLLM}\n{chain}") == "KeyError: 'x', at /app/a.py:3, in read"
 
 
+def test_a_message_of_several_lines_is_cut_after_its_first() -> None:
+    lines = [*WRITTEN.splitlines()[1:2], '  File "/u/b.py", line 9, in f', "ValueError: bad shape", "  at least 2 rows"]
+    assert last_error("\n".join(lines)) == "ValueError: bad shape, at /u/b.py:9, in f"
+
+
 def test_a_log_without_a_traceback_has_no_error() -> None:
     assert last_error("INFO 11-28 06:00:01 [core.py:90] ERROR is only a word here\n") is None
     assert last_error("") is None
@@ -103,9 +108,9 @@ RuntimeError: Worker failed with error 'cannot close exported pointers exist'
     agent.write_text("Traceback (most recent call last):\nValueError: Dashboard http address not found\n")
     os.utime(engine, (1, 1))
     assert last_errors([agent, engine]) == [
-        "vLLMHttpServer-5 (Worker pid=9): BufferError: cannot close exported pointers exist, while handling "
-        "AttributeError: QKVParallelLinear has no attribute `base_layer`, at /venv/lib/python3.11/multiprocessing/"
-        "shared_memory.py:227, in close",
+        "vLLMHttpServer-5 (Worker pid=9): BufferError: cannot close exported pointers exist, at "
+        "/venv/lib/python3.11/multiprocessing/shared_memory.py:227, in close, while handling AttributeError: "
+        "QKVParallelLinear has no attribute `base_layer`",
         "vLLMHttpServer-5 (EngineCore pid=8): RuntimeError: Worker failed with error 'cannot close exported pointers "
         "exist', at /venv/lib/python3.11/site-packages/vllm/v1/engine/core.py:1571, in process",
         "dashboard_agent: ValueError: Dashboard http address not found",
