@@ -190,7 +190,7 @@ def show(console: Console, out: Path | None, comparison: Comparison) -> None:
 
 def _print_whole(console: Console, drawn: Table) -> None:
     """No cell is ever cut off or broken: in a narrow terminal lines wrap."""
-    needed = Console(width=1000).measure(drawn).maximum
+    needed = Console(width=1_000_000).measure(drawn).maximum
     Console(file=console.file, width=max(console.width, needed)).print(drawn)
 
 
