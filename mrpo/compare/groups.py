@@ -28,7 +28,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     """Group runs, in their order. A run that the user gave a group is in that; one of unknown settings is alone.
 
     A group is named by the settings in which groups differ, each by the shortest end of its name that is unambiguous;
-    where nothing differs, by its run.
+    where nothing differs, by their recipe, or a single run by its own name.
     """
     keys: dict[int, Any] = {}
     comparable = {n: decisive(run.settings) for n, run in enumerate(runs) if run.settings is not None}
@@ -49,9 +49,11 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     for found in members.values():
         first = runs[found[0]]
         label = next(left) if _unnamed(runs, found) else first.group or first.name
-        name, number = label or first.name, 2
+        if not label:
+            label = first.name if len(found) == 1 else str((first.settings or {}).get("recipe", first.name))
+        name, number = label, 2
         while name in taken:
-            name, number = f"{label or first.name} ({number})", number + 1
+            name, number = f"{label} ({number})", number + 1
         taken.add(name)
         groups.append(Group(name, tuple(runs[n] for n in found)))
     return groups

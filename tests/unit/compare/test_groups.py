@@ -21,9 +21,11 @@ def of(seed: int, **settings: Any) -> Run:
 
 
 def test_runs_that_differ_in_seed_and_places_are_one_group() -> None:
-    [group] = group_runs([of(0), of(1), of(2, trainer__total_training_steps=9)])
-    assert group.name == "run-0"
+    runs = [of(seed, recipe="mine/bigger") for seed in (0, 1)]
+    [group] = group_runs([*runs, of(2, recipe="mine/bigger", trainer__total_training_steps=9)])
+    assert group.name == "mine/bigger"
     assert len(group.runs) == 3
+    assert [group.name for group in group_runs(runs[:1])] == ["run-0"]
 
 
 def test_groups_are_named_by_what_differs() -> None:
