@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -60,7 +61,7 @@ class Processes:
         self.import_libraries(config, device, variables)
         if self.fork_server is not None:
             self.folder.event(Phase.IMPORT_LIBRARIES)
-            runtime_env["py_executable"] = str(self.fork_server.executable)
+            runtime_env["py_executable"] = shlex.quote(str(self.fork_server.executable))  # Ray gives it to a shell
         else:
             os.environ.pop(ENV, None)  # of a command that trains several times
         self.folder.event(Phase.START_RAY)

@@ -32,7 +32,7 @@ def run_watched(
     strangers: dict[str, Any] = {}
     listening: set[tuple[str, str]] = set()
     modes: set[str] = set()
-    temporary = Path(tempfile.mkdtemp(prefix="e2e-", dir="/tmp"))  # short, as sockets lie in it
+    temporary = Path(tempfile.mkdtemp(prefix="e2e $-", dir="/tmp"))  # short, as sockets lie in it
     output = notes.with_suffix(".out")
     with open(output, "wb") as out:
         environment = {**psutil.Process().environ(), "TMPDIR": str(temporary)}

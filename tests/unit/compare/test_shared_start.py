@@ -64,7 +64,7 @@ def test_a_last_cell_imports_for_itself(tmp_path: Path) -> None:
 
 
 JOIN = """
-import os, sys
+import os, shlex, sys
 from pathlib import Path
 import ray
 from mrpo.driver.fork_server import ForkServer
@@ -74,7 +74,7 @@ from mrpo.driver.ray_node import SharedNode
 private, node = PrivateFolder(), SharedNode.found()
 libraries = ["ray._private.workers.default_worker", "wave"]
 server = ForkServer(private.path, private.path / "log", {}, ["json"], libraries)
-node.join({"py_executable": str(server.executable)})
+node.join({"py_executable": shlex.quote(str(server.executable))})
 server.join_ray(ray.get_runtime_context().get_job_id(), node.raylet)
 
 def who():
