@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -97,6 +98,8 @@ def temporary_folder() -> Path:
 def left_behind(parent: Path) -> Iterator[Left]:
     """This user's folders in ``parent`` whose owner was killed."""
     for path in sorted(parent.glob(f"{PREFIX}*")):
+        if _is_remnant(path):
+            yield Left(path, "unknown")
         if not _is_private(path):
             continue
         lock = take_lock(path / OWNER)
@@ -168,6 +171,15 @@ def _remove(folder: Path) -> None:
     for segment in shared_memory(folder):
         segment.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_remnant(folder: Path) -> bool:
+    """Ray's processes, which end seconds after their owner was killed, have made their part of a removed one again."""
+    name = re.fullmatch(rf"{re.escape(PREFIX)}[a-z0-9_]{{8}}", folder.name)
+    try:
+        return bool(name) and folder.lstat().st_uid == os.geteuid() and os.listdir(folder) == ["ray"]
+    except OSError:
+        return False
 
 
 def _is_private(folder: Path) -> bool:
