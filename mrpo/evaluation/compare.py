@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -134,11 +135,11 @@ def _two_values(values: Any, bounds: tuple[float, float] | None) -> tuple[float,
 def _pass_at(
     values_R: FloatArray, prompt_of_R: Sequence[int], prompts: int, ends: tuple[float, float], seed: int
 ) -> dict[int, Interval]:
-    """By k; nothing where no prompt has two samples."""
+    """By k, as far as half of the prompts have samples: more of a prompt may be there since its row is there twice."""
     known = ~np.isnan(values_R)
     place = np.asarray(prompt_of_R, dtype=np.int64)[known]
     samples_G = np.bincount(place, minlength=prompts)
     successes_G = np.bincount(place[values_R[known] == ends[1]], minlength=prompts)
-    most = int(samples_G.max(initial=0))
+    most = median_low(samples_G[samples_G > 0].tolist() or [0])
     found = {k: mean(pass_at_k(samples_G, successes_G, k), seed) for k in powers_of_two(most)} if most > 1 else {}
     return {k: interval for k, interval in found.items() if interval is not None}

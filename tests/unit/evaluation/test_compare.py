@@ -81,6 +81,14 @@ def test_pass_at_k_is_of_rewards_that_only_fail_or_succeed() -> None:
     assert of(compare({"base": [row("a", 1.0)]}, REWARDS, 10), "base", "correct").pass_at == {}  # one sample
 
 
+def test_a_prompt_whose_row_is_there_twice_makes_no_pass_at_2() -> None:
+    """It would be of that prompt alone, beside a mean over all of them."""
+    rows = [row("a", 1.0), row("b", 1.0), row("twice", 0.0), row("twice", 0.0)]
+    assert of(compare({"base": rows}, REWARDS, 10), "base", "correct").pass_at == {}
+    with_a_failed_score = [row(uid, 1.0) for uid in "aabbcc"][:-1]
+    assert list(of(compare({"base": with_a_failed_score}, REWARDS, 10), "base", "correct").pass_at) == [1, 2]
+
+
 def test_success_is_the_upper_end_of_the_range() -> None:
     rows = [row("a", -1.0), row("a", 3.0)]
     found = of(compare({"base": rows}, {"correct": (-1.0, 3.0), "short": None}, 10), "base", "correct")
@@ -94,10 +102,10 @@ def test_models_that_answered_other_prompts_are_refused() -> None:
 
 
 def test_a_line_is_plain_json() -> None:
-    lines = compare({"base": [row("a", 1.0), row("a", 0.0), row("b", 0.0)]}, REWARDS, 10)
+    lines = compare({"base": [row("a", 1.0), row("a", 0.0), row("b", 0.0), row("b", 0.0)]}, REWARDS, 10)
     found = json.loads(json.dumps(lines[0].as_json(), allow_nan=False))
     assert found["mean"]["value"] == 0.25
-    assert found["pass_at"]["2"]["value"] == 1.0
+    assert found["pass_at"]["2"]["value"] == 0.5
     assert found["difference"] is None
 
 
