@@ -7,6 +7,7 @@ checked as mrpo plan does it before it is left; every line of its config.yaml is
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 from collections.abc import Mapping, Sequence
@@ -78,8 +79,13 @@ def init(
         if not rewards:
             (folder / "rewards.py").write_text(REWARDS.format(recipe=folder), encoding="utf-8")
             rewards = {"correct": {"function": "rewards.py:correct", "range": [0, 1]}}
-        train, held_out = (file, validation.expanduser().resolve()) if validation else hold_out(file, folder)
-        recipe = NewRecipe(folder, chosen, train, held_out, columns, rewards)
+        recipe = NewRecipe(
+            folder, chosen, file, validation.expanduser().resolve() if validation else file, columns, rewards
+        )
+        if validation is None:
+            _check(recipe)  # first, as what is wrong with a row is said of the row of this file
+            train, held_out = hold_out(file, folder, columns.get("prompt", "prompt"))
+            recipe = replace(recipe, train_file=train, val_file=held_out)
         report = _check(recipe)
         recipe = _fitted(recipe, report)
         (folder / "config.yaml").write_text(recipe.config(), encoding="utf-8")
@@ -94,19 +100,27 @@ def init(
     return ExitCode.DONE
 
 
-def hold_out(file: Path, folder: Path) -> tuple[Path, Path]:
-    """Divide a file into training and validation rows, by chance but always the same, in ``folder``.
+def hold_out(file: Path, folder: Path, column: str) -> tuple[Path, Path]:
+    """Divide a file into training and validation rows, by chance but always the same, in ``folder``. All rows of a
+    prompt, which is in ``column``, are in one of them.
 
     Raises:
-        ConfigError: it has a single row.
+        ConfigError: it has a single prompt.
     """
     with usable("--data", file):
         records = [record for _, record in read_records(file)]
-    if len(records) < 2:
-        raise ConfigError(f"--data: {file} has {len(records)} rows, allowed: at least 2, so that one can be held out.")
-    number = min(HELD_OUT, max(1, len(records) // 10))
-    chosen = set(random.Random(0).sample(range(len(records)), number))
-    parts = {"train": [i for i in range(len(records)) if i not in chosen], "validation": sorted(chosen)}
+    prompts = [json.dumps(record.get(column), sort_keys=True, default=str) for record in records]
+    distinct = list(dict.fromkeys(prompts))
+    if len(distinct) < 2:
+        raise ConfigError(
+            f"--data: {file} has {len(distinct)} different prompts, allowed: at least 2, so that one can be held out."
+        )
+    if twice := len(records) - len(distinct):
+        print(f"note: {twice:,} of {len(records):,} rows have the prompt of an earlier one; both are on the same side")
+    chosen = set(random.Random(0).sample(distinct, min(HELD_OUT, max(1, len(distinct) // 10))))
+    parts: dict[str, list[int]] = {"train": [], "validation": []}
+    for n, prompt in enumerate(prompts):
+        parts["validation" if prompt in chosen else "train"].append(n)
     if file.suffix != ".parquet":
         for name, rows in parts.items():
             jsonl.replace(folder / f"{name}.jsonl", (records[i] for i in rows))

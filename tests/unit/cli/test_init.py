@@ -91,6 +91,26 @@ def test_a_file_of_validation_rows_is_used_and_verls_schema_needs_no_columns(row
     assert sorted(path.name for path in Path("mine").iterdir()) == ["config.yaml", "rewards.py"]
 
 
+def test_all_rows_of_a_prompt_are_on_one_side(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Or the model would be asked in its validation what it has been taught."""
+    jsonl.replace(rows, ({"question": [{"role": "user", "content": f"{n % 11}"}], "answer": n} for n in range(40)))
+    assert init("mine", *ROWS) == 0
+    assert "note: 29 of 40 rows have the prompt of an earlier one" in capsys.readouterr().out
+    parts = [[row for _, row in read_records(Path("mine", f"{part}.jsonl"))] for part in ("train", "validation")]
+    assert sum(map(len, parts)) == 40
+    train, held_out = ({row["question"][0]["content"] for row in part} for part in parts)
+    assert (len(train), len(held_out)) == (10, 1)
+    assert not train & held_out
+
+
+def test_a_row_that_cannot_be_used_is_named_by_its_place_in_the_given_file(rows: Path) -> None:
+    content = [*({"question": f"{n}", "answer": n} for n in range(30)), {"question": "", "answer": 1}]
+    jsonl.replace(rows, content)
+    with pytest.raises(ConfigError, match=rf"{rows}: row 31: "):
+        init("mine", *ROWS)
+    assert not Path("mine").exists()
+
+
 def test_without_rewards_it_leaves_one_to_change(rows: Path) -> None:
     assert init("mine", "--data", "rows.jsonl", "--model", HUB) == 0
     config = CheckedRun.load(["recipe=mine"]).config
@@ -111,7 +131,7 @@ def test_without_rewards_it_leaves_one_to_change(rows: Path) -> None:
         ([*ROWS, "--reward", "math"], "--reward: given 'math', allowed: NAME=FUNCTION"),
         ([*ROWS, "--reward", "a=mth"], "rewards.a.function: unknown .* Did you mean 'math'"),
         ([*ROWS, "--reward", "a=length"], "rewards.a.options: length needs kind"),
-        (["--data", "one.jsonl", "--model", HUB], "one.jsonl has 1 rows, allowed: at least 2"),
+        (["--data", "one.jsonl", "--model", HUB], "one.jsonl has 1 different prompts, allowed: at least 2"),
         (["--data", "bad.jsonl", "--model", HUB], "data.train_files.*question: given 7, allowed: a list of messages"),
     ],
 )  # fmt: skip
