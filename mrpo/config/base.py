@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
+from mrpo.config.replaced import REPLACED
 from mrpo.errors import ConfigError, unknown_name
 
 
@@ -53,6 +54,9 @@ class StrictModel(BaseModel):
     ELSEWHERE: ClassVar[str | None] = None
     """Where a key that isn't one of these fields may belong, as a sentence; it is added to the refusal."""
 
+    OF_VERL: ClassVar[str | None] = None
+    """The section of verl's configuration that has the same subject: a key may be one of that."""
+
     @model_validator(mode="before")
     @classmethod
     def _reject_unknown_keys(cls, data: Any) -> Any:
@@ -62,8 +66,11 @@ class StrictModel(BaseModel):
                     continue
                 if key in cls.RENAMED:
                     raise RenamedField(key, cls.RENAMED[key])
-                refusal = unknown_name("", key, cls.model_fields, noun="key")
-                raise refusal if cls.ELSEWHERE is None else ConfigError(f"{refusal} {cls.ELSEWHERE}")
+                if instead := REPLACED.get(f"{cls.OF_VERL}.{key}"):
+                    raise ConfigError(f"unknown key {key!r}. {instead}")
+                of_verl = cls.OF_VERL and f"Those of verl go into verl.{cls.OF_VERL}."
+                refusal = str(unknown_name("", key, cls.model_fields, noun="key"))
+                raise ConfigError(" ".join(filter(None, (refusal, cls.ELSEWHERE, of_verl))))
         return data
 
     @model_validator(mode="after")

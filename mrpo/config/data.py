@@ -31,7 +31,7 @@ class LoraConfig(StrictModel):
 class ModelConfig(StrictModel):
     """The policy."""
 
-    ELSEWHERE: ClassVar = "Those of verl go into verl.actor_rollout_ref.model."
+    OF_VERL: ClassVar = "actor_rollout_ref.model"
 
     path: str
     """A Hugging Face folder, or a name on the hub."""
@@ -62,7 +62,7 @@ class DataConfig(StrictModel):
     """The prompts. Files are parquet, JSON lines or JSON; verl's schema (``prompt``, ``reward_model.ground_truth``,
     ``data_source``, ``extra_info``) or ``columns`` of other names."""
 
-    ELSEWHERE: ClassVar = "Those of verl go into verl.data."
+    OF_VERL: ClassVar = "data"
 
     train_files: list[str] = Field(min_length=1)
     """Files of training prompts; or a Hugging Face data set's split, ``OWNER/NAME:SPLIT`` or

@@ -54,7 +54,7 @@ class RolloutConfig(StrictModel):
         "nnodes": ("placement", ("colocated",)),
         "on_sync": ("ahead", (0,)),
     }
-    ELSEWHERE: ClassVar = "Those of verl go into verl.actor_rollout_ref.rollout."
+    OF_VERL: ClassVar = "actor_rollout_ref.rollout"
 
     placement: Literal["separate", "colocated"] = "separate"
     """Engines in actors of their own, apart from the trainer ranks, or on the trainer ranks' devices in turn."""

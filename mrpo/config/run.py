@@ -167,8 +167,9 @@ class ActorConfig(StrictModel):
         "clip_high": "clip_ratio_high",
         "kl_coef": "kl_loss_coef",
         "loss_aggregation": "loss_agg_mode",
+        "lr": "learning_rate",
     }
-    ELSEWHERE: ClassVar = "Those of verl go into verl.actor_rollout_ref.actor."
+    OF_VERL: ClassVar = "actor_rollout_ref.actor"
 
     learning_rate: float = Field(default=1e-6, gt=0)
     """AdamW's learning rate."""
@@ -202,7 +203,7 @@ class ActorConfig(StrictModel):
 class TrainerConfig(StrictModel):
     """The trainer ranks, the loop, and what it leaves."""
 
-    ELSEWHERE: ClassVar = "Those of verl go into verl.trainer."
+    OF_VERL: ClassVar = "trainer"
 
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where models run. ``auto``: GPUs if this machine has any, else CPU."""
@@ -237,6 +238,8 @@ class TrainerConfig(StrictModel):
 
 class RunConfig(StrictModel):
     """Everything that decides a run."""
+
+    ELSEWHERE: ClassVar = "Those of verl go into verl."
 
     recipe: str
     """Name or folder of the recipe that this run started from."""

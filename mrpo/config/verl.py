@@ -20,6 +20,7 @@ from mrpo.config.controller import ControllerConfig, hand_over
 from mrpo.config.data import LoraConfig
 from mrpo.config.estimators import OffPolicy
 from mrpo.config.policy_loss import require_policy_loss
+from mrpo.config.replaced import REPLACED
 from mrpo.config.run import RunConfig
 from mrpo.errors import ConfigError, unknown_name
 from mrpo.rewards.wire import SCORE
@@ -59,72 +60,6 @@ def _defaults() -> DictConfig:
         verl = compose("ppo_trainer")
     OmegaConf.set_struct(verl, False)
     return verl
-
-
-REPLACED = {
-    "actor_rollout_ref.rollout.n": "Set budget.rollouts_per_prompt instead.",
-    "actor_rollout_ref.rollout.agent.default_agent_loop": "Set rollout.agent.loop instead.",
-    "actor_rollout_ref.rollout.agent.agent_loop_config_path": "Set rollout.agent.loops instead.",
-    "actor_rollout_ref.rollout.multi_turn.max_assistant_turns": "Set rollout.agent.max_turns instead.",
-    "actor_rollout_ref.rollout.multi_turn.max_user_turns": "Set rollout.agent.max_turns instead.",
-    "actor_rollout_ref.rollout.multi_turn.max_parallel_calls": "Set rollout.agent.max_parallel_calls instead.",
-    "actor_rollout_ref.rollout.multi_turn.max_tool_response_length": "Set it in rollout.agent instead.",
-    "actor_rollout_ref.rollout.multi_turn.function_tool_path": "Set rollout.agent.tools instead.",
-    "actor_rollout_ref.rollout.multi_turn.tool_config_path": "Set rollout.agent.tools or rollout.agent.loop instead.",
-    "actor_rollout_ref.rollout.multi_turn.format": "Set rollout.agent.format instead.",
-    "actor_rollout_ref.model.trust_remote_code": "Set model.trust_remote_code instead.",
-    "actor_rollout_ref.actor.strategy": "Weights, checkpoints and exports are those of FSDP2 ranks.",
-    "actor_rollout_ref.ref.strategy": "Weights, checkpoints and exports are those of FSDP2 ranks.",
-    "actor_rollout_ref.rollout.name": "Recovery, batching and weight updates are vLLM's.",
-    "actor_rollout_ref.model.lora_rank": "Set model.lora.rank instead.",
-    "actor_rollout_ref.model.lora_alpha": "Set model.lora.alpha instead.",
-    "actor_rollout_ref.model.target_modules": "Set model.lora.target_modules instead.",
-    "actor_rollout_ref.model.exclude_modules": "Set model.lora.exclude_modules instead.",
-    "actor_rollout_ref.model.lora.rank": "Set model.lora.rank instead.",
-    "actor_rollout_ref.model.lora.merge": "Set model.lora.merge instead.",
-    "actor_rollout_ref.model.lora_adapter_path": "A run begins with an adapter of its own: merge that one first.",
-    "data.trust_remote_code": "Set model.trust_remote_code instead.",
-    "actor_rollout_ref.rollout.calculate_log_probs": "Each step compares them with the trainer's.",
-    "actor_rollout_ref.rollout.moe_load_balance_metrics_interval": "A step's metrics are made without its tokens.",
-    "algorithm.gamma": "The estimators have no discount.",
-    "algorithm.lam": "None of the estimators has a critic.",
-    "algorithm.norm_adv_by_std_in_grpo": "Set algorithm.std, an option of estimator grpo, instead.",
-    "algorithm.use_pf_ppo": "The advantages are this package's: set algorithm.estimator instead.",
-    "algorithm.use_kl_in_reward": "Set actor.kl_loss_coef instead.",
-    "algorithm.adv_estimator": "Set algorithm.estimator instead.",
-    "critic.enable": "None of the estimators has a critic.",
-    "data.train_batch_size": "Set data.train_batch_size instead.",
-    "data.train_files": "Set data.train_files instead.",
-    "data.val_files": "Set data.val_files instead.",
-    "data.max_prompt_length": "Set data.max_prompt_length instead.",
-    "data.apply_chat_template_kwargs": "Set data.apply_chat_template_kwargs instead.",
-    "data.filter_overlong_prompts": "Set data.overlong=drop instead.",
-    "data.prompt_key": "Set data.columns.prompt instead.",
-    "trainer.critic_warmup": "There is no critic.",
-    "reward.custom_reward_function.path": "Declare it under rewards instead.",
-    "reward.reward_model.enable": "Set rewards.<name>.model instead.",
-    "skip.rollout.enable": "Rollouts that were recorded before would count as this policy's.",
-    "skip.async_rollout.enable": "Rollouts that were recorded before would count as this policy's.",
-    "trainer.checkpoint_callback_class": "Checkpoints are this package's; see checkpoint.",
-    "trainer.default_hdfs_dir": "Set checkpoint.folder instead.",
-    "trainer.default_local_dir": "Set checkpoint.folder instead.",
-    "trainer.logger": "Set trainer.logger instead.",
-    "trainer.max_actor_ckpt_to_keep": "Set checkpoint.keep_last instead.",
-    "trainer.resume_from_path": "Set resume.step instead.",
-    "trainer.total_epochs": "Set trainer.total_training_steps instead.",
-    "trainer.resume_mode": "Set resume.mode instead.",
-    "trainer.save_freq": "Set checkpoint.every instead.",
-    "trainer.test_freq": "Set trainer.test_freq instead.",
-    "trainer.total_training_steps": "Set trainer.total_training_steps instead.",
-    "trainer.val_before_train": "Set trainer.val_before_train instead.",
-    "trainer.val_only": "Run mrpo evaluate instead.",
-    "trainer.v1.trainer_mode": "Set rollout.placement instead.",
-    "trainer.v1.separate_async.num_warmup_batches": "Set rollout.ahead instead.",
-    "trainer.v1.separate_async.hybrid_rollout.enable_switch": "Set rollout.placement instead.",
-    "actor_rollout_ref.hybrid_engine": "Set rollout.placement instead.",
-    "skip.rollout_tq.enable": "Rollouts that were recorded before would count as this policy's.",
-}
-"""verl's settings of what this package does in its own way, with what to do instead: they would be ignored."""
 
 
 def _refuse_what_we_replace(verl: DictConfig, ours: dict[str, Any]) -> None:
