@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrpo.errors import ConfigError
+from mrpo.record.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +28,8 @@ def read_table(path: Path) -> pa.Table:
 
     if not path.exists():
         raise ConfigError(f"{path}: no such file.")
+    if RunFolder(path).events_file.is_file():
+        path = RunFolder(path).rollouts
     files = sorted(file for file in path.iterdir() if file.suffix in KINDS) if path.is_dir() else [path]
     if not files:
         raise ConfigError(f"{path}: holds no rollouts. Allowed: files that end in {', '.join(KINDS)}.")

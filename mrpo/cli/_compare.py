@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from mrpo.cli._app import show_notes
-from mrpo.cli._table import table
+from mrpo.cli._table import print_whole, table
 from mrpo.compare.comparison import Comparison, compare_runs
 from mrpo.compare.equal import EqualBudget
 from mrpo.compare.find import find_runs
@@ -23,8 +23,6 @@ from mrpo.exit_code import ExitCode
 from mrpo.record.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from mrpo.compare.on_cluster import ClusterCell
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -89,7 +87,7 @@ def _run_grid(
         common = [text for text in planned[0].settings if all(text in one.settings for one in planned)]
         rows = [(one.cell.name, one.state, " ".join(t for t in one.settings if t not in common)) for one in planned]
         headings = ("cell", "state", "settings, beside those of all")
-        _print_whole(console, table(f"{len(planned)} cells in {out}", headings, rows, text_columns=3))
+        print_whole(console, table(f"{len(planned)} cells in {out}", headings, rows, text_columns=3))
         console.print("all:", *common, highlight=False, markup=False, soft_wrap=True)
         return ExitCode.DONE
     for one in planned:
@@ -182,16 +180,10 @@ def show(console: Console, out: Path | None, comparison: Comparison) -> None:
 
     title = "comparison" if out is None else out.resolve().name
     drawn = table(title, tables.headings(comparison), tables.rows(comparison), text_columns=2)
-    _print_whole(console, drawn)
+    print_whole(console, drawn)
     written = [] if out is None else ["written: " + " ".join(map(str, write(out, title, comparison)))]
     for text in (*tables.explanations(comparison), *written):
         console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def _print_whole(console: Console, drawn: Table) -> None:
-    """No cell is ever cut off or broken: in a narrow terminal lines wrap."""
-    needed = Console(width=1_000_000).measure(drawn).maximum
-    Console(file=console.file, width=max(console.width, needed)).print(drawn)
 
 
 def _pair(option: str) -> Any:

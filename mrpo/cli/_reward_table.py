@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from mrpo.cli._table import percent, table
+from mrpo.cli._table import percent, print_whole, table
 from mrpo.config.run import RewardConfig
 from mrpo.rewards.outcome import Outcome
 from mrpo.rewards.source import library_bounds
@@ -61,14 +61,14 @@ def show(console: Console, scored: Mapping[str, Scored], groups: Sequence[str], 
     ids = {group: n for n, group in enumerate(dict.fromkeys(groups))}
     shared = len(ids) < len(groups)
     console.print(f"{len(groups):,} responses to {len(ids):,} prompts", highlight=False)
-    console.print(_outcomes(scored))
-    console.print(_scores(scored))
+    print_whole(console, _outcomes(scored))
+    print_whole(console, _scores(scored))
     if any(len(one.scores) for one in scored.values()):
         metrics = _diagnose(scored, [ids[group] for group in groups] if shared else [0] * len(groups))
         if len(scored) > 1:
-            console.print(_correlations(list(scored), metrics, "within prompts" if shared else "over all rows"))
+            print_whole(console, _correlations(list(scored), metrics, "within prompts" if shared else "over all rows"))
         if shared:
-            console.print(_spread(list(scored), metrics))
+            print_whole(console, _spread(list(scored), metrics))
     if any(one.failed for one in scored.values()):
         console.print(_failures(scored, places))
     for line in _remarks(scored):

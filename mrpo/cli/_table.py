@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -45,6 +46,12 @@ def table(
     for row in rows:
         drawn.add_row(*map(_cell, row))
     return drawn
+
+
+def print_whole(console: Console, drawn: Table) -> None:
+    """No cell is ever cut off or broken: in a narrow terminal lines wrap."""
+    needed = Console(width=1_000_000).measure(drawn).maximum
+    Console(file=console.file, width=max(console.width, needed)).print(drawn)
 
 
 def _cell(value: object) -> Text:

@@ -19,7 +19,7 @@ from rich.console import Console
 from mrpo.cli._app import examples, new_app
 from mrpo.cli._audit_plot import plot as draw
 from mrpo.cli._audit_rows import Rollouts, read_rollouts
-from mrpo.cli._table import percent, table
+from mrpo.cli._table import percent, print_whole, table
 from mrpo.config.alarms import AlarmsConfig
 from mrpo.config.base import config_errors
 from mrpo.config.estimators import ESTIMATOR_CONFIGS
@@ -156,17 +156,17 @@ def show(
     if groups == len(rollouts.rewards_NK):
         console.print(f"note: no two rollouts have the same {rollouts.prompt}, so there is nothing to compare")
     headings: tuple[str, ...] = ("reward", "mean", "missing", "constant groups", "saturation")
-    console.print(table("Rewards", headings, _rewards(names, metrics)))
+    print_whole(console, table("Rewards", headings, _rewards(names, metrics)))
     if len(names) > 1:
         headings = ("rewards", "correlation", "conflicting rollouts")
-        console.print(table("Pairs of rewards, within groups", headings, _pairs_of_rewards(names, metrics)))
+        print_whole(console, table("Pairs of rewards, within groups", headings, _pairs_of_rewards(names, metrics)))
     caption = "lost: distinct groups no longer told apart; max: of |advantage|; ≠ grpo: rollouts with the other sign"
     headings = ("estimator", "kept", "lost", "max", "≠ grpo", *names)
     title = "Estimators, and what each reward weighs in them"
-    console.print(table(title, headings, _estimators(names, results), caption=caption))
+    print_whole(console, table(title, headings, _estimators(names, results), caption=caption))
     caption = "correlation with the advantage, ± by bootstrap over prompt groups (95 %): what one update does, about"
     title = "What each estimator would make of each reward"
-    console.print(table(title, ("estimator", *names), _forecasts(rollouts, results), caption=caption))
+    print_whole(console, table(title, ("estimator", *names), _forecasts(rollouts, results), caption=caption))
     for name, (low, high) in observed.items():
         console.print(f"{name}: no bounds given; {', '.join(SCALE_DEPENDENT)} used the observed [{low:g}, {high:g}]")
     console.print(f"[bold]Recommendation: {advice.estimator}[/bold]")

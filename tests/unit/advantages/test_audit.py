@@ -15,6 +15,9 @@ from mrpo.advantages.estimators import ESTIMATORS
 from mrpo.cli._audit_rows import Rollouts, read_rollouts
 from mrpo.cli.main import invoke
 from mrpo.errors import ConfigError
+from mrpo.record import jsonl
+from mrpo.record.phase import Phase
+from mrpo.record.run_folder import RunFolder
 
 pytestmark = pytest.mark.unit
 
@@ -247,6 +250,23 @@ def test_a_folder_of_steps_is_read_as_one(tmp_path: Path) -> None:
     rollouts = read_rollouts(tmp_path)
     assert len(rollouts.rewards_NK) == 8
     assert len(rollouts.group_ids_N.unique()) == 4
+
+
+def test_of_a_runs_folder_its_rollouts_are_read(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.rollouts.mkdir(parents=True)
+    run.event(Phase.ATTEMPT)
+    jsonl.replace(run.rollouts / "1.jsonl", ({"uid": n // 2, "rewards": {"a": n}} for n in range(4)))
+    assert read_rollouts(run.path).rewards_NK.flatten().tolist() == [0, 1, 2, 3]
+
+
+def test_in_a_narrow_terminal_no_number_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"rewards.a_long_name_{n}" for n in range(4)]
+    jsonl.replace(tmp_path / "r.jsonl", ({"uid": n // 2, **dict.fromkeys(names, n % 2)} for n in range(4)))
+    assert invoke(["audit", str(tmp_path / "r.jsonl")]) == 0
+    shown = capsys.readouterr().out
+    assert all(shown.count(name) > 3 for name in names)
+    assert "…" not in shown
 
 
 def test_ms_swifts_line_a_step(tmp_path: Path) -> None:
