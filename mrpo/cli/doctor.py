@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import resource
 import shutil
 import sys
@@ -115,11 +116,20 @@ def versions(extra: str) -> Iterator[Finding]:
             yield Finding(requirement.name, found)
     lock = Path(__file__).parents[2] / "requirements" / f"{extra}.txt"
     if lock.is_file():
-        pins = dict(line.strip().split("==") for line in lock.read_text().splitlines() if "==" in line)
-        off = [f"{n} {_version(n) or 'missing'}, not {v}" for n, v in pins.items() if _version(n) != v]
+        locked = pins(lock.read_text())
+        off = [f"{n} {_version(n) or 'missing'}, not {v}" for n, v in locked.items() if _version(n) != v]
         yield Finding(
-            f"lock, {len(pins)} packages", "; ".join(off[:5]) or "all as pinned", "make install" if off else ""
+            f"lock, {len(locked)} packages", "; ".join(off[:5]) or "all as pinned", "make install" if off else ""
         )
+
+
+def pins(lock: str) -> dict[str, str]:
+    """Name to version.
+
+    >>> pins("a-b==1.0 \\\\\\n    --hash=sha256:0\\n# c==2\\nd==3 ; python_version < '4'\\n")
+    {'a-b': '1.0', 'd': '3'}
+    """
+    return dict(re.findall(r"^([\w.-]+)==([^\s;]+)", lock, re.MULTILINE))
 
 
 def _version(name: str) -> str | None:
