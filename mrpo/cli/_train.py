@@ -21,7 +21,7 @@ from mrpo.exit_code import ExitCode
 from mrpo.export.error import ExportError
 from mrpo.observe.live import LiveDisplay
 from mrpo.record.phase import Phase
-from mrpo.record.run_folder import RunFolder
+from mrpo.record.run_folder import LATEST, RunFolder
 
 
 def train(overrides: list[str]) -> ExitCode:
@@ -86,6 +86,8 @@ def _folder(run: CheckedRun) -> RunFolder:
     if config.run_dir is None:
         return RunFolder.create(run.recipe.name, config.as_yaml())
     folder = RunFolder(config.run_dir)
+    if folder.path.name == LATEST and not folder.path.exists():
+        raise ConfigError(f"run_dir: given {folder.path}, the place of the link to the newest run. Allowed: another.")
     new = not folder.path.exists() or not any(folder.path.iterdir())
     if not new and not folder.config.is_file():
         raise ConfigError(f"run_dir: {folder.path} holds something else than a run. Allowed: a run's or a new folder.")

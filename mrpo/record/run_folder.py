@@ -39,6 +39,9 @@ from mrpo.record import jsonl, token_file
 from mrpo.record.jsonl import Record
 from mrpo.record.phase import Phase
 
+LATEST = "latest"
+"""Below ``runs``, the link to the newest run."""
+
 
 class RunFolder:
     """A run's folder. It holds nothing but the path, so any process can open the same run."""
@@ -90,7 +93,7 @@ class RunFolder:
         link = Path(runs, f".latest.{os.getpid()}")
         link.unlink(missing_ok=True)
         link.symlink_to(path.name)
-        os.replace(link, Path(runs, "latest"))
+        os.replace(link, Path(runs, LATEST))
         return folder
 
     @classmethod
@@ -100,7 +103,7 @@ class RunFolder:
         Raises:
             ConfigError: there is no such run, or the folder isn't one.
         """
-        choices = [Path(run), Path(runs, run)] if run is not None else [Path(runs, "latest")]
+        choices = [Path(run), Path(runs, run)] if run is not None else [Path(runs, LATEST)]
         path = next((choice for choice in choices if choice.is_dir()), None)
         if path is None and run is None:
             raise ConfigError(f"run: none given, and there is no {choices[0]}. Allowed: a run's folder or its name.")

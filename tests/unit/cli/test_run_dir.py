@@ -40,7 +40,7 @@ def claim(run: CheckedRun, run_dir: str) -> None:
 @pytest.mark.parametrize(
     "run_dir",
     ["file", "file/below", "loop", "loop/below", "dangling/x/../y", "x" * 300, "/proc/x", "/sys/x", "/dev/null",
-     "/dev/null/x", "a\0b", "odd-lock", "odd-rollouts", "odd-events.jsonl", "odd-metrics.jsonl"],
+     "/dev/null/x", "a\0b", "runs/latest", "odd-lock", "odd-rollouts", "odd-events.jsonl", "odd-metrics.jsonl"],
 )  # fmt: skip
 def test_a_run_folder_that_cannot_be_is_one_sentence(
     run: CheckedRun, run_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
