@@ -157,7 +157,9 @@ def parse(line: bytes, where: str, required: Iterable[str] = ()) -> Record:
     try:
         record = json.loads(line.decode("utf-8"), parse_constant=lambda _: None)
     except (ValueError, RecursionError) as error:
-        raise CorruptLineError(f"{where}: not JSON ({error}): {line[:80]!r}") from error
+        raise CorruptLineError(
+            f"{where}: not JSON ({error}): {line[:80]!r}. Without that line the rest can be read."
+        ) from error
     if not isinstance(record, dict):
         raise CorruptLineError(f"{where}: not a JSON object: {line[:80]!r}")
     if missing := [key for key in required if key not in record]:
