@@ -11,10 +11,11 @@ A reward that needs a ground truth shows a dash unless --ground-truth gives one.
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -30,6 +31,8 @@ from mrpo.config.check import check_reward
 from mrpo.config.load import load_run_config, load_saved_config
 from mrpo.config.recipes import find_recipe
 from mrpo.config.run import RewardConfig, RunConfig
+from mrpo.data.files import read_records
+from mrpo.data.rows import make_row
 from mrpo.errors import ConfigError
 from mrpo.evaluation.responses import Response, Sampling, respond
 from mrpo.evaluation.targets import BASE, MODEL_FOLDER, Target, of_model, resolve, run_of
@@ -66,7 +69,10 @@ def sample(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Sampling seed.")] = 0,
     ground_truth: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What rewards compare with; for a single prompt.")
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="What rewards compare with, for a single prompt; JSON where rows have no text."
+        ),
     ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Run the code that somebody else's run folder names.")] = False,
 ) -> ExitCode:
@@ -87,7 +93,8 @@ def sample(
     longest = max_tokens or (256 if config is None else config.data.max_response_length)
     sampling = Sampling(n, temperature, longest, seed)
     responses = _responses(targets, asked, sampling, config)
-    scored = asyncio.run(_score(asked, responses, config, folder, ground_truth))
+    truth = NoGroundTruth() if ground_truth is None else _as_in_rows(ground_truth, config)
+    scored = asyncio.run(_score(asked, responses, config, folder, truth))
     console = Console()
     for number, prompt in enumerate(asked):
         console.print(Text(prompt, style="bold"))
@@ -138,6 +145,22 @@ def _against(given: str, run: RunFolder | None, config: RunConfig | None) -> Tar
     return _target(given, run_of(given))
 
 
+def _as_in_rows(text: str, config: RunConfig | None) -> Any:
+    """A ground truth as the training rows have theirs: text, or what ``text`` is as JSON. Of rows that aren't here
+    nothing is known."""
+    file = Path(config.data.train_files[0]).expanduser() if config is not None else None
+    if config is None or file is None or not file.is_file():
+        return text
+    columns = config.data.columns.model_dump(exclude_none=True)
+    _, record = next(read_records(file))
+    if isinstance(make_row(record, 1, columns, "")["reward_model"]["ground_truth"], str | None):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ConfigError(f"--ground-truth: given {text!r}, allowed: JSON, as in {file}.") from None
+
+
 def _prompts(given: Sequence[str]) -> list[str]:
     asked = list(given)
     if not asked and not sys.stdin.isatty():
@@ -177,11 +200,10 @@ async def _score(
     responses: Sequence[Sequence[Sequence[Response]]],
     config: RunConfig | None,
     folder: Path,
-    ground_truth: str | None,
+    truth: Any,
 ) -> Scores:
     """By target, prompt and sample: each reward's outcome."""
     rewards = {} if config is None else _without_served(config.rewards)
-    truth = NoGroundTruth() if ground_truth is None else ground_truth
     async with Scorer(rewards, folder) as scorer:
 
         async def all_of(prompt: str, of_prompt: Sequence[Response]) -> list[dict[str, Outcome]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
@@ -18,6 +19,7 @@ from mrpo.cli.main import invoke
 from mrpo.errors import ConfigError
 from mrpo.evaluation.responses import Sampling, respond
 from mrpo.prepare.tiny_model import byte_tokenizer, save, tiny_qwen2
+from mrpo.record import jsonl
 
 pytestmark = pytest.mark.unit
 
@@ -93,6 +95,23 @@ def test_a_ground_truth_is_compared_with(shown: Shown, models: Path) -> None:
         assert cells(out, "right") == [[score]]
     with pytest.raises(ConfigError, match="--ground-truth: given for 2 prompts"):
         shown(str(models / "one"), "a", "b", "--ground-truth", "x")
+
+
+@pytest.mark.parametrize(("row", "score"), [({"answer": 3}, "1"), ({"answer": "3"}, "0")])
+def test_a_ground_truth_is_of_the_kind_that_the_rows_have(
+    row: dict[str, Any], score: str, shown: Shown, models: Path
+) -> None:
+    """A reward of numbers is given a number here, too."""
+    jsonl.replace(Path("rows.jsonl"), [{"prompt": "a", **row}])
+    recipe = yaml.safe_load(Path("mine", "config.yaml").read_text())
+    recipe["data"] |= {"train_files": [str(Path("rows.jsonl").resolve())], "columns": {"ground_truth": "answer"}}
+    Path("mine", "config.yaml").write_text(yaml.safe_dump(recipe))
+    Path("mine", "rewards.py").write_text(REWARDS.replace("response == ground_truth", "ground_truth == 3"))
+    out = shown(str(models / "one"), "hello", "--recipe", "mine", "--ground-truth", "3")
+    assert cells(out, "right") == [[score]]
+    if score == "1":
+        with pytest.raises(ConfigError, match="--ground-truth: given 'three', allowed: JSON, as in"):
+            shown(str(models / "one"), "hello", "--recipe", "mine", "--ground-truth", "three")
 
 
 def test_another_models_response_is_in_the_next_column(shown: Shown, models: Path) -> None:
