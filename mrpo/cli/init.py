@@ -23,6 +23,7 @@ from mrpo.cli._plan import read_rows
 from mrpo.config.checked_run import CheckedRun
 from mrpo.config.new_recipe import REWARDS, NewRecipe
 from mrpo.config.overrides import override, parse
+from mrpo.config.positions import UnknownLength, model_positions
 from mrpo.config.recipes import require_new
 from mrpo.data.check import Report
 from mrpo.data.columns import guess_columns, require_columns
@@ -79,15 +80,15 @@ def init(
         if not rewards:
             (folder / "rewards.py").write_text(REWARDS.format(recipe=folder), encoding="utf-8")
             rewards = {"correct": {"function": "rewards.py:correct", "range": [0, 1]}}
-        recipe = NewRecipe(
-            folder, chosen, file, validation.expanduser().resolve() if validation else file, columns, rewards
-        )
+        held_out = validation.expanduser().resolve() if validation else file
+        recipe = NewRecipe(folder, chosen, file, held_out, columns, rewards)
+        positions = _positions(chosen)
         if validation is None:
-            _check(recipe)  # first, as what is wrong with a row is said of the row of this file
+            _check(recipe.within(positions))  # first, as what is wrong with a row is said of the row of this file
             train, held_out = hold_out(file, folder, columns.get("prompt", "prompt"))
             recipe = replace(recipe, train_file=train, val_file=held_out)
-        report = _check(recipe)
-        recipe = _fitted(recipe, report)
+        report = _check(recipe.within(positions))
+        recipe = _fitted(recipe, report).within(positions)
         (folder / "config.yaml").write_text(recipe.config(), encoding="utf-8")
         _load(recipe)
     except BaseException:
@@ -202,6 +203,13 @@ def _check(recipe: NewRecipe) -> Report | None:
 
 def _load(recipe: NewRecipe) -> CheckedRun:
     return CheckedRun.load([override("recipe", str(recipe.folder))])
+
+
+def _positions(model: str) -> int | None:
+    try:
+        return model_positions(model)
+    except UnknownLength:
+        return None  # mrpo plan says so
 
 
 def _fitted(recipe: NewRecipe, report: Report | None) -> NewRecipe:

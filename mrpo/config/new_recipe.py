@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,13 @@ class NewRecipe:
     response_length: int = 512
     counted: str = ""
     """What is known of the prompts' lengths."""
+
+    def within(self, positions: int | None) -> NewRecipe:
+        """With lengths that a model of so many positions takes. None: its positions aren't known."""
+        if positions is None or self.prompt_length + self.response_length <= positions:
+            return self
+        prompt = min(self.prompt_length, positions // 2) if not self.counted else self.prompt_length
+        return replace(self, prompt_length=prompt, response_length=max(1, positions - prompt))
 
     def config(self) -> str:
         """``config.yaml``, with a comment where a newcomer would ask."""

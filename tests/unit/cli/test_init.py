@@ -20,6 +20,7 @@ from mrpo.config.load import load_run_config
 from mrpo.config.new_recipe import NewRecipe
 from mrpo.data.files import read_records
 from mrpo.errors import ConfigError
+from mrpo.prepare.tiny_model import byte_tokenizer, save, tiny_qwen2
 from mrpo.record import jsonl
 from mrpo.rewards.function import load_function
 
@@ -109,6 +110,15 @@ def test_a_row_that_cannot_be_used_is_named_by_its_place_in_the_given_file(rows:
     with pytest.raises(ConfigError, match=rf"{rows}: row 31: "):
         init("mine", *ROWS)
     assert not Path("mine").exists()
+
+
+def test_a_model_of_few_positions_gets_lengths_that_it_takes(rows: Path) -> None:
+    tokenizer = byte_tokenizer()
+    save(tiny_qwen2(tokenizer, layers=1, positions=200), tokenizer, Path("small"))
+    assert init("mine", "--data", "rows.jsonl", "--model", "small") == 0
+    data = CheckedRun.load(["recipe=mine"]).config.data
+    assert data.max_prompt_length % 32 == 0
+    assert data.max_prompt_length + data.max_response_length == 200
 
 
 def test_without_rewards_it_leaves_one_to_change(rows: Path) -> None:
