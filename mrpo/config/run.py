@@ -6,6 +6,7 @@ verl's where verl has the same field. Whatever verl offers beyond them is set un
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -315,6 +316,19 @@ class RunConfig(StrictModel):
         for field in DeclaredRewards.model_fields:
             if isinstance(given, dict) and field in given:
                 raise FieldError(field, "is declared with each reward, under rewards.<name>.")
+        return given
+
+    @field_validator("rewards", mode="before")
+    @classmethod
+    def _a_setting_of_no_reward_has_a_neighbour(cls, given: Any) -> Any:
+        """A misspelt name on the command line is a reward of its own, which lacks a function."""
+        settings = (
+            {name: one for name, one in given.items() if isinstance(one, dict)} if isinstance(given, dict) else {}
+        )
+        whole = [name for name, one in settings.items() if one.keys() & {"function", "model"}]
+        for name in (name for name in settings if name not in whole):
+            if near := difflib.get_close_matches(str(name), whole, n=1):
+                raise FieldError(f"{name}.function", f"is required and not set. Did you mean rewards.{near[0]}?")
         return given
 
     @model_validator(mode="after")

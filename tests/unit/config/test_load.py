@@ -124,6 +124,7 @@ def test_a_requirement_is_a_number_or_keeps_a_share_and_survives_the_run_folder(
         ("rollout.n=8", "rollout: unknown key 'n'", "Set budget.rollouts_per_prompt instead."),
         ("actor.lr=1", "actor.lr", "is now actor.learning_rate"),
         ("actor_rollout_ref.rollout.n=8", "unknown key 'actor_rollout_ref'", "Those of verl go into verl."),
+        ("rewards.god.weight=2", "rewards.god.function: is required", "Did you mean rewards.good?"),
         ("rewards.good.options={strict: true}", "rewards.good.options", "unknown option 'strict'"),
         ("rewards.good={function: reward_model}", "rewards.good.options", "reward_model needs model, url"),
         ("rewards.good={function: tool_call, range: [0, 1]}", "rewards.good.range", "one that holds [-3, 3]"),
