@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mrpo.observe.progress import Progress, change, clock
+from mrpo.observe.progress import Progress, change, change_window, clock
 from mrpo.record.jsonl import Record
 from mrpo.record.metrics import TITLES
 from mrpo.record.phase import ALARMS, WARNINGS, Phase
@@ -44,9 +44,10 @@ def _step(progress: Progress, record: Record) -> str:
     parts = [f"step {record['step']:>{width}}" + (f"/{total}" if total else "")]
     for reward in progress.rewards:
         metric = f"reward/{reward}/mean"
-        value, rise = progress.current(metric), change(progress.history(metric))
-        shown = "-" if value is None else f"{value:.3g}"
-        parts.append(f"{reward} {shown}" + (f" ({rise:+z.2f})" if rise is not None and value is not None else ""))
+        value, history = progress.current(metric), progress.history(metric)
+        shown, rise = "-" if value is None else f"{value:.3g}", change(history)
+        recent = f" ({rise:+z.2f} in {change_window(history)})" if rise is not None and value is not None else ""
+        parts.append(f"{reward} {shown}{recent}")
     if (length := progress.current("rollout/response_length/mean")) is not None:
         parts.append(f"{TITLES['rollout/response_length/mean']} {length:.1f}")
     if (seconds := progress.last_step_seconds()) is not None:

@@ -181,8 +181,13 @@ def in_order(records: Iterable[Record]) -> list[Record]:
 
 def change(values: list[float]) -> float | None:
     """The recent rise: the mean of the last 5 values less that of the 5 before (fewer when there are fewer)."""
-    window = min(5, len(values) // 2)
+    window = change_window(values)
     return fmean(values[-window:]) - fmean(values[-2 * window : -window]) if window else None
+
+
+def change_window(values: list[float]) -> int:
+    """Of how many values each of those two is the mean."""
+    return min(5, len(values) // 2)
 
 
 def direction(values: list[float]) -> int:

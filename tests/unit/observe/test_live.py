@@ -6,6 +6,7 @@ import io
 import re
 import threading
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from rich.console import Console
@@ -57,7 +58,11 @@ def test_plain_output_has_a_line_per_startup_phase_and_per_step(tmp_path: Path) 
     for step, line in enumerate(steps, 1):
         assert line.startswith(f"step {step:>2}/40 | ")
         for reward in ("correct", "format", "short"):
-            assert f"{reward} {metrics_of(step)[f'reward/{reward}/mean']:.3g}" in line
+            values = [metrics_of(one)[f"reward/{reward}/mean"] for one in range(1, step + 1)]
+            window = min(5, step // 2)
+            rise = fmean(values[-window:]) - fmean(values[-2 * window : -window]) if window else 0.0
+            shown = f"{reward} {values[-1]:.3g}" + (f" ({rise:+z.2f} in {window})" if window else "")
+            assert f" | {shown} | " in line
     assert re.search(r"\| response length \d+\.\d \| step time \d\.\d s \| \d:\d\d left$", steps[-1])
     assert lines[-1].startswith("done: 12 steps in 2:0")
 
