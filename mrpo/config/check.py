@@ -13,7 +13,8 @@ from mrpo.config.data import ModelConfig
 from mrpo.config.data_files import is_hub_name, split_of
 from mrpo.config.model_code import check_trust
 from mrpo.config.recipes import Recipe
-from mrpo.config.run import RewardConfig, RewardModelConfig, RunConfig
+from mrpo.config.reward_model import RewardModelConfig
+from mrpo.config.run import RewardConfig, RunConfig
 from mrpo.errors import ConfigError, unknown_name
 from mrpo.rewards.signatures import OURS, kind_of
 from mrpo.rewards.source import file_of, library_bounds, library_needs, library_notes, library_seconds, source_of

@@ -15,8 +15,9 @@ from mrpo.config.adapter_size import adapter_parameters
 from mrpo.config.model_size import BYTES, ModelShape, Quantity, UnknownSize, engine_memory, trainer_memory
 from mrpo.config.observe import TOKEN_BYTES
 from mrpo.config.placement import Groups, Node, group_of, misfits, pieces, place
+from mrpo.config.reward_model import RewardModelConfig
 from mrpo.config.rollout import RolloutConfig
-from mrpo.config.run import RewardModelConfig, RunConfig
+from mrpo.config.run import RunConfig
 
 GIB = 1 << 30
 Sizes = Mapping[str, ModelShape | str]

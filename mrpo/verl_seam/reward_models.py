@@ -14,7 +14,8 @@ from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.config import HFModelConfig
 from verl.workers.rollout.replica import RolloutReplica, get_rollout_replica_class
 
-from mrpo.config.run import RewardConfig, RewardModelConfig
+from mrpo.config.reward_model import RewardModelConfig
+from mrpo.config.run import RewardConfig
 
 
 class RewardModels:
