@@ -26,10 +26,10 @@ def read_table(path: Path) -> pa.Table:
     """Raises ConfigError if there is no such file, none in the folder, or one that isn't what its name says."""
     import pyarrow as pa
 
-    if not path.exists():
-        raise ConfigError(f"{path}: no such file.")
     if RunFolder(path).events_file.is_file():
         path = RunFolder(path).rollouts
+    if not path.exists():
+        raise ConfigError(f"{path}: no such file.")
     files = sorted(file for file in path.iterdir() if file.suffix in KINDS) if path.is_dir() else [path]
     if not files:
         raise ConfigError(f"{path}: holds no rollouts. Allowed: files that end in {', '.join(KINDS)}.")

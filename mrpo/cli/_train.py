@@ -86,7 +86,7 @@ def _folder(run: CheckedRun) -> RunFolder:
     if config.run_dir is None:
         return RunFolder.create(run.recipe.name, config.as_yaml())
     folder = RunFolder(config.run_dir)
-    if folder.path.name == LATEST and not folder.path.exists():
+    if folder.path.absolute() == Path("runs", LATEST).absolute() and not folder.path.exists():
         raise ConfigError(f"run_dir: given {folder.path}, the place of the link to the newest run. Allowed: another.")
     new = not folder.path.exists() or not any(folder.path.iterdir())
     if not new and not folder.config.is_file():

@@ -58,6 +58,11 @@ def test_a_run_folder_that_cannot_be_is_one_sentence(
         claim(run, run_dir)
 
 
+def test_another_folder_may_be_called_as_the_link_to_the_newest_run_is(run: CheckedRun, tmp_path: Path) -> None:
+    claim(run, str(tmp_path / "mine" / "latest"))
+    assert (tmp_path / "mine" / "latest" / "config.yaml").is_file()
+
+
 @as_root
 def test_a_full_disk_is_called_one_and_the_first_message_stays(tmp_path: Path) -> None:
     """On a file system of eight pages, in a mount namespace of its own."""
